@@ -1,0 +1,14 @@
+"""minimask: frozen random weights, trained only by keep, hide or invert, on an autograd engine of its own.
+
+A NumPy reference implementation of "Signing the Supermask: Keep, Hide, Invert" (Koster, Grothe and
+Rettinger, ICLR 2022, arXiv:2201.13361). Read the files in the order that their first lines give:
+backend, engine, ops, init, mask, nn, models, optim, train.
+"""
+
+from . import data, init, mask, models, nn, ops, optim, recipes, train
+from .backend import MinimaskError, UsageError
+from .engine import Tensor, no_grad
+
+__version__ = "0.1.0"
+__all__ = ["MinimaskError", "Tensor", "UsageError", "data", "init", "mask", "models", "nn", "no_grad", "ops", "optim",
+           "recipes", "train"]

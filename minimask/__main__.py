@@ -1,0 +1,167 @@
+"""The command line: `minimask` runs the demo, `minimask train RECIPE` trains a recipe.
+
+Exit status: 0 done, 1 failed, 2 wrong usage. A failure is one sentence; `--debug` adds the traceback.
+"""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import __version__, backend, data, recipes, runs, train
+from .backend import MinimaskError, UsageError, blas_threads
+
+COMMANDS = ("train",)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that suggests the nearest option for one it does not know."""
+
+    def error(self, message: str) -> NoReturn:
+        for word in message.split():
+            if word.startswith("--"):
+                near = difflib.get_close_matches(word.partition("=")[0], self._option_string_actions, n=1)
+                message += f"; did you mean {near[0]}?" if near and near[0] != word else ""
+        raise UsageError(f"{message} (`{self.prog} --help` lists what there is)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    try:
+        if words and not words[0].startswith("-"):
+            if words[0] not in COMMANDS:
+                raise backend.unknown("command", words[0], COMMANDS)
+            train_command(_train_parser().parse_args(words[1:]))
+        else:
+            demo_command(_demo_parser().parse_args(words))
+    except MinimaskError as error:
+        return _fail(str(error), 2 if isinstance(error, UsageError) else 1, debug)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 1, debug)
+    except Exception as error:  # a fault of ours: one sentence all the same, and how to see more
+        return _fail(f"{type(error).__name__}: {error} (this is a bug in minimask; --debug shows where)", 1, debug)
+    return 0
+
+
+def _fail(sentence: str, status: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"minimask: {sentence}", file=sys.stderr)
+    return status
+
+
+def _demo_parser() -> Parser:
+    parser = Parser(prog="minimask", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    description="Train a network by keeping, hiding or inverting its frozen random weights.\n\n"
+                                "Without a command: the demo. It trains a signed supermask on bundled images of handwritten\n"
+                                "digits, beside a dense baseline, in seconds, and leaves the result in runs/demo/.",
+                    epilog="commands:\n  train RECIPE   train a network on MNIST or the digits (`minimask train --help`)")
+    parser.add_argument("--version", action="version", version=f"minimask {__version__}")
+    _shared_options(parser, "runs/demo")
+    return parser
+
+
+def _train_parser() -> Parser:
+    rows = "\n".join(f"  {r.name:22}{r.about} ({r.dataset}, {r.epochs} epochs)" for r in recipes.RECIPES.values())
+    parser = Parser(prog="minimask train", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    description="Train one recipe and keep its record, its network and pictures of it in a folder.",
+                    epilog=f"recipes:\n{rows}\n\nexample:\n  minimask train fcn --data DIR --seed 0 --out runs/fcn-0\n"
+                           "  where DIR/mnist/ holds the four MNIST files (train-images-idx3-ubyte.gz, ...)")
+    parser.add_argument("recipe", help="what to train, a name from the list below")
+    parser.add_argument("--dataset", help=f"train on another data set: {', '.join(data.DATASETS)}")
+    parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training images (default: the recipe's)")
+    parser.add_argument("--backend", default="numpy", metavar="LIBRARY", help="array library: numpy, cupy or strict (default: numpy)")
+    _shared_options(parser, "runs/RECIPE-seedS")
+    return parser
+
+
+def _shared_options(parser: Parser, out: str) -> None:
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and batches; same seed, same run (default: 0)")
+    parser.add_argument("--out", metavar="DIR", help=f"folder for the results (default: {out})")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of the matrix products (default: as NumPy is set up)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run that is in the folder already")
+    parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def train_command(options: Any) -> None:
+    """`minimask train RECIPE`: trains, prints a table per layer and the accuracy, and says where everything is."""
+    recipe = recipes.find(options.recipe)
+    if options.epochs is not None:
+        recipe = replace(recipe, epochs=options.epochs)
+    if options.dataset is not None:
+        recipe = replace(recipe, dataset=options.dataset)
+    dataset = data.load(recipe.dataset, options.data)
+    folder = Path(options.out or f"runs/{recipe.name}-seed{options.seed}")
+    print(f"{recipe.name}: {recipe.about}; {recipe.epochs} epochs on {dataset.name}, seed {options.seed}")
+    with blas_threads(options.threads):
+        net, record = _run(recipe, dataset, folder, options.overwrite, options)
+    print(layer_table(record))
+    end = record["epochs"][-1]
+    print(f"test accuracy {end['test_accuracy']:.2%} with {end['weights_left']:.2%} of the weights left")
+    _say_files(folder, net, record, dataset)
+
+
+def demo_command(options: Any) -> None:
+    """`minimask`: a signed supermask and its dense baseline on the bundled digits."""
+    dataset = data.digits()
+    folder = Path(options.out or "runs/demo")
+    own = (folder / "dense.json").exists()  # only a demo leaves this file: then the folder is ours to replace
+    height, width, _ = dataset.input_shape
+    print(f"A signed supermask on {len(dataset.train_images):,} images of handwritten digits ({height} x {width} pixels, "
+          f"{len(dataset.test_images)} more held out), beside a dense baseline.")
+    with blas_threads(options.threads):
+        net, record = _run(recipes.find("digits"), dataset, folder, options.overwrite or own, options)
+        _, dense = _run(recipes.find("digits-dense"), dataset, None, False, options)
+    runs.write_record(folder, dense, "dense.json")
+    print(layer_table(record))
+    print()
+    for name, result in (("signed supermask", record), ("dense baseline", dense)):
+        end = result["epochs"][-1]
+        weights = sum(layer["weights"] for layer in end["layers"])
+        left = weights - sum(layer["hidden"] for layer in end["layers"])
+        print(f"{name:17} test accuracy {end['test_accuracy']:6.2%}   weights left {left:6,} of {weights:,} ({left / weights:.1%})")
+    _say_files(folder, net, record, dataset, "dense.json")
+
+
+def _run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, overwrite: bool, options: Any) -> Any:
+    progress = None if options.quiet else train.Progress(recipe.name)
+    try:
+        return runs.run(recipe, dataset, options.seed, folder, overwrite, getattr(options, "backend", "numpy"), progress)
+    except KeyboardInterrupt:
+        where = f"; the record so far and the network of its last whole epoch are in {folder}" if folder else ""
+        raise MinimaskError(f"interrupted{where}") from None
+    except train.TrainingError as error:
+        raise MinimaskError(f"{error}{f', saved in {folder}' if folder else ''}") from error
+
+
+def layer_table(record: dict[str, Any]) -> str:
+    """The layers at the end of a record: weights, kept, hidden, inverted and the share left, and their sums."""
+    layers = record["epochs"][-1]["layers"]
+    parts = ("weights", "kept", "hidden", "inverted")
+    total = {"name": "all", **{part: sum(layer[part] for layer in layers) for part in parts}}
+    lines = [f"{'layer':10}" + "".join(f"{part:>10}" for part in parts) + f"{'left':>9}"]
+    for row in (*layers, total):
+        left = 1 - row["hidden"] / row["weights"]
+        lines.append(f"{row['name']:10}" + "".join(f"{row[part]:>10,}" for part in parts) + f"{left:>9.1%}")
+    return "\n".join(lines)
+
+
+def _say_files(folder: Path, net: Any, record: dict[str, Any], dataset: data.Dataset, *more: str) -> None:
+    try:
+        pictures, reason = runs.write_pictures(folder, net, record, dataset), ""
+    except MinimaskError as error:
+        pictures, reason = [], f" ({error})"
+    print(f"in {folder}/: {', '.join(['record.json', 'network.npz', *pictures, *more])}{reason}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Read 1 of 8 · needs nothing · which array library an array belongs to, and how to move it.
+
+minimask computes with whatever array library its inputs come from: NumPy, CuPy, or any other that
+follows the Python array API standard. The code on the reading path asks :func:`namespace` for that
+library, calls it ``xp`` and uses only the functions of the standard, so one text serves every library.
+
+Random numbers are always drawn on the host by NumPy's PCG64 and then moved by :func:`asarray`: one
+seed gives the same weights and the same batches everywhere.
+"""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any  # an array of any library; the standard has no common type to name
+
+#: What ``backend=`` accepts: the library's name -> the module to import.
+LIBRARIES = {"numpy": "numpy", "cupy": "cupy", "strict": "array_api_strict"}
+
+
+class MinimaskError(Exception):
+    """A failure that one clear sentence explains. The command line prints it and exits with 1."""
+
+
+class UsageError(MinimaskError):
+    """The caller asked for something that does not exist or does not fit: exit status 2."""
+
+
+def unknown(kind: str, name: object, known: Any) -> UsageError:
+    """The error for a name that is not in `known`; it suggests the nearest valid one."""
+    import difflib
+
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"unknown {kind} {name!r}: {hint or 'valid are'} {'(' if hint else ''}"
+                      f"{', '.join(names)}{')' if hint else ''}")
+
+
+def namespace(array: Array) -> ModuleType:
+    """The array library `array` belongs to, as a module.
+
+    Raises TypeError for anything that is no array.
+    """
+    if isinstance(array, np.ndarray):
+        return np
+    if hasattr(array, "__array_namespace__"):
+        return array.__array_namespace__()
+    if type(array).__module__.partition(".")[0] == "cupy":  # CuPy's arrays have no __array_namespace__
+        return importlib.import_module("cupy")
+    raise TypeError(f"not an array: {type(array).__name__}; give a NumPy, CuPy or array-API array")
+
+
+def load(library: str) -> ModuleType:
+    """The module of an array library by its ``backend=`` name: 'numpy', 'cupy' or 'strict'.
+
+    Raises UsageError for an unknown name, MinimaskError where the library is not installed.
+    """
+    if library not in LIBRARIES:
+        raise unknown("backend", library, LIBRARIES)
+    try:
+        return importlib.import_module(LIBRARIES[library])
+    except ImportError as error:
+        package = {"cupy": "cupy-cuda12x or cupy-cuda13x", "strict": "array-api-strict"}[library]
+        raise MinimaskError(f"backend {library!r} needs the package {package}: pip install it") from error
+
+
+def asarray(value: Any, like: Array) -> Array:
+    """`value` (a Python number, or a host array) as an array of `like`'s library, device and dtype."""
+    xp = namespace(like)
+    if xp is np or xp.__name__ == "cupy":  # CuPy uses its current device and has no device= here
+        return xp.asarray(value, dtype=like.dtype)
+    return xp.asarray(value, dtype=like.dtype, device=like.device)
+
+
+def to_host(array: Array) -> np.ndarray:
+    """`array` as a NumPy array, from whichever library and device; a NumPy array comes back as it is."""
+    if isinstance(array, np.ndarray):
+        return array
+    if hasattr(array, "get"):  # CuPy copies to the host only when asked
+        return array.get()
+    xp = namespace(array)
+    if hasattr(xp, "Device"):  # array-api-strict: NumPy can read its CPU device only
+        array = xp.asarray(array, device=xp.Device("CPU_DEVICE"))
+    return np.from_dlpack(array)
+
+
+def own(array: Array) -> Array:
+    """`array` itself where it surely is nobody else's view and can be written to, a copy of it elsewhere."""
+    if isinstance(array, np.ndarray) and array.base is None and array.flags.writeable:
+        return array
+    return namespace(array).asarray(array, copy=True)
+
+
+def is_floating(array: Array) -> bool:
+    """Whether the array holds real floating-point numbers."""
+    if isinstance(array, np.ndarray):
+        return array.dtype.kind == "f"
+    return bool(namespace(array).isdtype(array.dtype, "real floating"))
+
+
+@contextmanager
+def blas_threads(count: int | None) -> Iterator[int | None]:
+    """Limit the threads of NumPy's matrix products to `count` inside the block; restored afterwards.
+
+    The only place that touches BLAS: through threadpoolctl where it is installed (extra ``fast``), else
+    through ctypes on the OpenBLAS that NumPy's wheels carry, else BLAS is left alone. Yields the number
+    of threads now in force, None where it cannot be told. ``count=None`` changes nothing and tells.
+    """
+    if count is not None and count < 1:
+        raise UsageError(f"threads must be 1 or more, not {count}")
+    try:
+        import threadpoolctl
+    except ImportError:
+        library = _openblas()
+        if library is None:
+            yield None
+            return
+        before = library.scipy_openblas_get_num_threads64_()
+        if count is not None:
+            library.scipy_openblas_set_num_threads64_(count)
+        try:
+            yield library.scipy_openblas_get_num_threads64_()
+        finally:
+            library.scipy_openblas_set_num_threads64_(before)
+        return
+    with threadpoolctl.threadpool_limits(limits=count, user_api="blas"):
+        threads = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        yield min(threads, default=None)
+
+
+def _openblas() -> Any:
+    """The OpenBLAS inside NumPy's wheel as a ctypes library; None where NumPy was built on another BLAS."""
+    import ctypes
+    from pathlib import Path
+
+    for folder in ("numpy.libs", "numpy/.dylibs"):
+        for file in sorted((Path(np.__file__).parent.parent / folder).glob("libscipy_openblas64_*")):
+            return ctypes.CDLL(str(file))
+    return None

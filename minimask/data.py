@@ -1,0 +1,171 @@
+"""Data sets: the bundled digits, MNIST from its IDX files, standardisation and seeded batches. All host work.
+
+Images stay as they are stored (uint8, NHWC); :func:`standardise` turns a batch into float when it is used.
+Nothing is ever downloaded here, and nothing is unpickled.
+"""
+
+import gzip
+import hashlib
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .backend import MinimaskError, UsageError, unknown
+
+
+class DataError(MinimaskError):
+    """A data file is missing, damaged or not what its name says; the message tells which, and where to put it."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images, to train and held out.
+
+    Attributes:
+        name: 'digits', 'mnist', or what you call your own.
+        train_images, test_images: (n, height, width, channels), uint8 or floating.
+        train_labels, test_labels: (n,), integers 0..len(classes)-1.
+        classes: names of the classes, by label.
+
+    Raises:
+        DataError: empty parts, shapes that do not fit, labels that are no integers or out of range.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for part, images, labels in (("train", self.train_images, self.train_labels),
+                                     ("test", self.test_images, self.test_labels)):
+            where = f"data set {self.name!r}, {part} part"
+            if images.ndim != 4 or labels.shape != images.shape[:1]:
+                raise DataError(f"{where}: images {images.shape} and labels {labels.shape}; "
+                                "needed are (n, height, width, channels) and (n,)")
+            if len(images) == 0:
+                raise DataError(f"{where}: is empty; give at least one image")
+            if labels.dtype.kind not in "iu":
+                raise DataError(f"{where}: labels are {labels.dtype}, but must be integers 0..{len(self.classes) - 1}")
+            if not 0 <= labels.min() <= labels.max() < len(self.classes):
+                raise DataError(f"{where}: labels from {labels.min()} to {labels.max()}, but there are "
+                                f"{len(self.classes)} classes; labels must lie in 0..{len(self.classes) - 1}")
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise DataError(f"data set {self.name!r}: images to train are {self.train_images.shape[1:]}, "
+                            f"those held out {self.test_images.shape[1:]}; both must agree")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(height, width, channels) of one image."""
+        return self.train_images.shape[1:]
+
+
+def standardise(images: np.ndarray, dtype: str = "float32") -> np.ndarray:
+    r"""Every image by itself: (x - mean) / max(std, 1/sqrt(number of values)). (n, H, W, C) -> same, floating.
+
+    Mean and population standard deviation over all pixels and channels of the raw values, as TensorFlow's
+    ``per_image_standardization`` does, which the paper's code uses. A constant image becomes all zeros.
+    """
+    flat = images.reshape(len(images), -1).astype(dtype)  # (n, H*W*C)
+    values = flat.shape[1]
+    flat -= flat.mean(axis=1, keepdims=True)
+    std = np.sqrt(np.einsum("ij,ij->i", flat, flat) / values)  # (n,)
+    flat /= np.maximum(std, 1 / math.sqrt(values))[:, None]
+    return flat.reshape(images.shape)
+
+
+def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """The indices 0..count-1 in a fresh random order, `size` at a time; the short last batch is kept."""
+    order = rng.permutation(count)
+    return (order[start:start + size] for start in range(0, count, size))
+
+
+# ---- the sets -----------------------------------------------------------------------------------------------------
+
+
+def digits() -> Dataset:
+    """1,797 handwritten digits, 8x8 pixels of 0..16: 1,437 to train, 360 held out, the same every time.
+
+    "Optical Recognition of Handwritten Digits", E. Alpaydin and C. Kaynak, UCI Machine Learning Repository,
+    doi:10.24432/C50P49, licence CC BY 4.0; the part that UCI calls its test set. It comes with the package.
+    """
+    with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
+        images, labels = file["images"][..., None], file["labels"]  # (1797, 8, 8, 1), (1797,)
+    order = np.random.default_rng(0).permutation(len(images))  # shuffled once: both parts are alike
+    train, test = order[:1437], order[1437:]
+    return Dataset("digits", images[train], labels[train], images[test], labels[test], tuple("0123456789"))
+
+
+#: MNIST's files: name -> (sha256 of the decompressed bytes, shape in its header).
+MNIST = {
+    "train-images-idx3-ubyte": ("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", (60000, 28, 28)),
+    "train-labels-idx1-ubyte": ("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", (60000,)),
+    "t10k-images-idx3-ubyte": ("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", (10000, 28, 28)),
+    "t10k-labels-idx1-ubyte": ("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", (10000,)),
+}
+
+
+def mnist(folder: str | Path | None = None) -> Dataset:
+    """MNIST, 60,000 + 10,000 handwritten digits of 28x28 pixels, from its four IDX files (LeCun et al. 1998).
+
+    Args:
+        folder: holds ``mnist/`` with the four files, raw or as .gz; None takes the variable MINIMASK_DATA.
+
+    Raises:
+        DataError: a file is missing, damaged, or its content has another sha256 than the official one.
+    """
+    folder = data_folder(folder) / "mnist"
+    parts = [read_idx(folder, name, digest, shape) for name, (digest, shape) in MNIST.items()]
+    return Dataset("mnist", parts[0][..., None], parts[1], parts[2][..., None], parts[3], tuple("0123456789"))
+
+
+def data_folder(folder: str | Path | None = None) -> Path:
+    """The folder that data sets lie in: the argument, else MINIMASK_DATA; UsageError where it is missing."""
+    named = folder if folder is not None else os.environ.get("MINIMASK_DATA")
+    if not named:
+        raise UsageError("no data folder: give --data DIR (folder=DIR in Python) or set MINIMASK_DATA=DIR; "
+                         "MNIST is looked for in DIR/mnist/")
+    if not Path(named).is_dir():
+        raise UsageError(f"the data folder {str(named)!r} does not exist; give another with --data DIR or MINIMASK_DATA")
+    return Path(named)
+
+
+def read_idx(folder: Path, name: str, digest: str, shape: tuple[int, ...]) -> np.ndarray:
+    """An IDX file of bytes, `name` or `name`.gz in `folder`, as a uint8 array of `shape`; DataError if it is not that."""
+    path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+    if path is None:
+        raise DataError(f"{name} is missing: put {name} or {name}.gz into {folder}")
+    header = bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
+    size = len(header) + math.prod(shape)
+    try:
+        opened = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
+        with opened as file:
+            content = file.read(size + 1)  # one more than is needed: tells a longer file, and stops a bomb
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}): it is truncated or no gzip file; get it again") from error
+    if len(content) != size:
+        raise DataError(f"{path}: {'more than ' if len(content) > size else ''}{min(len(content), size):,} bytes of content, "
+                        f"but {size:,} are needed: it is truncated or another file; get it again")
+    found = hashlib.sha256(content).hexdigest()
+    if content[:len(header)] != header or found != digest:
+        raise DataError(f"{path}: expected sha256 {digest} of its content, found {found}: "
+                        f"it is damaged or another file; put the official {name} there")
+    return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
+
+
+#: Data sets by name.
+DATASETS: dict[str, Callable[..., Dataset]] = {"digits": lambda folder=None: digits(), "mnist": mnist}
+
+
+def load(name: str, folder: str | Path | None = None) -> Dataset:
+    """The data set of that name; `folder` as in :func:`mnist`. UsageError for an unknown name."""
+    if name not in DATASETS:
+        raise unknown("dataset", name, DATASETS)
+    return DATASETS[name](folder)

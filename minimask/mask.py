@@ -1,0 +1,165 @@
+r"""Read 6 of 8 · needs ops, init · where a layer's weight comes from: trained, or frozen and masked.
+
+A layer asks its *weight source* for the weight and knows nothing of masks. The sources here:
+
+- :class:`Trained`: the weight itself is trained (the dense baseline).
+- :class:`SignedSupermask`: random weights W stay frozen; a score m per weight is trained and decides to keep,
+  hide or invert it: W_eff = W * s(m), s in {-1, 0, +1} (Koster et al. 2022, arXiv:2201.13361).
+
+One interface, so that one model builder serves every method. A source is written down once as a template,
+``SignedSupermask(tau=0.01)``, and each layer calls ``draw`` for a copy that holds arrays of its own:
+
+- ``draw(shape, rng, dtype, backend)`` -> a copy of the source with its arrays;
+- ``effective()`` -> the weight that the layer multiplies with, a Tensor of that shape;
+- ``parameters()`` -> name -> Tensor, what is trained; ``state()`` -> name -> array, what is not;
+- ``counts()`` -> (kept, hidden, inverted) as integers, None where nothing is masked.
+
+A new method is a class with these; one that masks derives from :class:`Supermask` and gives ``step``.
+"""
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+
+from . import init, ops
+from .backend import Array, UsageError, load, to_host
+from .engine import Tensor, no_grad
+
+Shape = tuple[int, ...]
+
+
+class Trained:
+    """A weight that is trained itself, as usual: the dense baseline.
+
+    Args:
+        scheme, distribution, factor, as in :func:`minimask.init.draw`. The paper's baselines: uniform ELU.
+    """
+
+    def __init__(self, init: str = "elu", distribution: str = "uniform", factor: float | None = None):
+        self.settings = {"scheme": init, "distribution": distribution, "factor": factor}
+        self.weight: Tensor | None = None
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:
+        drawn = copy.copy(self)
+        weight = init.draw(shape, rng, dtype=dtype, **self.settings)
+        drawn.weight = Tensor(load(backend).asarray(weight), requires_grad=True)
+        return drawn
+
+    def effective(self) -> Tensor:
+        return _drawn(self.weight)
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {"weight": _drawn(self.weight)}
+
+    def state(self) -> dict[str, Array | float]:
+        return {}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Takes back what state() gave."""
+
+    def counts(self) -> None:
+        """Nothing is masked."""
+        return None
+
+
+class Supermask:
+    """Frozen weights W and trained scores m; what the mask is, a subclass says in ``step``.
+
+    Attributes after draw():
+        frozen: W, an array of the layer's shape; no code changes it.
+        scores: m, a leaf Tensor of the same shape.
+        tau: this layer's threshold.
+    """
+
+    def __init__(self, frozen: dict[str, Any], scores: dict[str, Any], tau: float | None, tau_ratio: float | None):
+        self.frozen_settings, self.score_settings = frozen, scores
+        self.absolute_tau, self.tau_ratio = tau, tau_ratio
+        self.frozen: Array = None
+        self.scores: Tensor | None = None
+        self.tau = 0.0
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:
+        """A copy with its own arrays: the frozen weights are drawn first, then the scores."""
+        drawn, xp = copy.copy(self), load(backend)
+        drawn.frozen = xp.asarray(init.draw(shape, rng, dtype=dtype, **self.frozen_settings))
+        scores = init.draw(shape, rng, dtype=dtype, **self.score_settings)
+        drawn.scores = Tensor(xp.asarray(scores), requires_grad=True)
+        if self.tau_ratio is not None:
+            drawn.tau = self.tau_ratio * float(np.abs(scores).max())  # tau_l = ratio * max|m_l|, once and for all
+        elif self.absolute_tau is not None:
+            drawn.tau = self.absolute_tau
+        return drawn
+
+    def step(self, scores: Tensor) -> Tensor:
+        """The mask s from the scores: exact {-1, 0, +1}, same shape, with a straight-through gradient."""
+        raise NotImplementedError(f"{type(self).__name__} gives no step; a Supermask says how scores become a mask")
+
+    def effective(self) -> Tensor:
+        """W * s: every entry is 0, w or -w, exactly."""
+        return ops.multiply(self.frozen, self.step(_drawn(self.scores)))
+
+    def mask(self) -> np.ndarray:
+        """The mask now, as int8 on the host: +1 kept, 0 hidden, -1 inverted."""
+        with no_grad():
+            return to_host(self.step(_drawn(self.scores)).data).astype(np.int8)
+
+    def counts(self) -> tuple[int, int, int]:
+        """(kept, hidden, inverted): how many weights have s = +1, 0, -1."""
+        mask = self.mask()
+        kept, inverted = int(np.count_nonzero(mask > 0)), int(np.count_nonzero(mask < 0))
+        return kept, mask.size - kept - inverted, inverted
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {"scores": _drawn(self.scores)}
+
+    def state(self) -> dict[str, Array | float]:
+        return {"frozen": self.frozen, "tau": self.tau}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Takes back what state() gave."""
+        self.frozen, self.tau = state["frozen"], float(state["tau"])
+
+
+class SignedSupermask(Supermask):
+    r"""Keep, hide or invert: s = sign(m) where |m| > tau, else 0 (Koster et al. 2022, arXiv:2201.13361).
+
+    Args:
+        frozen, frozen_distribution, frozen_factor: the frozen weights' scheme, distribution and factor, as in
+            :func:`minimask.init.draw`. The paper's best: signed constant ELUS.
+        scores, scores_distribution: the same for the scores. The paper's best: uniform Xavier.
+        tau: one absolute threshold for every layer, 0.01 unless `tau_ratio` is given.
+        tau_ratio: instead, tau_l = tau_ratio * max|m_l| of each layer, fixed right after initialisation; the
+            published configurations do this.
+
+    Raises:
+        UsageError: tau and tau_ratio both given, tau negative, or tau_ratio outside [0, 1).
+    """
+
+    def __init__(self, frozen: str = "elus", frozen_distribution: str = "signed_constant",
+                 frozen_factor: float | None = None, scores: str = "xavier", scores_distribution: str = "uniform",
+                 tau: float | None = None, tau_ratio: float | None = None):
+        if tau is not None and tau_ratio is not None:
+            raise UsageError(f"SignedSupermask: tau={tau} and tau_ratio={tau_ratio} are two rules; give one of them")
+        if tau is not None and not tau >= 0:
+            raise UsageError(f"SignedSupermask: tau is {tau}, but a threshold on |score| must be 0 or more")
+        if tau_ratio is not None and not 0 <= tau_ratio < 1:
+            raise UsageError(f"SignedSupermask: tau_ratio is {tau_ratio}, but must lie in [0, 1); at 1 all is hidden")
+        if tau is None and tau_ratio is None:
+            tau = 0.01
+        super().__init__({"scheme": frozen, "distribution": frozen_distribution, "factor": frozen_factor},
+                         {"scheme": scores, "distribution": scores_distribution}, tau, tau_ratio)
+
+    def step(self, scores: Tensor) -> Tensor:
+        return ops.keep_hide_invert(scores, self.tau)
+
+
+#: What a layer may take its weight from.
+WeightSource = Trained | Supermask
+
+
+def _drawn(tensor: Tensor | None) -> Tensor:
+    if tensor is None:
+        raise UsageError("this weight source is a template without arrays; call draw(shape, rng) first, or give it "
+                         "to a model builder, which does")
+    return tensor
