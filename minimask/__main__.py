@@ -60,11 +60,12 @@ def _fail(sentence: str, status: int, debug: bool) -> int:
 def _demo_parser() -> Parser:
     parser = Parser(prog="minimask", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="Train a network by keeping, hiding or inverting its frozen random weights.\n\n"
-                                "Without a command: the demo. It trains a signed supermask on bundled images of handwritten\n"
-                                "digits, beside a dense baseline, in seconds, and leaves the result in runs/demo/.",
-                    epilog="commands:\n  train RECIPE   train a network on MNIST or the digits (`minimask train --help`)")
+                                "Without a command: the demo. It trains a signed supermask on bundled images of\n"
+                                "handwritten digits, beside a dense baseline, in seconds, and leaves the result\n"
+                                "in runs/demo/.",
+                    epilog="commands:\n  train RECIPE   train a network on MNIST or the digits; see `minimask train --help`")
     parser.add_argument("--version", action="version", version=f"minimask {__version__}")
-    _shared_options(parser, "runs/demo")
+    _shared_options(parser, "runs/demo", threads="1")
     return parser
 
 
@@ -77,16 +78,20 @@ def _train_parser() -> Parser:
     parser.add_argument("recipe", help="what to train, a name from the list below")
     parser.add_argument("--dataset", help=f"train on another data set: {', '.join(data.DATASETS)}")
     parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
-    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training images (default: the recipe's)")
-    parser.add_argument("--backend", default="numpy", metavar="LIBRARY", help="array library: numpy, cupy or strict (default: numpy)")
-    _shared_options(parser, "runs/RECIPE-seedS")
+    parser.add_argument("--epochs", type=int, metavar="N",
+                        help="passes over the training images (default: the recipe's)")
+    parser.add_argument("--backend", default="numpy", metavar="LIBRARY",
+                        help="array library: numpy, cupy or strict (default: numpy)")
+    _shared_options(parser, "runs/RECIPE-seedS", threads="as NumPy is set up")
     return parser
 
 
-def _shared_options(parser: Parser, out: str) -> None:
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and batches; same seed, same run (default: 0)")
+def _shared_options(parser: Parser, out: str, threads: str) -> None:
+    parser.add_argument("--seed", type=int, default=0, metavar="S",
+                        help="of weights and batches; same seed, same run (default: 0)")
     parser.add_argument("--out", metavar="DIR", help=f"folder for the results (default: {out})")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of the matrix products (default: as NumPy is set up)")
+    parser.add_argument("--threads", type=int, metavar="N",
+                        help=f"threads of the matrix products (default: {threads})")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that is in the folder already")
     parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -116,9 +121,9 @@ def demo_command(options: Any) -> None:
     folder = Path(options.out or "runs/demo")
     own = (folder / "dense.json").exists()  # only a demo leaves this file: then the folder is ours to replace
     height, width, _ = dataset.input_shape
-    print(f"A signed supermask on {len(dataset.train_images):,} images of handwritten digits ({height} x {width} pixels, "
-          f"{len(dataset.test_images)} more held out), beside a dense baseline.")
-    with blas_threads(options.threads):
+    print(f"A signed supermask on {len(dataset.train_images):,} images of handwritten digits "
+          f"({height} x {width} pixels, {len(dataset.test_images)} more held out), beside a dense baseline.")
+    with blas_threads(options.threads or 1):  # its products are so small that a second thread mostly waits
         net, record = _run(recipes.find("digits"), dataset, folder, options.overwrite or own, options)
         _, dense = _run(recipes.find("digits-dense"), dataset, None, False, options)
     runs.write_record(folder, dense, "dense.json")
@@ -128,14 +133,16 @@ def demo_command(options: Any) -> None:
         end = result["epochs"][-1]
         weights = sum(layer["weights"] for layer in end["layers"])
         left = weights - sum(layer["hidden"] for layer in end["layers"])
-        print(f"{name:17} test accuracy {end['test_accuracy']:6.2%}   weights left {left:6,} of {weights:,} ({left / weights:.1%})")
+        print(f"{name:17} test accuracy {end['test_accuracy']:6.2%}   "
+              f"weights left {left:6,} of {weights:,} ({left / weights:.1%})")
     _say_files(folder, net, record, dataset, "dense.json")
 
 
 def _run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, overwrite: bool, options: Any) -> Any:
     progress = None if options.quiet else train.Progress(recipe.name)
     try:
-        return runs.run(recipe, dataset, options.seed, folder, overwrite, getattr(options, "backend", "numpy"), progress)
+        library = getattr(options, "backend", "numpy")
+        return runs.run(recipe, dataset, options.seed, folder, overwrite, library, progress)
     except KeyboardInterrupt:
         where = f"; the record so far and the network of its last whole epoch are in {folder}" if folder else ""
         raise MinimaskError(f"interrupted{where}") from None

@@ -87,7 +87,7 @@ def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[np.ndar
     return (order[start:start + size] for start in range(0, count, size))
 
 
-# ---- the sets -----------------------------------------------------------------------------------------------------
+# ---- the sets ------------------------------------------------------------------------------------------------------
 
 
 def digits() -> Dataset:
@@ -133,12 +133,13 @@ def data_folder(folder: str | Path | None = None) -> Path:
         raise UsageError("no data folder: give --data DIR (folder=DIR in Python) or set MINIMASK_DATA=DIR; "
                          "MNIST is looked for in DIR/mnist/")
     if not Path(named).is_dir():
-        raise UsageError(f"the data folder {str(named)!r} does not exist; give another with --data DIR or MINIMASK_DATA")
+        raise UsageError(f"the data folder {str(named)!r} does not exist; "
+                         "give another with --data DIR or MINIMASK_DATA")
     return Path(named)
 
 
 def read_idx(folder: Path, name: str, digest: str, shape: tuple[int, ...]) -> np.ndarray:
-    """An IDX file of bytes, `name` or `name`.gz in `folder`, as a uint8 array of `shape`; DataError if it is not that."""
+    """The IDX file `name` or `name`.gz in `folder` as a uint8 array of `shape`; DataError if it is anything else."""
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
     if path is None:
         raise DataError(f"{name} is missing: put {name} or {name}.gz into {folder}")
@@ -151,8 +152,9 @@ def read_idx(folder: Path, name: str, digest: str, shape: tuple[int, ...]) -> np
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): it is truncated or no gzip file; get it again") from error
     if len(content) != size:
-        raise DataError(f"{path}: {'more than ' if len(content) > size else ''}{min(len(content), size):,} bytes of content, "
-                        f"but {size:,} are needed: it is truncated or another file; get it again")
+        found_size = f"{len(content):,}" if len(content) < size else f"more than {size:,}"
+        raise DataError(f"{path}: {found_size} bytes of content, but {size:,} are needed: "
+                        "it is truncated or another file; get it again")
     found = hashlib.sha256(content).hexdigest()
     if content[:len(header)] != header or found != digest:
         raise DataError(f"{path}: expected sha256 {digest} of its content, found {found}: "

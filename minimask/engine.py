@@ -46,7 +46,7 @@ def no_grad() -> Iterator[None]:
 class Node:
     """What the tape remembers of one op call: whom to call back, and for whom."""
 
-    __slots__ = ("name", "inputs", "versions", "pullback")
+    __slots__ = ("inputs", "name", "pullback", "versions")
 
     def __init__(self, name: str, inputs: tuple["Tensor | None", ...], pullback: Pullback):
         self.name = name
@@ -74,7 +74,9 @@ class Tensor:
         TypeError: for an array without numbers in it, or integers with ``requires_grad=True``.
     """
 
-    __slots__ = ("_data", "_node", "_version", "grad", "requires_grad", "__weakref__")
+    __slots__ = ("__weakref__", "_data", "_node", "_version", "grad", "requires_grad")
+    _data: Array
+    _version: int
     __array_ufunc__ = None  # so that `ndarray * tensor` is handed to Tensor.__rmul__
     __hash__ = object.__hash__  # == compares elementwise, identity still hashes
 
@@ -117,7 +119,7 @@ class Tensor:
         values = np.array2string(to_host(self._data), precision=4, separator=", ", prefix="Tensor(")
         return f"Tensor({values}, dtype={self.dtype}{role})"
 
-    # ---- backward ---------------------------------------------------------------------------------------
+    # ---- backward --------------------------------------------------------------------------------------------------
 
     def backward(self, cotangent: Any = None) -> None:
         """Adds d(self)/d(leaf), contracted with `cotangent`, to `.grad` of every leaf that requires it.
@@ -212,7 +214,7 @@ class Tensor:
         """The same array (shared, not copied) in a tensor without a past: no gradient flows through it."""
         return Tensor(self._data)
 
-    # ---- what people expect of an array -------------------------------------------------------------------
+    # ---- what people expect of an array ----------------------------------------------------------------------------
 
     def item(self) -> float:
         """The single entry as a Python number. Raises ValueError where there are more."""
@@ -295,15 +297,15 @@ class Tensor:
     def keep_hide_invert(self, tau: float) -> "Tensor": return OPS["keep_hide_invert"](self, tau)
 
     # Comparisons have no slope: they give plain boolean arrays.
-    def __eq__(self, other: Any) -> Array: return self._data == _operand(other, self._data)  # type: ignore[override]
-    def __ne__(self, other: Any) -> Array: return self._data != _operand(other, self._data)  # type: ignore[override]
+    def __eq__(self, other: Any) -> Array: return self._data == _operand(other, self._data)
+    def __ne__(self, other: Any) -> Array: return self._data != _operand(other, self._data)
     def __lt__(self, other: Any) -> Array: return self._data < _operand(other, self._data)
     def __le__(self, other: Any) -> Array: return self._data <= _operand(other, self._data)
     def __gt__(self, other: Any) -> Array: return self._data > _operand(other, self._data)
     def __ge__(self, other: Any) -> Array: return self._data >= _operand(other, self._data)
 
 
-# ---- the op decorator -----------------------------------------------------------------------------------------
+# ---- the op decorator ----------------------------------------------------------------------------------------------
 
 
 def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = None, *,
@@ -335,7 +337,8 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())[1:]  # without xp
     split = any(p.kind is p.POSITIONAL_ONLY for p in parameters)
-    array_names = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY or not split and p.kind is not p.KEYWORD_ONLY]
+    array_names = [p.name for p in parameters
+                   if p.kind is p.POSITIONAL_ONLY or (not split and p.kind is not p.KEYWORD_ONLY)]
     variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     is_discrete = tuple(name in discrete for name in array_names)
     count, name = len(array_names), function.__name__
@@ -447,7 +450,7 @@ def _named(name: str, error: Exception, arrays: list[Array]) -> Exception:
     return kind(text)
 
 
-# ---- one step of backward ---------------------------------------------------------------------------------------
+# ---- one step of backward ------------------------------------------------------------------------------------------
 
 
 def _pull(node: Node, output: Tensor, g: Array) -> list[Array | None]:
@@ -486,6 +489,6 @@ def unbroadcast(name: str, g: Array, shape: tuple[int, ...]) -> Array:
     padded = (1,) * added + tuple(shape)
     if added < 0 or any(n != 1 and n != m for n, m in zip(padded, g.shape)):
         raise RuntimeError(f"{name}: its pullback gave a cotangent of shape {g.shape} for an array of shape {shape}")
-    axes = tuple(i for i, n in enumerate(padded) if i < added or n == 1 and g.shape[i] != 1)
+    axes = tuple(i for i, n in enumerate(padded) if i < added or (n == 1 and g.shape[i] != 1))
     xp = namespace(g)
     return xp.reshape(xp.sum(g, axis=axes, keepdims=True), tuple(shape))

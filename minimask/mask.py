@@ -37,7 +37,7 @@ class Trained:
     """
 
     def __init__(self, init: str = "elu", distribution: str = "uniform", factor: float | None = None):
-        self.settings = {"scheme": init, "distribution": distribution, "factor": factor}
+        self.settings: dict[str, Any] = {"scheme": init, "distribution": distribution, "factor": factor}
         self.weight: Tensor | None = None
 
     def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:

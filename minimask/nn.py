@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from . import ops
-from .backend import Array, MinimaskError, namespace, to_host
+from .backend import Array, MinimaskError, asarray, to_host
 from .engine import Tensor
 from .mask import Supermask, WeightSource
 
@@ -46,7 +46,8 @@ class Dense(Layer):
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if shape != self.shape[:1]:
-            raise ValueError(f"Dense: one sample has shape {shape}, but {self.shape[:1]} is needed; put Flatten before it")
+            raise ValueError(f"Dense: one sample has shape {shape}, but {self.shape[:1]} is needed; "
+                             "put Flatten before it")
         return self.shape[1:]
 
     def __repr__(self) -> str:
@@ -115,7 +116,8 @@ class Sequential:
     def __call__(self, x: Tensor | Array) -> Tensor:
         x = x if isinstance(x, Tensor) else Tensor(x)
         if x.shape[1:] != self.input_shape:
-            raise ValueError(f"net: the input is {x.shape}, but {('n', *self.input_shape)} is needed: a batch of samples")
+            raise ValueError(f"net: the input is {x.shape}, but (n, {', '.join(map(str, self.input_shape))}) is needed: "
+                             "a batch of samples")
         for layer in self.layers.values():
             x = layer(x)
         return x
@@ -168,21 +170,24 @@ class Sequential:
         """
         mine = self.arrays()
         if set(mine) != set(arrays):
-            raise MinimaskError(f"load: these arrays are not this net's: missing {sorted(set(mine) - set(arrays)) or 'none'}, "
-                                f"unknown {sorted(set(arrays) - set(mine)) or 'none'}")
+            missing, foreign = sorted(set(mine) - set(arrays)), sorted(set(arrays) - set(mine))
+            raise MinimaskError(f"load: these arrays are not this net's: missing {missing or 'none'}, "
+                                f"unknown {foreign or 'none'}")
         for name, array in arrays.items():
             if array.shape != mine[name].shape or array.dtype != mine[name].dtype:
                 raise MinimaskError(f"load: {name} is {array.shape} {array.dtype}, "
                                     f"but {mine[name].shape} {mine[name].dtype} is needed")
         for name, tensor in self.named_parameters().items():
-            tensor.data = namespace(tensor.data).asarray(arrays[name], copy=True)
+            tensor.data = asarray(arrays[name].copy(), tensor.data)
         for name, source in self.weights().items():
-            source.load_state({part: namespace(old).asarray(arrays[f"{name}.{part}"], copy=True) if hasattr(old, "shape")
-                               else arrays[f"{name}.{part}"].item() for part, old in source.state().items()})
+            new = {part: arrays[f"{name}.{part}"] for part in source.state()}
+            source.load_state({part: asarray(new[part].copy(), old) if hasattr(old, "shape") else new[part].item()
+                               for part, old in source.state().items()})
 
     def __repr__(self) -> str:
         """One line per layer: name, what it is, the shape after it, its weights, how many are trained or frozen."""
-        rows = [("layer", "", "output", "weights", "trained", "frozen"), ("input", "", _shape(self.input_shape), "", "", "")]
+        rows = [("layer", "", "output", "weights", "trained", "frozen"),
+                ("input", "", _shape(self.input_shape), "", "", "")]
         for name, layer in self.layers.items():
             sizes = ("", "", "")
             if layer.weight is not None:
@@ -194,7 +199,8 @@ class Sequential:
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
                  for row in rows]
-        return "\n".join([line.rstrip() for line in lines] + [f"{self.size():,} weights, {self.weights_left():.1%} left"])
+        total = f"{self.size():,} weights, {self.weights_left():.1%} left"
+        return "\n".join([line.rstrip() for line in lines] + [total])
 
 
 def _shape(shape: tuple[int, ...]) -> str:

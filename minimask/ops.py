@@ -21,7 +21,7 @@ from .engine import Pullback, op
 Axis = int | tuple[int, ...] | None
 Result = tuple[Array, Pullback]
 
-# ---- arithmetic, elementwise with broadcasting -------------------------------------------------------------
+# ---- arithmetic, elementwise with broadcasting ---------------------------------------------------------------------
 
 
 @op
@@ -118,7 +118,7 @@ def where(xp: Any, condition: Array, x: Array, y: Array, /) -> Result:
             lambda g: (None, lambda: xp.where(condition, g, zero), lambda: xp.where(condition, zero, g)))
 
 
-# ---- functions of one array, elementwise --------------------------------------------------------------------
+# ---- functions of one array, elementwise ---------------------------------------------------------------------------
 
 
 @op
@@ -188,7 +188,7 @@ def elu(xp: Any, x: Array, /, alpha: float = 1.0) -> Result:
     return y, lambda g: (g * xp.where(x > 0, asarray(1.0, x), y + alpha),)
 
 
-# ---- reductions ------------------------------------------------------------------------------------------------
+# ---- reductions ----------------------------------------------------------------------------------------------------
 
 
 @op
@@ -260,7 +260,7 @@ def _count(name: str, x: Array, axes: tuple[int, ...]) -> int:
     return count
 
 
-# ---- shapes -------------------------------------------------------------------------------------------------------
+# ---- shapes --------------------------------------------------------------------------------------------------------
 
 
 @op
@@ -280,7 +280,7 @@ def permute_dims(xp: Any, x: Array, /, axes: Sequence[int]) -> Result:
     """Axes in another order: y.shape[i] = x.shape[axes[i]]."""
     order = _axes("permute_dims", tuple(axes), x)
     if len(order) != len(x.shape):
-        raise ValueError(f"permute_dims: axes {tuple(axes)} must name each of the {len(x.shape)} axes of {x.shape} once")
+        raise ValueError(f"permute_dims: axes {tuple(axes)} must name every axis of {x.shape} once")
     inverse = tuple(order.index(i) for i in range(len(order)))
     return xp.permute_dims(x, order), lambda g: (xp.permute_dims(g, inverse),)
 
@@ -323,7 +323,7 @@ def concat(xp: Any, /, *arrays: Array, axis: int = 0) -> Result:
 def getitem(xp: Any, x: Array, /, index: Any) -> Result:
     """x[index] with integers, slices, ``...`` and None, also written ``x[index]``; for integer arrays see take."""
     for i in index if isinstance(index, tuple) else (index,):
-        if not (i is None or i is ... or isinstance(i, (slice, int)) and not isinstance(i, bool)):
+        if not (i is None or i is ... or (isinstance(i, (slice, int)) and not isinstance(i, bool))):
             raise TypeError(f"getitem: index of type {type(i).__name__}; use integers, slices, ... and None, "
                             "ops.take for integer arrays and ops.where for conditions")
     index = _complete(index, len(x.shape))
@@ -380,7 +380,7 @@ def _device(like: Array) -> dict[str, Any]:
     return {"device": like.device} if hasattr(like, "__array_namespace__") and not isinstance(like, np.ndarray) else {}
 
 
-# ---- products -------------------------------------------------------------------------------------------------------
+# ---- products ------------------------------------------------------------------------------------------------------
 
 
 @op
@@ -396,7 +396,7 @@ def matmul(xp: Any, x: Array, y: Array, /) -> Result:
                                        lambda: xp.matmul(xp.matrix_transpose(x), g))
 
 
-# ---- softmax and loss -------------------------------------------------------------------------------------------------
+# ---- softmax and loss ----------------------------------------------------------------------------------------------
 
 
 @op
@@ -447,7 +447,7 @@ def cross_entropy(xp: Any, logits: Array, labels: Array, /) -> Result:
     return -xp.sum(log_p * one_hot) / n, lambda g: ((xp.exp(log_p) - one_hot) * (g / n), None)
 
 
-# ---- the straight-through step --------------------------------------------------------------------------------------
+# ---- the straight-through step -------------------------------------------------------------------------------------
 
 
 @op(surrogate=True)

@@ -37,8 +37,8 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
     mask = next(iter(masks.values())) if masks else np.zeros((0, 0))  # (pixels, units)
     pixels = int(np.prod(dataset.input_shape))
     if mask.ndim != 2 or mask.shape[0] != pixels:
-        raise MinimaskError(f"masks: the first mask is {mask.shape}, but ({pixels}, units) is needed to lie under an image")
-    units = mask.shape[1]
+        raise MinimaskError(f"masks: the first mask is {mask.shape}, "
+                            f"but ({pixels}, units) is needed to lie under an image")
     kept, inverted = int((mask > 0).sum()), int((mask < 0).sum())
     figure = _figure(10, 6.4)
     axes = figure.subplots(3, 2, sharex="col", gridspec_kw={"height_ratios": (0.7, 5, 1.3), "width_ratios": (5.5, 1)})
@@ -53,8 +53,9 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
     for empty in (picture, key, spare):
         empty.set_axis_off()
     rows.imshow(mask.T, cmap=_colours(), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-    rows.set_ylabel("unit of the first layer")
-    rows.set_title(f"mask of the first layer: {kept:,} kept, {inverted:,} inverted, {mask.size - kept - inverted:,} hidden",
+    rows.set_ylabel(f"{mask.shape[1]} units of the first layer")
+    hidden = mask.size - kept - inverted
+    rows.set_title(f"mask of the first layer: {kept:,} kept, {inverted:,} inverted, {hidden:,} hidden",
                    fontsize=10, loc="left")
     key.legend(handles=_legend(), loc="center left", frameon=True)
     ink = (mask != 0).mean(axis=1)  # (pixels,)
@@ -62,7 +63,6 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
     share.set_ylabel("% of units\nthat see it")
     share.set_xlabel("pixel (row by row through the image)")
     share.set_xlim(-0.5, pixels - 0.5)
-    spare.text(0, 0.5, f"{units} units", fontsize=9)
     return figure
 
 
@@ -96,7 +96,7 @@ def training(record: dict[str, Any]) -> Figure:
 
 
 def accuracy_against_weights(records: Sequence[dict[str, Any]]) -> Figure:
-    """Test accuracy over weights left at the end of each record, one marker per recipe; the fewer and higher, the better."""
+    """Test accuracy over weights left at the end of each record, a marker per recipe; up and to the left is better."""
     figure = _figure(6, 4)
     ax = figure.subplots()
     recipes = sorted({record["recipe"].get("name", "") for record in records})

@@ -80,7 +80,8 @@ def write(path: Path, content: bytes) -> None:
 
 def write_record(folder: Path, record: dict[str, Any], name: str = "record.json") -> None:
     """The record as JSON, a line per epoch; NaN is refused, so that every reader of JSON can take it."""
-    lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in record.items() if key != "epochs"]
+    lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}"
+             for key, value in record.items() if key != "epochs"]
     epochs = ",\n  ".join(json.dumps(entry, allow_nan=False) for entry in record["epochs"])
     write(folder / name, ("{" + ",\n ".join([*lines, f'"epochs": [\n  {epochs}]']) + "}\n").encode())
 
@@ -88,7 +89,8 @@ def write_record(folder: Path, record: dict[str, Any], name: str = "record.json"
 def write_network(folder: Path, net: Sequential) -> None:
     """Every array of the net, by name, as an .npz of plain arrays."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **net.arrays())
+    arrays: dict[str, Any] = net.arrays()
+    np.savez_compressed(buffer, **arrays)
     write(folder / "network.npz", buffer.getvalue())
 
 

@@ -124,8 +124,9 @@ def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int
         for start in range(0, len(images), batch):
             logits = to_host(net(to_net(net, standardise(images[start:start + batch]))).data)
             if not np.isfinite(logits).all():
-                raise TrainingError(f"evaluate: the net gives NaN or infinity for images {start} to "
-                                    f"{start + len(logits) - 1}: {_cause(images, np.arange(start, start + len(logits)))}")
+                chosen = np.arange(start, start + len(logits))
+                raise TrainingError(f"evaluate: the net gives NaN or infinity for images {start} to {chosen[-1]}: "
+                                    f"{_cause(images, chosen)}")
             right += int(np.count_nonzero(logits.argmax(axis=1) == labels[start:start + batch]))
     return right / len(images)
 
@@ -144,7 +145,7 @@ def _cause(images: np.ndarray, chosen: np.ndarray) -> str:
     return "every image of the batch is finite, so training diverged; try a smaller learning rate"
 
 
-# ---- the record -----------------------------------------------------------------------------------------------------
+# ---- the record ----------------------------------------------------------------------------------------------------
 
 
 def new_record(recipe: dict[str, Any] | None = None, seed: int | None = None, dataset: str | None = None,
@@ -161,7 +162,8 @@ def environment(net: Sequential | None = None) -> dict[str, Any]:
     with blas_threads(None) as threads:
         return {"minimask": __version__, "python": platform.python_version(), "numpy": np.__version__,
                 "backend": namespace(net.parameters()[0].data).__name__ if net else "numpy",
-                "system": platform.system(), "processor": _processor(), "cores": os.cpu_count(), "blas_threads": threads}
+                "system": platform.system(), "processor": _processor(), "cores": os.cpu_count(),
+                "blas_threads": threads}
 
 
 def _processor() -> str:
@@ -182,7 +184,7 @@ def layer_counts(net: Sequential) -> list[dict[str, Any]]:
     return rows
 
 
-# ---- telling how it goes ----------------------------------------------------------------------------------------------
+# ---- telling how it goes -------------------------------------------------------------------------------------------
 
 
 class Progress:
