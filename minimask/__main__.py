@@ -63,7 +63,8 @@ def _demo_parser() -> Parser:
                                 "Without a command: the demo. It trains a signed supermask on bundled images of\n"
                                 "handwritten digits, beside a dense baseline, in seconds, and leaves the result\n"
                                 "in runs/demo/.",
-                    epilog="commands:\n  train RECIPE   train a network on MNIST or the digits; see `minimask train --help`")
+                    epilog="commands:\n  train RECIPE   train a network on MNIST or the digits "
+                           "(`minimask train --help`)")
     parser.add_argument("--version", action="version", version=f"minimask {__version__}")
     _shared_options(parser, "runs/demo", threads="1")
     return parser

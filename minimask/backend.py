@@ -35,10 +35,10 @@ def unknown(kind: str, name: object, known: Any) -> UsageError:
     import difflib
 
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else ""
-    return UsageError(f"unknown {kind} {name!r}: {hint or 'valid are'} {'(' if hint else ''}"
-                      f"{', '.join(names)}{')' if hint else ''}")
+    begun = [known_name for known_name in names if known_name.startswith(str(name))]
+    near = begun or difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? There are" if near else "there are"
+    return UsageError(f"unknown {kind} {name!r}: {hint} {', '.join(names)}")
 
 
 def namespace(array: Array) -> ModuleType:

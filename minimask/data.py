@@ -4,6 +4,8 @@ Images stay as they are stored (uint8, NHWC); :func:`standardise` turns a batch 
 Nothing is ever downloaded here, and nothing is unpickled.
 """
 
+from __future__ import annotations
+
 import gzip
 import hashlib
 import math

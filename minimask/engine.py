@@ -110,6 +110,7 @@ class Tensor:
     shape = property(lambda self: self._data.shape, doc="Lengths of the axes, a tuple of integers.")
     dtype = property(lambda self: self._data.dtype, doc="The array's dtype.")
     ndim = property(lambda self: len(self._data.shape), doc="Number of axes.")
+    T = property(lambda self: OPS["permute_dims"](self, range(self.ndim)[::-1]), doc="The axes in reverse order.")
     size = property(lambda self: int(np.prod(self._data.shape)), doc="Number of entries.")
 
     def __repr__(self) -> str:
@@ -389,10 +390,12 @@ def _unwrap(name: str, inputs: tuple[Any, ...], is_discrete: tuple[bool, ...]) -
                             "convert it first, for example x.astype(np.float32)")
         if like is None:
             like = x
-        elif x.dtype != like.dtype:
-            raise TypeError(f"{name}: mixes {like.dtype} and {x.dtype}; convert one, so that nothing grows unseen")
         elif type(x) is not type(like):
             raise TypeError(f"{name}: mixes arrays of {_library(like)} and {_library(x)}; move one first")
+        elif x.dtype != like.dtype:
+            raise TypeError(f"{name}: mixes {like.dtype} and {x.dtype}; convert one, so that nothing grows unseen")
+    if like is None:  # no array at all: a NumPy scalar will do, it has a dtype
+        like = next((np.asarray(x) for x in arrays if isinstance(x, np.floating)), None)
     if like is None:
         raise TypeError(f"{name}: needs a Tensor or a floating-point array, "
                         f"got {', '.join(type(x).__name__ for x in inputs) or 'nothing'}")

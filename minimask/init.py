@@ -10,6 +10,8 @@ here, and every distribution takes a variance, so each pairing is one call:
 True
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 

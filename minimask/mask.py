@@ -17,6 +17,8 @@ One interface, so that one model builder serves every method. A source is writte
 A new method is a class with these; one that masks derives from :class:`Supermask` and gives ``step``.
 """
 
+from __future__ import annotations
+
 import copy
 from typing import Any, Self
 

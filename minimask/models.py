@@ -7,6 +7,8 @@
 266200
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from . import nn

@@ -4,6 +4,8 @@ A layer is callable on a Tensor. What it holds it tells by name and in order of 
 ``named_parameters()`` is what is trained, ``state()`` what is not (frozen weights, thresholds).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 import numpy as np
@@ -116,8 +118,8 @@ class Sequential:
     def __call__(self, x: Tensor | Array) -> Tensor:
         x = x if isinstance(x, Tensor) else Tensor(x)
         if x.shape[1:] != self.input_shape:
-            raise ValueError(f"net: the input is {x.shape}, but (n, {', '.join(map(str, self.input_shape))}) is needed: "
-                             "a batch of samples")
+            sample = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"net: the input is {x.shape}, but (n, {sample}) is needed: a batch of samples")
         for layer in self.layers.values():
             x = layer(x)
         return x
@@ -155,7 +157,7 @@ class Sequential:
     def weights_left(self) -> float:
         """Share of the weights that are not hidden, 0 to 1; 1.0 for a dense net."""
         hidden = sum(counts[1] for counts in self.counts())
-        return 1.0 - hidden / self.size()
+        return (self.size() - hidden) / self.size() if hidden else 1.0
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything the net is, by name, copied to the host: parameters and state."""

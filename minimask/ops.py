@@ -330,7 +330,8 @@ def getitem(xp: Any, x: Array, /, index: Any) -> Result:
 
     def pullback(g: Array) -> tuple[Array]:
         dx = xp.zeros_like(x)
-        dx[index] = g
+        picked = tuple(i for i in index if i is not None)  # the standard has no None in an assignment
+        dx[picked] = xp.reshape(g, x[picked].shape)
         return (dx,)
 
     return x[index], pullback
@@ -462,4 +463,5 @@ def keep_hide_invert(xp: Any, m: Array, /, tau: float) -> Result:
     """
     if not tau >= 0:
         raise ValueError(f"keep_hide_invert: tau is {tau}, but a threshold on |m| must be 0 or more")
-    return xp.astype(m > tau, m.dtype) - xp.astype(m < -tau, m.dtype), lambda g: (g,)
+    s = xp.astype(m > tau, xp.int8) - xp.astype(m < -tau, xp.int8)  # int8: a quarter of the memory to go through
+    return xp.astype(s, m.dtype), lambda g: (g,)

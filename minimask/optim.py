@@ -90,7 +90,7 @@ class SGD:
         Raises:
             MinimaskError subclass UsageError: a parameter has no gradient; call backward() first.
         """
-        factor = self.schedule(self.steps)
+        factor = float(self.schedule(self.steps))  # a NumPy scalar would promote float32
         for i, p in enumerate(self.parameters):
             if p.grad is None:
                 raise UsageError(f"{type(self).__name__}: parameter {i} of shape {p.shape} has no gradient; "

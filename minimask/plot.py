@@ -41,8 +41,10 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
                             f"but ({pixels}, units) is needed to lie under an image")
     kept, inverted = int((mask > 0).sum()), int((mask < 0).sum())
     figure = _figure(10, 6.4)
-    axes = figure.subplots(3, 2, sharex="col", gridspec_kw={"height_ratios": (0.7, 5, 1.3), "width_ratios": (5.5, 1)})
-    (strip, picture), (rows, key), (share, spare) = axes
+    grid = figure.add_gridspec(3, 2, height_ratios=(0.7, 5, 1.3), width_ratios=(5, 1))
+    rows = figure.add_subplot(grid[1, 0])
+    strip, share = figure.add_subplot(grid[0, 0], sharex=rows), figure.add_subplot(grid[2, 0], sharex=rows)
+    picture, key = figure.add_subplot(grid[:2, 1]), figure.add_subplot(grid[2, 1])
     sample = dataset.test_images[image]
     label = dataset.classes[int(dataset.test_labels[image])]
     strip.imshow(sample.reshape(1, -1), cmap="Greys", aspect="auto", interpolation="nearest")
@@ -50,8 +52,11 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
     strip.set_title(f"one held-out image (class {label}), its {pixels} pixels side by side", fontsize=10, loc="left")
     picture.imshow(sample.squeeze(), cmap="Greys", interpolation="nearest")
     picture.set_title("the image", fontsize=10)
-    for empty in (picture, key, spare):
-        empty.set_axis_off()
+    picture.set_xticks([])
+    picture.set_yticks([])
+    key.set_axis_off()
+    for above in (strip, rows):
+        above.tick_params(labelbottom=False)
     rows.imshow(mask.T, cmap=_colours(), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     rows.set_ylabel(f"{mask.shape[1]} units of the first layer")
     hidden = mask.size - kept - inverted
@@ -99,12 +104,18 @@ def accuracy_against_weights(records: Sequence[dict[str, Any]]) -> Figure:
     """Test accuracy over weights left at the end of each record, a marker per recipe; up and to the left is better."""
     figure = _figure(6, 4)
     ax = figure.subplots()
-    recipes = sorted({record["recipe"].get("name", "") for record in records})
+    def name(record: dict[str, Any]) -> str:
+        return record["recipe"].get("name", "without a recipe")
+
+    recipes = sorted({name(record) for record in records})
     for recipe, marker in zip(recipes, "osD^vP*X" * (len(recipes) // 8 + 1)):
-        ends = [_entries(record)[-1] for record in records if record["recipe"].get("name", "") == recipe]
+        ends = [_entries(record)[-1] for record in records if name(record) == recipe]
         ax.plot([100 * e["weights_left"] for e in ends], [100 * e["test_accuracy"] for e in ends], marker, label=recipe,
                 markersize=7, alpha=0.8)
     ax.set_xscale("log")
+    ticks = [0.5, 1, 2, 5, 10, 20, 50, 100]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
     ax.set_xlabel("weights left, % (log scale)")
     ax.set_ylabel("test accuracy, %")
     ax.grid(True, alpha=0.3)

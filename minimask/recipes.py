@@ -4,6 +4,8 @@ The supermask rows and their dense baselines are the published configurations of
 threshold rule gives the paper's table is a finding of ours, said in each recipe's `about`.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

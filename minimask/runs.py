@@ -5,6 +5,8 @@ only, nothing pickled) and, where matplotlib is installed, ``masks.png`` and ``t
 written beside their place and renamed into it, so none is ever half there.
 """
 
+from __future__ import annotations
+
 import io
 import json
 import os

@@ -9,9 +9,12 @@ One training step, which you can follow with a debugger from here down to the ar
     optimizer.step()                              # SGDW on the scores; frozen weights stay as they are
 """
 
+from __future__ import annotations
+
 import math
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -32,7 +35,7 @@ class TrainingError(MinimaskError):
 
 
 def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.random.Generator, batch: int = 128,
-        record: dict[str, Any] | None = None, progress: "Progress | None" = None,
+        record: dict[str, Any] | None = None, progress: Progress | None = None,
         on_epoch: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
     """Trains the net in place and returns the record of the run.
 
@@ -88,7 +91,7 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
 
 
 def train_epoch(net: Sequential, dataset: Dataset, optimizer: SGD, rng: np.random.Generator, batch: int,
-                epoch: int = 1, progress: "Progress | None" = None) -> tuple[float, float]:
+                epoch: int = 1, progress: Progress | None = None) -> tuple[float, float]:
     """One pass over the training images; returns their mean loss and accuracy, measured while training."""
     images, labels = dataset.train_images, dataset.train_labels
     steps = math.ceil(len(images) / batch)
@@ -222,7 +225,10 @@ class Progress:
             self.stream.write(line.strip() + "\n")
         self.stream.flush()
 
+    def columns(self) -> int:
+        """Width of the terminal; a longer line would wrap and could not be renewed."""
+        return shutil.get_terminal_size().columns
+
     def _renew(self, line: str) -> None:
-        columns = os.get_terminal_size(self.stream.fileno()).columns if self.terminal else 100
-        self.stream.write("\r" + line.strip()[:columns - 1] + "\x1b[K")
+        self.stream.write("\r" + line.strip()[:self.columns() - 1] + "\x1b[K")
         self.stream.flush()

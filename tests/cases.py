@@ -1,0 +1,197 @@
+"""One row per op: how to draw inputs, what PyTorch calls it, in which inputs it is linear.
+
+test_ops.py runs every row through every witness; a test there fails where a registered op has no row here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from minimask.testing.strategies import arrays, axes, broadcastable, indices, shapes
+
+
+@dataclass(frozen=True)
+class Example:
+    """One call: its arrays in order (floating ones get gradients) and its keyword arguments."""
+
+    arrays: list[np.ndarray]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row.
+
+    Attributes:
+        examples: strategy for an Example in float64.
+        torch: (torch module, *tensors, **settings) -> tensor.
+        linear: the inputs in which the op is linear (or affine), the others held still.
+        surrogate: the gradient is declared; finite differences and the oracle's gradient do not apply.
+    """
+
+    examples: st.SearchStrategy[Example]
+    torch: Callable[..., Any]
+    linear: tuple[int, ...] = ()
+    surrogate: bool = False
+
+
+@st.composite
+def unary(draw, domain="real", **settings):
+    """One array of any shape, 0-d too; settings are values or strategies."""
+    x = draw(arrays(draw(shapes()), domain))
+    return Example([x], {k: draw(v) if isinstance(v, st.SearchStrategy) else v for k, v in settings.items()})
+
+
+@st.composite
+def binary(draw, domain="real", second=None):
+    """Two arrays that broadcast."""
+    first, other = draw(broadcastable(2))
+    return Example([draw(arrays(first, domain, 0)), draw(arrays(other, second or domain, 1))], {})
+
+
+@st.composite
+def chosen(draw):
+    """A boolean condition and two arrays, all broadcasting."""
+    condition, first, other = draw(broadcastable(3))
+    truth = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 2, condition).astype(bool)
+    return Example([truth, draw(arrays(first)), draw(arrays(other))], {})
+
+
+@st.composite
+def reduced(draw, domain="real"):
+    x = draw(arrays(draw(shapes()), domain))
+    return Example([x], {"axis": draw(axes(x.ndim)), "keepdims": draw(st.booleans())})
+
+
+@st.composite
+def along_axis(draw):
+    x = draw(arrays(draw(shapes(min_rank=1))))
+    return Example([x], {"axis": draw(st.integers(-x.ndim, x.ndim - 1))})
+
+
+@st.composite
+def reshaped(draw):
+    x = draw(arrays(draw(shapes())))
+    options = [x.shape[::-1], (x.size,), (-1,), (1, x.size, 1), (*x.shape, 1)]
+    return Example([x], {"shape": draw(st.sampled_from(options))})
+
+
+@st.composite
+def permuted(draw):
+    x = draw(arrays(draw(shapes())))
+    return Example([x], {"axes": tuple(draw(st.permutations(range(x.ndim))))})
+
+
+@st.composite
+def spread(draw):
+    """An array and a shape that it broadcasts to."""
+    shape, target = draw(broadcastable(2))
+    return Example([draw(arrays(shape))], {"shape": np.broadcast_shapes(shape, target)})
+
+
+@st.composite
+def joined(draw):
+    shape = draw(shapes(min_rank=1))
+    axis = draw(st.integers(-len(shape), len(shape) - 1))
+    parts = []
+    for n in draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)):
+        part = list(shape)
+        part[axis] = n
+        parts.append(draw(arrays(tuple(part))))
+    return Example(parts, {"axis": axis})
+
+
+@st.composite
+def indexed(draw):
+    x = draw(arrays(draw(shapes(min_rank=1))))
+    return Example([x], {"index": draw(indices(x.shape))})
+
+
+@st.composite
+def taken(draw):
+    """Indices repeat, and count from the end too."""
+    x = draw(arrays(draw(shapes(min_rank=1))))
+    axis = draw(st.integers(-x.ndim, x.ndim - 1))
+    n = x.shape[axis]
+    positions = draw(st.lists(st.integers(-n, n - 1), min_size=1, max_size=6))
+    return Example([x, np.array(positions, np.int64)], {"axis": axis})
+
+
+@st.composite
+def multiplied(draw):
+    """Matrices with leading axes that broadcast."""
+    n, k, m = (draw(st.integers(1, 4)) for _ in range(3))
+    first, other = draw(broadcastable(2, max_rank=2))
+    return Example([draw(arrays((*first, n, k))), draw(arrays((*other, k, m)))], {})
+
+
+@st.composite
+def classified(draw):
+    n, k = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    labels = np.array(draw(st.lists(st.integers(0, k - 1), min_size=n, max_size=n)), np.int64)
+    return Example([draw(arrays((n, k))), labels], {})
+
+
+def _all(x, axis):
+    """PyTorch's dim= for our axis=None: every axis."""
+    return tuple(range(x.ndim)) if axis is None else axis
+
+
+def _sum(t, x, axis, keepdims):
+    return x.clone() if _all(x, axis) == () else t.sum(x, _all(x, axis), keepdims)  # dim=() would mean all there
+
+
+def _mean(t, x, axis, keepdims):
+    return x.clone() if _all(x, axis) == () else t.mean(x, _all(x, axis), keepdims)
+
+
+def _max(t, x, axis, keepdims):
+    return x.clone() if _all(x, axis) == () else t.amax(x, _all(x, axis), keepdims)
+
+
+def _take(t, x, indices, axis):
+    return t.index_select(x, axis, t.remainder(indices, x.shape[axis]))
+
+
+CASES: dict[str, Case] = {
+    "add": Case(binary(), lambda t, x, y: x + y, linear=(0, 1)),
+    "subtract": Case(binary(), lambda t, x, y: x - y, linear=(0, 1)),
+    "multiply": Case(binary(), lambda t, x, y: x * y, linear=(0, 1)),
+    "divide": Case(binary(second="positive"), lambda t, x, y: x / y, linear=(0,)),
+    "negative": Case(unary(), lambda t, x: -x, linear=(0,)),
+    "power": Case(unary("positive", exponent=st.sampled_from([0, 1, 2, 3, -1, 0.5, 2.5])),
+                  lambda t, x, exponent: x ** exponent),
+    "abs": Case(unary("distinct"), lambda t, x: t.abs(x)),
+    "maximum": Case(binary("distinct"), lambda t, x, y: t.maximum(x, y)),
+    "minimum": Case(binary("distinct"), lambda t, x, y: t.minimum(x, y)),
+    "clip": Case(unary("distinct", low=st.sampled_from([None, -0.5]), high=st.sampled_from([None, 0.5])),
+                 lambda t, x, low, high: x.clone() if low is high else t.clamp(x, low, high)),
+    "where": Case(chosen(), lambda t, c, x, y: t.where(c, x, y), linear=(1, 2)),
+    "exp": Case(unary(), lambda t, x: t.exp(x)),
+    "expm1": Case(unary(), lambda t, x: t.expm1(x)),
+    "log": Case(unary("positive"), lambda t, x: t.log(x)),
+    "sqrt": Case(unary("positive"), lambda t, x: t.sqrt(x)),
+    "tanh": Case(unary(), lambda t, x: t.tanh(x)),
+    "sigmoid": Case(unary(), lambda t, x: t.sigmoid(x)),
+    "relu": Case(unary("distinct"), lambda t, x: t.relu(x)),
+    "elu": Case(unary("distinct", alpha=st.sampled_from([1.0, 0.5, 2.0])),
+                lambda t, x, alpha: t.nn.functional.elu(x, alpha)),
+    "sum": Case(reduced(), _sum, linear=(0,)),
+    "mean": Case(reduced(), _mean, linear=(0,)),
+    "max": Case(reduced("distinct"), _max),
+    "reshape": Case(reshaped(), lambda t, x, shape: t.reshape(x, shape), linear=(0,)),
+    "permute_dims": Case(permuted(), lambda t, x, axes: x.permute(axes), linear=(0,)),
+    "broadcast_to": Case(spread(), lambda t, x, shape: t.broadcast_to(x, shape), linear=(0,)),
+    "concat": Case(joined(), lambda t, *xs, axis: t.cat(xs, axis), linear=(0,)),
+    "getitem": Case(indexed(), lambda t, x, index: x[index], linear=(0,)),
+    "take": Case(taken(), _take, linear=(0,)),
+    "matmul": Case(multiplied(), lambda t, x, y: x @ y, linear=(0, 1)),
+    "softmax": Case(along_axis(), lambda t, x, axis: t.softmax(x, axis)),
+    "log_softmax": Case(along_axis(), lambda t, x, axis: t.log_softmax(x, axis)),
+    "cross_entropy": Case(classified(), lambda t, x, labels: t.nn.functional.cross_entropy(x, labels)),
+    "keep_hide_invert": Case(unary(tau=st.sampled_from([0.0, 0.5])),
+                             lambda t, m, tau: t.sign(m) * (t.abs(m) > tau), surrogate=True),
+}

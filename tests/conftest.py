@@ -1,0 +1,51 @@
+"""Hypothesis' settings, the array libraries to test with, and what to do where PyTorch or MNIST is missing."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() == "true"
+
+# Derandomised in CI, so that a change decides whether it is green. No deadline: machines are noisy.
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60,
+                                     suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("local", deadline=None, max_examples=60)
+hypothesis.settings.load_profile("ci" if IN_CI else "local")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Slow tests run only when -m asks for them."""
+    if not config.getoption("-m"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow: run with -m slow"))
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch, the oracle. Without it these tests skip for a user and fail in CI."""
+    if importlib.util.find_spec("torch") is None:
+        if IN_CI:
+            pytest.fail("PyTorch is missing in CI: pip install '.[test,oracle]'")
+        pytest.skip("PyTorch is not installed: pip install '.[oracle]' to compare with it")
+    import torch
+
+    return torch
+
+
+@pytest.fixture(scope="session")
+def mnist_folder():
+    """The folder that holds mnist/; without it these tests skip."""
+    folder = os.environ.get("MINIMASK_DATA")
+    if not folder or not (Path(folder) / "mnist").is_dir():
+        pytest.skip("MNIST is not there: set MINIMASK_DATA to the folder that holds mnist/")
+    return folder
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

@@ -1,0 +1,266 @@
+"""The command line: what it leaves behind, its sentences and exit statuses, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+from minimask import data, recipes, runs, train
+from minimask.__main__ import layer_table, main
+
+FILES = {"record.json", "network.npz", "masks.png", "training.png"}
+
+
+def run(*words, **options):
+    """`minimask WORDS` in a process of its own."""
+    return subprocess.run([sys.executable, "-m", "minimask", *map(str, words)], capture_output=True, text=True,
+                          timeout=120, **options)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MINIMASK_DATA", raising=False)
+    return tmp_path
+
+
+def train_digits(out, *words):
+    return main(["train", "digits", "--epochs", "2", "--out", str(out), "--quiet", *words])
+
+
+# ---- what it does ----------------------------------------------------------------------------------------------------
+
+
+def test_the_demo(folder):
+    """The main job, whole: accuracy and weights left as promised, and every file; twice, since it replaces its own."""
+    for _ in range(2):
+        done = run(cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert set(os.listdir(folder / "runs/demo")) == FILES | {"dense.json"}
+    record, dense = (json.loads((folder / "runs/demo" / f).read_text()) for f in ("record.json", "dense.json"))
+    end, baseline = record["epochs"][-1], dense["epochs"][-1]
+    assert end["test_accuracy"] >= baseline["test_accuracy"] - 0.01 and baseline["test_accuracy"] > 0.97
+    assert end["weights_left"] <= 0.08
+    assert "digits epoch 150/150" in done.stderr and "digits-dense epoch 50/50" in done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1].split() == ["layer", "weights", "kept", "hidden", "inverted", "left"]
+    assert [line.split()[0] for line in lines[2:6]] == ["dense1", "dense2", "dense3", "all"]
+    assert any(line.startswith("signed supermask") and f"{end['test_accuracy']:.2%}" in line for line in lines)
+    assert any(line.startswith("dense baseline") and "50,200 of 50,200" in line for line in lines)
+
+
+def test_train_keeps_record_network_and_pictures(folder, capsys):
+    assert train_digits(folder / "a", "--seed", "3") == 0
+    assert set(os.listdir(folder / "a")) == FILES
+    out = capsys.readouterr().out
+    record = json.loads((folder / "a/record.json").read_text())
+    assert (record["format"], record["seed"], record["dataset"], len(record["epochs"])) == (1, 3, "digits", 2)
+    assert record["recipe"]["name"] == "digits" and record["recipe"]["epochs"] == 2
+    assert {"minimask", "python", "numpy", "backend", "processor", "cores", "blas_threads"} <= set(record["environment"])
+    assert layer_table(record) in out and f"{record['epochs'][-1]['test_accuracy']:.2%}" in out
+    with np.load(folder / "a/network.npz", allow_pickle=False) as file:
+        assert set(file) == {f"dense{i}.{part}" for i in (1, 2, 3) for part in ("scores", "frozen", "tau")}
+
+
+def test_a_run_can_be_read_back(folder):
+    assert train_digits(folder / "a") == 0
+    digits = data.digits()
+    net, record = runs.load(folder / "a", digits)
+    end = record["epochs"][-1]
+    assert train.evaluate(net, digits.test_images, digits.test_labels) == end["test_accuracy"]
+    assert [(x["kept"], x["hidden"], x["inverted"]) for x in end["layers"]] == net.counts()
+    (folder / "a/network.npz").write_bytes(b"PK broken")
+    with pytest.raises(runs.MinimaskError, match="holds no whole run"):
+        runs.load(folder / "a", digits)
+
+
+def test_the_same_seed_gives_the_same_run(folder):
+    for name in ("a", "b"):
+        assert train_digits(folder / name) == 0
+    a, b = ((folder / name / "network.npz").read_bytes() for name in ("a", "b"))
+    with np.load(folder / "a/network.npz") as x, np.load(folder / "b/network.npz") as y:
+        assert all(np.array_equal(x[k], y[k]) for k in x)
+    assert len(a) == len(b)
+
+
+def test_options_reach_the_run(folder, capsys):
+    assert main(["train", "digits-dense", "--epochs", "1", "--backend", "strict", "--threads", "1", "--quiet"]) == 0
+    record = json.loads((folder / "runs/digits-dense-seed0/record.json").read_text())
+    assert record["environment"]["backend"] == "array_api_strict"
+    assert record["environment"]["blas_threads"] in (1, None)
+    assert main(["train", "fcn", "--dataset", "digits", "--epochs", "1", "--quiet"]) == 0
+    record = json.loads((folder / "runs/fcn-seed0/record.json").read_text())
+    assert record["dataset"] == "digits" and record["recipe"]["name"] == "fcn"
+    assert sum(layer["weights"] for layer in record["epochs"][0]["layers"]) == 50_200
+
+
+def test_progress_goes_to_stderr_and_quiet_is_quiet(folder, capsys):
+    assert main(["train", "digits", "--epochs", "2", "--out", "a"]) == 0
+    assert "digits epoch 2/2" in capsys.readouterr().err
+    assert main(["train", "digits", "--epochs", "2", "--out", "b", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_help_is_for_newcomers():
+    for words, expected in (([], ["the demo", "train RECIPE"]),
+                            (["train"], ["recipe", "MINIMASK_DATA", "--epochs N", *recipes.RECIPES, "example:"])):
+        done = run(*words, "--help")
+        assert done.returncode == 0 and all(text in done.stdout for text in expected)
+    assert run("--version").stdout == "minimask 0.1.0\n"
+
+
+def test_without_matplotlib_everything_but_the_pictures_is_there(folder):
+    (folder / "matplotlib.py").write_text("raise ImportError('not here')")
+    done = run("train", "digits", "--epochs", "1", "--out", "a", "--quiet", cwd=folder,
+               env={**os.environ, "PYTHONPATH": str(folder)})
+    assert done.returncode == 0 and set(os.listdir(folder / "a")) == {"record.json", "network.npz"}
+    assert "pip install 'minimask[plot]'" in done.stdout
+
+
+# ---- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["trian"], "unknown command 'trian': did you mean 'train'?"),
+    (["train", "fnc"], "unknown recipe 'fnc': did you mean 'fcn'?"),
+    (["train", "digits", "--dataset", "minst"], "unknown dataset 'minst': did you mean 'mnist'?"),
+    (["train", "digits", "--epoch", "3"], "unrecognized arguments: --epoch 3; did you mean --epochs?"),
+    (["--sed", "3"], "unrecognized arguments: --sed 3; did you mean --seed?"),
+    (["train"], "the following arguments are required: recipe"),
+    (["train", "digits", "--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
+    (["train", "digits", "--epochs", "0"], "epochs 0 and batch 128 must be 1 or more"),
+    (["train", "digits", "--seed", "-1"], "seed -1: give a whole number, 0 or more"),
+    (["train", "digits", "--threads", "0"], "threads must be 1 or more, not 0"),
+    (["train", "digits", "--backend", "jax"], "unknown backend 'jax'"),
+    (["train", "fcn"], "no data folder: give --data DIR"),
+    (["train", "fcn", "--data", "nowhere"], "the data folder 'nowhere' does not exist"),
+])
+def test_wrong_usage_is_one_sentence_and_status_2(folder, capsys, words, sentence):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("minimask: ") and sentence in error and error.count("\n") == 1
+    assert os.listdir(folder) == []
+
+
+def test_a_missing_data_file_is_a_failure_and_status_1(folder, capsys):
+    (folder / "mnist").mkdir()
+    assert main(["train", "fcn", "--data", str(folder)]) == 1
+    assert "train-images-idx3-ubyte is missing: put" in capsys.readouterr().err
+    assert os.listdir(folder) == ["mnist"]
+
+
+def test_a_damaged_data_file_names_expected_and_found(folder, capsys):
+    (folder / "mnist").mkdir()
+    (folder / "mnist/train-images-idx3-ubyte").write_bytes(bytes(47_040_016))
+    assert main(["train", "fcn", "--data", str(folder)]) == 1
+    error = capsys.readouterr().err
+    assert "expected sha256 ba891046" in error and "found" in error and "put the official" in error
+
+
+def test_a_missing_library_is_named(folder, capsys):
+    try:
+        import cupy  # noqa: F401
+    except ImportError:
+        assert main(["train", "digits", "--backend", "cupy"]) == 1
+        assert "backend 'cupy' needs the package cupy-cuda12x or cupy-cuda13x" in capsys.readouterr().err
+
+
+def test_a_folder_with_a_run_is_refused_and_untouched_until_overwrite(folder, capsys):
+    assert train_digits("a") == 0
+    (folder / "a/notes.txt").write_text("mine")
+    before = {f: (folder / "a" / f).read_bytes() for f in os.listdir("a")}
+    assert train_digits("a", "--seed", "1") == 2
+    assert "a holds a run already" in capsys.readouterr().err
+    assert before == {f: (folder / "a" / f).read_bytes() for f in os.listdir("a")}
+    assert train_digits("a", "--seed", "1", "--overwrite") == 0
+    assert json.loads((folder / "a/record.json").read_text())["seed"] == 1
+    assert (folder / "a/notes.txt").read_text() == "mine"  # never ours to remove
+
+
+def test_the_demo_replaces_its_own_folder_only(folder, capsys):
+    assert train_digits("runs/demo") == 0
+    assert main([]) == 2
+    assert "runs/demo holds a run already" in capsys.readouterr().err
+    assert len(json.loads((folder / "runs/demo/record.json").read_text())["epochs"]) == 2
+
+
+def test_a_file_in_the_place_of_the_folder(folder, capsys):
+    (folder / "a").write_text("x")
+    assert train_digits("a") == 2
+    assert train_digits("a/b") == 2
+    assert "a is a file or lies under one" in capsys.readouterr().err
+    assert (folder / "a").read_text() == "x"
+
+
+def test_a_write_that_fails_leaves_the_old_file(folder, monkeypatch):
+    runs.write(folder / "x", b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(runs.MinimaskError, match="x cannot be written .No space left on device.; what was there"):
+        runs.write(folder / "x", b"new")
+    assert (folder / "x").read_bytes() == b"old" and os.listdir(folder) == ["x"]
+
+
+def test_a_record_never_holds_nan(folder):
+    with pytest.raises(ValueError, match="JSON"):
+        runs.write_record(folder, {"epochs": [{"train_loss": float("nan")}]})
+
+
+def test_debug_shows_the_traceback_and_nothing_else_does(folder):
+    plain, debug = run("train", "fcn", cwd=folder), run("train", "fcn", "--debug", cwd=folder)
+    assert plain.returncode == debug.returncode == 2
+    assert "Traceback" not in plain.stderr and "Traceback" in debug.stderr
+
+
+def test_a_bug_is_one_sentence_too(folder, capsys, monkeypatch):
+    monkeypatch.setattr(data, "digits", lambda: 1 / 0)
+    assert main([]) == 1
+    error = capsys.readouterr().err
+    assert "ZeroDivisionError" in error and "--debug shows where" in error and error.count("\n") == 1
+
+
+def test_a_failed_training_is_saved_and_status_1(folder, capsys, monkeypatch):
+    """The record and the network of the last whole epoch are there; the message says where."""
+    digits = data.digits()
+    floats = data.Dataset("digits", digits.train_images.astype(float), digits.train_labels, digits.test_images,
+                          digits.test_labels, digits.classes)
+    floats.train_images[5] = np.nan
+    monkeypatch.setattr(data, "digits", lambda: floats)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        assert train_digits("a") == 1
+    error = capsys.readouterr().err
+    assert "loss became nan in epoch 1, step " in error and "image 5 holds NaN" in error and "saved in a" in error
+    net, record = runs.load("a", digits)
+    assert record["epochs"] == [] and all(np.isfinite(p.data).all() for p in net.parameters())
+
+
+def test_ctrl_c_writes_the_record_so_far(folder):
+    process = subprocess.Popen([sys.executable, "-m", "minimask", "train", "digits", "--epochs", "100000", "--out", "a"],
+                               stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=folder)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            path = folder / "a/record.json"
+            if path.exists() and len(json.loads(path.read_text())["epochs"]) >= 3:
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 1 and "Traceback" not in error
+    assert error.splitlines()[-1].startswith("minimask: interrupted; the record so far")
+    digits = data.digits()
+    net, record = runs.load(folder / "a", digits)
+    assert len(record["epochs"]) >= 3
+    assert train.evaluate(net, digits.test_images, digits.test_labels) == record["epochs"][-1]["test_accuracy"]

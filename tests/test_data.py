@@ -1,0 +1,137 @@
+"""Digits, MNIST's files whole and damaged, standardisation, batches, and what a data set refuses."""
+
+import gzip
+import hashlib
+
+import numpy as np
+import pytest
+
+from minimask import UsageError, data
+from minimask.data import DataError, Dataset
+
+SHAPE = (5, 4, 3)
+HEADER = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 3])
+CONTENT = HEADER + bytes(range(60))
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_digits_are_the_1797_of_uci():
+    digits = data.digits()
+    assert digits.train_images.shape == (1437, 8, 8, 1) and digits.test_images.shape == (360, 8, 8, 1)
+    assert digits.train_images.dtype == np.uint8 and digits.train_images.max() == 16
+    everything = np.concatenate([digits.train_images, digits.test_images]).reshape(1797, 64)
+    labels = np.concatenate([digits.train_labels, digits.test_labels])
+    assert everything.sum() == 561_718  # scikit-learn's load_digits().images.sum()
+    assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    again = data.digits()
+    np.testing.assert_array_equal(digits.test_images, again.test_images)
+
+
+def test_standardise_follows_its_formula(rng):
+    images = rng.integers(0, 256, (4, 5, 6, 3)).astype(np.uint8)
+    images[1] = 7  # constant: all zeros
+    images[2] = 0
+    images[2, 0, 0, 0] = 1  # std below 1/sqrt(values): the floor counts
+    x = images.reshape(4, -1).astype(np.float64)
+    floor = 1 / np.sqrt(90)
+    expected = (x - x.mean(1, keepdims=True)) / np.maximum(x.std(1, keepdims=True), floor)
+    assert x[2].std() < x[0].std() and x[1].std() == 0
+    y = data.standardise(images)
+    assert y.dtype == np.float32 and y.shape == images.shape
+    np.testing.assert_allclose(y.reshape(4, -1), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(data.standardise(images, "float64").reshape(4, -1), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_standardise_floor():
+    """One bright pixel of 1/30 in 900: std 0.00111 lies below the floor 1/30."""
+    image = np.zeros((1, 30, 30, 1))
+    image[0, 0, 0, 0] = 1 / 30
+    y = data.standardise(image, "float64").ravel()
+    assert y[0] == pytest.approx((1 / 30 - 1 / 27000) * 30)
+
+
+def test_batches_are_a_fresh_seeded_shuffle_with_the_short_last_one():
+    rng = np.random.default_rng(1)
+    first, second = list(data.batches(10, 4, rng)), list(data.batches(10, 4, rng))
+    assert [len(b) for b in first] == [4, 4, 2]
+    assert sorted(np.concatenate(first)) == list(range(10)) and not np.array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[0], next(data.batches(10, 4, np.random.default_rng(1))))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_idx_file_raw_or_packed(tmp_path, packed):
+    if packed:
+        (tmp_path / "x.gz").write_bytes(gzip.compress(CONTENT))
+    else:
+        (tmp_path / "x").write_bytes(CONTENT)
+    array = data.read_idx(tmp_path, "x", DIGEST, SHAPE)
+    np.testing.assert_array_equal(array, np.arange(60, dtype=np.uint8).reshape(SHAPE))
+
+
+def damaged(content):
+    changed = bytearray(content)
+    changed[30] ^= 1
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(("name", "content", "sentence"), [
+    ("x", CONTENT[:-1], "75 bytes of content, but 76 are needed: it is truncated"),
+    ("x", CONTENT + b"0", "more than 76 bytes of content"),
+    ("x", b"", "0 bytes of content"),
+    ("x", damaged(CONTENT), f"expected sha256 {DIGEST} of its content, found [0-9a-f]{{64}}: it is damaged"),
+    ("x.gz", gzip.compress(CONTENT)[:-9], "cannot be read .*truncated"),
+    ("x.gz", b"no gzip at all", "cannot be read .*no gzip file"),
+    ("x.gz", gzip.compress(bytes(10**7)), "more than 76 bytes"),
+])
+def test_a_damaged_file_is_named_with_what_was_expected(tmp_path, name, content, sentence):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=sentence) as caught:
+        data.read_idx(tmp_path, "x", DIGEST, SHAPE)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_header_that_disagrees_with_its_shape(tmp_path):
+    (tmp_path / "x").write_bytes(CONTENT)
+    with pytest.raises(DataError, match="expected sha256"):
+        data.read_idx(tmp_path, "x", DIGEST, (5, 3, 4))
+
+
+def test_a_missing_file_says_where_to_put_it(tmp_path, monkeypatch):
+    (tmp_path / "mnist").mkdir()
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte is missing: put train-images-idx3-ubyte or .*\.gz into"):
+        data.mnist(tmp_path)
+    monkeypatch.delenv("MINIMASK_DATA", raising=False)
+    with pytest.raises(UsageError, match="give --data DIR .* or set MINIMASK_DATA"):
+        data.mnist()
+    with pytest.raises(UsageError, match="'.*nowhere' does not exist"):
+        data.mnist(tmp_path / "nowhere")
+
+
+def test_an_unknown_data_set_suggests_the_nearest():
+    with pytest.raises(UsageError, match="unknown dataset 'minst': did you mean 'mnist'"):
+        data.load("minst")
+
+
+def test_mnist_is_whole(mnist_folder):
+    mnist = data.load("mnist", mnist_folder)
+    assert mnist.train_images.shape == (60000, 28, 28, 1) and mnist.test_images.shape == (10000, 28, 28, 1)
+    assert mnist.train_labels[:5].tolist() == [5, 0, 4, 1, 9] and mnist.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+IMAGES, LABELS = np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 1])
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    (dict(train_labels=np.array([0, 1, 2])), r"train part: labels from 0 to 2, but there are 2 classes.*0\.\.1"),
+    (dict(test_labels=np.array([-1, 0, 1])), "test part: labels from -1"),
+    (dict(train_labels=np.array([0.0, 1.0, 1.0])), "labels are float64, but must be integers"),
+    (dict(train_labels=LABELS[:2]), r"images \(3, 2, 2, 1\) and labels \(2,\)"),
+    (dict(train_images=IMAGES[..., 0]), r"needed are \(n, height, width, channels\)"),
+    (dict(train_images=IMAGES[:0], train_labels=LABELS[:0]), "train part: is empty"),
+    (dict(test_images=np.zeros((3, 4, 4, 1), np.uint8)), "both must agree"),
+])
+def test_a_data_set_refuses(changes, sentence):
+    parts = dict(name="mine", train_images=IMAGES, train_labels=LABELS, test_images=IMAGES, test_labels=LABELS,
+                 classes=("a", "b"))
+    with pytest.raises(DataError, match=sentence):
+        Dataset(**{**parts, **changes})

@@ -1,0 +1,331 @@
+"""Tensor, backward, the tape, and the sentences that errors are."""
+
+import gc
+import inspect
+import subprocess
+import sys
+import weakref
+
+import array_api_strict as strict
+import numpy as np
+import pytest
+
+from minimask import Tensor, engine, no_grad, ops
+from minimask.engine import op
+from minimask.testing import gradcheck
+
+
+def leaf(*shape, dtype=np.float64, seed=0):
+    return Tensor(np.random.default_rng(seed).standard_normal(shape).astype(dtype), requires_grad=True)
+
+
+# ---- backward ------------------------------------------------------------------------------------------------------
+
+
+def test_every_path_is_summed_once():
+    """b = a + a, c = b + b: a walk that pulls at the first visit gives 2 or 3, the tape in order gives 4."""
+    a = Tensor(np.array(3.0), requires_grad=True)
+    b = a + a
+    c = b + b
+    c.backward()
+    assert a.grad == 4.0
+
+
+def test_a_diamond_of_many_paths():
+    gradcheck(lambda x, y: (x * y + ops.exp(x)) * (x * y) + y * ops.tanh(x * y), *(leaf(3, 2, seed=i).data for i in (1, 2)))
+
+
+def test_a_chain_of_100_000_ops():
+    x = Tensor(np.array(1.0), requires_grad=True)
+    y = x
+    for _ in range(100_000):
+        y = y + 1.0
+    y.backward()
+    assert x.grad == 1.0
+    y = x * 1.0
+    for _ in range(100_000):
+        y = y + 1.0
+    del y  # a tape that is dropped without backward() goes without recursion, too
+
+
+def test_gradients_add_up_over_calls_and_zero_grad_is_explicit():
+    x = leaf(3)
+    (x * 2.0).sum().backward()
+    first = x.grad
+    (x * 3.0).sum().backward()
+    np.testing.assert_array_equal(x.grad, np.full(3, 5.0))
+    np.testing.assert_array_equal(first, np.full(3, 2.0))  # what was handed out stays as it was
+
+
+def test_gradients_are_arrays_of_their_own():
+    """Two leaves never share a gradient, nor with the cotangent: x.grad *= 2 must not change y.grad."""
+    x, y, c = leaf(2), leaf(2, seed=1), np.ones(2)
+    (x + y).backward(c)
+    x.grad *= 5.0
+    np.testing.assert_array_equal(y.grad, 1.0)
+    np.testing.assert_array_equal(c, 1.0)
+    z = leaf(2, 3)
+    z.sum().backward()  # the pullback gives a broadcast view
+    z.grad *= 2.0
+    np.testing.assert_array_equal(z.grad, 2.0)
+
+
+def test_only_leaves_that_ask_get_a_gradient():
+    x, constant = leaf(3), Tensor(np.ones(3))
+    middle = x * constant
+    middle.sum().backward()
+    assert constant.grad is None and middle.grad is None and x.grad is not None
+
+
+def test_a_cotangent_that_nobody_wants_is_not_computed():
+    asked = []
+
+    @op(register=False)
+    def watched(xp, x, y, /):
+        return x * y, lambda g: (lambda: asked.append("x") or g * y, lambda: asked.append("y") or g * x)
+
+    watched(leaf(2), Tensor(np.ones(2))).sum().backward()
+    assert asked == ["x"]
+
+
+def test_the_graph_is_freed_without_the_garbage_collector():
+    gc.disable()
+    try:
+        for backward in (True, False):
+            x = leaf(3)
+            y = ops.exp(x)
+            loss = (y * y).sum()
+            seen = weakref.ref(y)
+            if backward:
+                loss.backward()
+            del y, loss
+            assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_no_grad_remembers_nothing_and_nests():
+    x = leaf(2)
+    with no_grad():
+        with no_grad():
+            pass
+        y = x * 2.0
+    assert not y.requires_grad
+    assert (x * 2.0).requires_grad
+
+
+def test_no_grad_ends_with_an_exception():
+    with pytest.raises(KeyError), no_grad():
+        raise KeyError
+    assert (leaf(2) * 2.0).requires_grad
+
+
+def test_detach_stops_the_gradient():
+    x = leaf(2)
+    (x * x.detach()).sum().backward()
+    np.testing.assert_array_equal(x.grad, x.data)
+
+
+def test_backward_frees_intermediate_arrays_as_it_goes():
+    """When the oldest op pulls, what lies above it is gone already."""
+    alive = []
+
+    @op(register=False)
+    def first(xp, x, /):
+        return x * 1.0, lambda g: (alive.append(late() is not None) or g,)
+
+    middle = first(leaf(4))
+    last = ops.exp(middle)
+    late = weakref.ref(last)
+    loss = last.sum()
+    del last
+    loss.backward()
+    assert alive == [False]
+
+
+# ---- what is refused, and in which words ---------------------------------------------------------------------------
+
+
+def test_a_second_backward_is_refused():
+    x = leaf(2)
+    y = ops.exp(x)
+    loss = y.sum()
+    loss.backward()
+    with pytest.raises(RuntimeError, match="tape through sum was freed by an earlier backward"):
+        loss.backward()
+    with pytest.raises(RuntimeError, match="tape through exp was freed"):
+        (y * 2.0).sum().backward()
+
+
+def test_writing_to_an_input_before_backward_is_refused():
+    x = leaf(2)
+    y = (x * x).sum()
+    x.data -= 0.1
+    with pytest.raises(RuntimeError, match="input or the result of multiply was written to"):
+        y.backward()
+
+
+def test_writing_to_a_result_before_backward_is_refused():
+    x = leaf(2)
+    y = ops.exp(x)
+    y.data += 1.0
+    with pytest.raises(RuntimeError, match="result of exp was written to"):
+        (y * 2.0).sum().backward()
+
+
+def test_writing_after_backward_is_how_one_trains():
+    x = leaf(2)
+    for _ in range(3):
+        x.grad = None
+        (x * x).sum().backward()
+        x.data -= 0.1 * x.grad
+
+
+REFUSED = [
+    (lambda: leaf(2, 3) + leaf(2), ValueError, r"add: shapes \(2, 3\) and \(2,\) do not broadcast; counted from the right"),
+    (lambda: leaf(2, 3) @ leaf(2, 3), ValueError, r"matmul: \(2, 3\) @ \(2, 3\): the last axis of the first \(3\)"),
+    (lambda: leaf(3) @ leaf(3, 2), ValueError, r"matmul: shapes \(3,\) and \(3, 2\); both need two axes or more"),
+    (lambda: leaf(4, 2, 3) @ leaf(5, 3, 2), ValueError, r"matmul: .*\(4, 2, 3\)"),
+    (lambda: leaf(2, 3).sum(axis=2), IndexError, r"sum: axis 2 does not exist in shape \(2, 3\); give -2 to 1"),
+    (lambda: leaf(2, 3).sum(axis=(0, -2)), ValueError, r"sum: axis \(0, -2\) names an axis twice"),
+    (lambda: leaf(2, 3).mean(axis=0.5), TypeError, r"mean: axis 0.5 is no integer"),
+    (lambda: Tensor(np.zeros((0, 3))).mean(), ValueError, r"mean: no entries to reduce in shape \(0, 3\)"),
+    (lambda: Tensor(np.zeros((0, 3))).max(axis=0), ValueError, "max: no entries"),
+    (lambda: leaf(2, 3).reshape((4,)), ValueError, r"reshape: \(2, 3\) has 6 entries and does not fill \(4,\)"),
+    (lambda: leaf(2, 3).permute_dims((0,)), ValueError, r"permute_dims: axes \(0,\) must name every axis of \(2, 3\)"),
+    (lambda: leaf(2, 3).broadcast_to((3, 3)), ValueError, r"broadcast_to: \(2, 3\) does not broadcast to \(3, 3\)"),
+    (lambda: ops.concat([leaf(2, 3), leaf(2, 2)]), ValueError, r"concat: shapes \(2, 3\) and \(2, 2\) differ outside axis 0"),
+    (lambda: leaf(3)[np.array([0, 1])], TypeError, "getitem: index of type ndarray; .*ops.take"),
+    (lambda: leaf(3)[5], IndexError, "getitem: .*out of bounds"),
+    (lambda: leaf(3)["a"], TypeError, "getitem: index of type str"),
+    (lambda: leaf(3).take([3]), IndexError, "take: indices from 3 to 3 on an axis of length 3; give -3 to 2"),
+    (lambda: leaf(3).take([0.5]), TypeError, "take: labels, conditions and indices are integers or booleans, not float64"),
+    (lambda: leaf(3).take([[0]]), TypeError, "take: indices are int64 of shape .*1-D"),
+    (lambda: leaf(3) ** leaf(3), TypeError, r"power: the exponent is a Tensor.*exp\(exponent \* log\(x\)\)"),
+    (lambda: leaf(3).clip(1, 0), ValueError, "clip: low 1 lies above high 0"),
+    (lambda: leaf(3).elu(-1.0), ValueError, "elu: alpha is -1.0, but must be positive"),
+    (lambda: leaf(3).where([1, 0, 1], 0.0), TypeError, "where: the condition is int64, but must be boolean"),
+    (lambda: leaf(3).keep_hide_invert(-0.1), ValueError, "keep_hide_invert: tau is -0.1"),
+    (lambda: leaf(3).keep_hide_invert(float("nan")), ValueError, "keep_hide_invert: tau is nan"),
+    (lambda: leaf(2, 3).cross_entropy([0]), ValueError, r"cross_entropy: logits \(2, 3\) and labels \(1,\)"),
+    (lambda: leaf(2, 3).cross_entropy([0, 3]), ValueError, r"cross_entropy: labels from 0 to 3 but 3 logits.*0\.\.2"),
+    (lambda: leaf(2, 3).cross_entropy([-1, 0]), ValueError, "cross_entropy: labels from -1"),
+    (lambda: leaf(2, 3).cross_entropy([0.0, 1.0]), TypeError, "cross_entropy: labels, .*integers"),
+    (lambda: leaf(2, 3).cross_entropy([True, False]), TypeError, "cross_entropy: labels are booleans"),
+    (lambda: leaf(0, 3).cross_entropy(np.zeros(0, int)), ValueError, "cross_entropy: the batch is empty"),
+    (lambda: leaf(3) + leaf(3, dtype=np.float32), TypeError, "add: mixes float64 and float32; convert one"),
+    (lambda: leaf(3) * np.arange(3), TypeError, r"multiply: int64 array of shape \(3,\) in floating-point arithmetic"),
+    (lambda: leaf(3) * np.array([True, False, True]), TypeError, "multiply: bool array"),
+    (lambda: leaf(3) + Tensor(strict.ones(3, dtype=strict.float64)), TypeError, "add: mixes arrays of numpy and array_api"),
+    (lambda: leaf(3) + "1", TypeError, "add: str is neither a Tensor, an array nor a number"),
+    (lambda: leaf(3) + None, TypeError, "add: NoneType is neither"),
+    (lambda: ops.add(1.0, 2.0), TypeError, "add: needs a Tensor or a floating-point array, got float, float"),
+    (lambda: ops.add(leaf(3)), TypeError, r"add: needs 2 array\(s\) \(x, y\), got 1"),
+    (lambda: ops.concat([]), TypeError, "concat: needs a Tensor .*got nothing"),
+    (lambda: ops.sum(leaf(3), axes=0), TypeError, "sum: .*unexpected keyword argument 'axes'"),
+    (lambda: leaf(3).backward(), ValueError, r"backward: a tensor of shape \(3,\) needs a cotangent"),
+    (lambda: leaf(3).backward(np.ones(2)), ValueError, r"backward: the cotangent is \(2,\) float64, the tensor \(3,\)"),
+    (lambda: leaf(3).backward(np.ones(3, np.float32)), ValueError, "backward: the cotangent is .*float32"),
+    (lambda: Tensor(np.ones(3)).sum().backward(), RuntimeError, "backward: no input of this tensor requires a gradient"),
+    (lambda: Tensor(np.arange(3), requires_grad=True), TypeError, "Tensor: requires_grad needs a floating dtype, not int64"),
+    (lambda: Tensor("abc"), TypeError, "Tensor: <U3 data"),
+    (lambda: leaf(2).item(), ValueError, r"item: a tensor of shape \(2,\) is not one number"),
+    (lambda: leaf(2).__setitem__(0, 1.0), TypeError, "no item assignment"),
+    (lambda: len(leaf()), TypeError, "0-d tensor has no length"),
+    (lambda: setattr(leaf(2), "data", np.zeros(3)), ValueError, r"Tensor.data: \(3,\) float64 cannot replace \(2,\)"),
+    (lambda: setattr(leaf(2), "data", np.zeros(2, np.float32)), ValueError, "Tensor.data: .*float32 cannot replace"),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "sentence"), REFUSED, ids=[s[:40] for _, _, s in REFUSED])
+def test_a_mistake_gets_one_sentence(call, kind, sentence):
+    with pytest.raises(kind, match=sentence) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pullback_that_is_wrong_in_kind_is_named():
+    @op(register=False)
+    def wrong_shape(xp, x, /):
+        return x * 1.0, lambda g: (xp.ones((7,)),)
+
+    @op(register=False)
+    def wrong_dtype(xp, x, /):
+        return x * np.float32(1), lambda g: (g * np.float64(1),)
+
+    @op(register=False)
+    def wrong_number(xp, x, y, /):
+        return x * y, lambda g: (g,)
+
+    with pytest.raises(RuntimeError, match=r"wrong_shape: its pullback gave a cotangent of shape \(7,\)"):
+        wrong_shape(leaf(3)).sum().backward()
+    with pytest.raises(RuntimeError, match="wrong_dtype: its pullback turned float32 into float64"):
+        wrong_dtype(leaf(3, dtype=np.float32)).sum().backward()
+    with pytest.raises(RuntimeError, match="wrong_number: its pullback gave 1 cotangents for 2 arrays"):
+        wrong_number(leaf(3), leaf(3)).sum().backward()
+
+
+def test_an_op_name_is_registered_once():
+    with pytest.raises(ValueError, match="'exp' is registered already"):
+        @op
+        def exp(xp, x, /):
+            return x, lambda g: (g,)
+
+
+# ---- the op decorator ------------------------------------------------------------------------------------------------
+
+
+def test_the_signature_is_published_without_xp():
+    assert str(inspect.signature(ops.elu)).startswith("(x") and "alpha" in str(inspect.signature(ops.elu))
+    assert "xp" not in str(inspect.signature(ops.matmul))
+    assert ops.matmul.__doc__.startswith("x @ y")
+
+
+def test_an_op_without_a_slash_takes_arrays_only():
+    """The form of the design's example: def tanh(xp, x)."""
+    @op(register=False)
+    def cube(xp, x):
+        return x**3, lambda g: (3 * x * x * g,)
+
+    gradcheck(cube, np.arange(3.0))
+    assert "cube" not in engine.OPS
+
+
+def test_settings_work_by_position_and_by_name():
+    x = leaf(2, 3)
+    for y in (ops.sum(x, 1, True), ops.sum(x, axis=1, keepdims=True), x.sum(1, True)):
+        assert y.shape == (2, 1)
+
+
+# ---- Tensor as an array ----------------------------------------------------------------------------------------------
+
+
+def test_conversions():
+    x = Tensor(np.array([1.5], np.float32))
+    assert x.item() == float(x) == 1.5 and int(x) == 1 and bool(x)
+    assert np.asarray(x).dtype == np.float32 and np.asarray(x, dtype=np.float64).dtype == np.float64
+    assert not np.shares_memory(np.array(x, copy=True), x.data)
+    assert [float(row) for row in Tensor(np.array([1.0, 2.0]))] == [1.0, 2.0]
+    assert len({x, x}) == 1
+    assert Tensor([1.0, 2.0]).dtype == np.float64 and Tensor(Tensor([1.0])).shape == (1,)
+    assert leaf(2, 3).T.shape == (3, 2) and leaf(2, 3).ndim == 2 and leaf(2, 3).size == 6
+
+
+def test_repr_is_short_and_honest():
+    assert repr(Tensor(np.array([1.0, 2.0]), requires_grad=True)) == "Tensor([1., 2.], dtype=float64, requires_grad=True)"
+    assert repr(ops.exp(leaf(30, 2))) == "Tensor(shape=(30, 2), dtype=float64, made by exp)"
+    assert repr(Tensor(np.zeros((30, 2), np.float32))) == "Tensor(shape=(30, 2), dtype=float32)"
+
+
+def test_random_ndarray_arithmetic_comes_to_us():
+    a = np.ones(2)
+    for y in (a + leaf(2), a * leaf(2), a / leaf(2), a - leaf(2)):
+        assert isinstance(y, Tensor)
+    assert type(a < leaf(2)) is np.ndarray
+
+
+def test_import_brings_in_numpy_and_the_standard_library_only():
+    code = ("import sys, numpy; before = set(sys.modules); import minimask; "
+            "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))")
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "['minimask']"

@@ -1,0 +1,174 @@
+"""Layers, nets and the FCN: counts, names, printing, gradients through a whole net, saving and loading."""
+
+import doctest
+
+import array_api_strict as strict
+import numpy as np
+import pytest
+
+from minimask import MinimaskError, Tensor, models, nn, ops, optim
+from minimask.backend import to_host
+from minimask.mask import SignedSupermask, Trained
+from minimask.testing import gradcheck
+
+
+def net_of(weights, rng, **options):
+    return models.fcn(**{"weights": weights, "rng": rng, "input_shape": (3, 3, 2), "units": (6, 5, 4), **options})
+
+
+def test_fcn_has_the_papers_weights(rng):
+    for weights in (SignedSupermask(), Trained()):
+        net = models.fcn(weights=weights, rng=rng)
+        assert net.size() == 266_200
+        assert [p.size for p in net.parameters()] == [235_200, 30_000, 1_000]
+        assert [p.shape for p in net.parameters()] == [(784, 300), (300, 100), (100, 10)]
+
+
+def test_counts_are_integers_and_complete(rng):
+    net = models.fcn(weights=SignedSupermask(tau=0.01), rng=rng)
+    assert [sum(c) for c in net.counts()] == [235_200, 30_000, 1_000]
+    assert all(type(n) is int for c in net.counts() for n in c)
+    assert net.weights_left() == sum(c[0] + c[2] for c in net.counts()) / 266_200
+    dense = models.fcn(weights=Trained(), rng=rng)
+    assert dense.counts() == [] and dense.weights_left() == 1.0
+
+
+def test_parameters_come_in_order_and_frozen_weights_apart(rng):
+    net = net_of(SignedSupermask(tau=0.02), rng)
+    assert list(net.named_parameters()) == ["dense1.scores", "dense2.scores", "dense3.scores"]
+    assert list(net.state()) == [f"dense{i}.{part}" for i in (1, 2, 3) for part in ("frozen", "tau")]
+    assert list(net_of(Trained(), rng).named_parameters()) == ["dense1.weight", "dense2.weight", "dense3.weight"]
+    assert list(net.layers) == ["flatten1", "dense1", "elu1", "dense2", "elu2", "dense3"]
+
+
+def test_print_shows_shapes_and_counts(rng):
+    text = repr(models.fcn(weights=SignedSupermask(), rng=rng))
+    assert text.splitlines()[3].split() == ["dense1", "Dense(784,", "300)", "n", "x", "300", "235,200", "235,200",
+                                            "scores", "235,200"]
+    assert text.splitlines()[-1].startswith("266,200 weights, 8")
+    assert repr(nn.Sequential([nn.Flatten(), nn.ReLU(), nn.ELU(0.5)], (2, 2))).splitlines()[-2].split()[:2] == [
+        "elu1", "ELU(alpha=0.5)"]
+
+
+def test_forward_is_what_one_would_write_by_hand(rng):
+    net = net_of(SignedSupermask(tau=0.1), rng, dtype="float64")
+    x = rng.standard_normal((7, 3, 3, 2))
+    h = x.reshape(7, 18)
+    for i, (frozen, mask) in enumerate(zip([s.frozen for s in net.weights().values()], net.masks().values())):
+        h = h @ (frozen * mask)
+        h = np.where(h > 0, h, np.expm1(h)) if i < 2 else h
+    np.testing.assert_allclose(net(x).data, h, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weights", [Trained(), Trained("he", "normal")])
+def test_gradient_of_a_whole_net(weights, rng):
+    net = net_of(weights, rng, dtype="float64")
+    x, labels = rng.standard_normal((5, 3, 3, 2)), rng.integers(0, 4, 5)
+    sources = list(net.weights().values())
+
+    def loss(images, *values):
+        for source, value in zip(sources, values):
+            source.weight = value
+        return ops.cross_entropy(net(images), labels)
+
+    gradcheck(loss, x, *[p.data.copy() for p in net.parameters()])
+
+
+def test_score_gradients_of_a_whole_net_follow_the_rule(rng):
+    """dL/dm = dL/dW_eff * W in every layer, with dL/dW_eff taken from a dense net with the same weights."""
+    net = net_of(SignedSupermask(tau=0.1), rng, dtype="float64")
+    dense = net_of(Trained(), rng, dtype="float64")
+    for source, twin in zip(net.weights().values(), dense.weights().values()):
+        twin.weight.data = source.frozen * source.mask()
+    x, labels = rng.standard_normal((5, 3, 3, 2)), rng.integers(0, 4, 5)
+    for each in (net, dense):
+        ops.cross_entropy(each(x), labels).backward()
+    for p, q, source in zip(net.parameters(), dense.parameters(), net.weights().values()):
+        np.testing.assert_allclose(p.grad, q.grad * source.frozen, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("weights", [Trained(), SignedSupermask()])
+def test_float32_stays_float32_through_net_loss_and_step(weights, rng):
+    net = net_of(weights, rng)
+    loss = ops.cross_entropy(net(rng.standard_normal((5, 3, 3, 2)).astype(np.float32)), rng.integers(0, 4, 5))
+    loss.backward()
+    optimizer = optim.SGDW(net.parameters(), lr=0.1, wd=1e-3)
+    optimizer.step()
+    arrays = [loss.data, *[p.data for p in net.parameters()], *[p.grad for p in net.parameters()], *optimizer.velocity,
+              *[a for a in net.state().values() if hasattr(a, "dtype")]]
+    assert {a.dtype for a in arrays} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("weights", [Trained(), SignedSupermask(tau=0.05)])
+def test_three_training_steps_on_array_api_strict_equal_numpy(weights):
+    """Engine, layers, masks and optimizer use the standard only, on its second device too."""
+    rng = np.random.default_rng(3)
+    x, labels = rng.standard_normal((3, 5, 3, 3, 2)), rng.integers(0, 4, (3, 5))
+
+    def train(net, to_library):
+        optimizer = optim.SGDW(net.parameters(), lr=0.1, wd=1e-2)
+        losses = []
+        for images, y in zip(x, labels):
+            optimizer.zero_grad()
+            loss = ops.cross_entropy(net(to_library(images)), to_library(y))
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses, net.arrays()
+
+    expected, final = train(net_of(weights, np.random.default_rng(0), dtype="float64"), lambda a: a)
+    for device in ("CPU_DEVICE", "device1"):
+        net = net_of(weights, np.random.default_rng(0), dtype="float64", backend="strict")
+        device = strict.Device(device)
+        for source in net.weights().values():
+            for name, tensor in source.parameters().items():
+                moved = Tensor(strict.asarray(tensor.data, device=device), requires_grad=True)
+                setattr(source, name, moved)
+            if isinstance(source, SignedSupermask):
+                source.frozen = strict.asarray(source.frozen, device=device)
+        losses, arrays = train(net, lambda a, device=device: strict.asarray(a, device=device))
+        np.testing.assert_allclose(losses, expected, rtol=1e-12)
+        for name, array in final.items():
+            np.testing.assert_allclose(arrays[name], array, rtol=1e-11, atol=1e-14, err_msg=name)
+
+
+def test_arrays_and_load_make_an_equal_net(rng):
+    net, other = net_of(SignedSupermask(), rng), net_of(SignedSupermask(), rng)
+    x = rng.standard_normal((2, 3, 3, 2)).astype(np.float32)
+    assert not np.array_equal(net(x).data, other(x).data)
+    other.load(net.arrays())
+    np.testing.assert_array_equal(net(x).data, other(x).data)
+    other.parameters()[0].data *= 2  # what was loaded is a copy
+    assert not np.array_equal(net.arrays()["dense1.scores"], other.arrays()["dense1.scores"])
+    moved = net_of(SignedSupermask(), rng, backend="strict")
+    moved.load(net.arrays())
+    assert all(np.array_equal(to_host(a), b) for a, b in zip(moved.arrays().values(), net.arrays().values()))
+
+
+def test_load_checks_before_it_changes(rng):
+    net = net_of(SignedSupermask(), rng)
+    before = net.arrays()
+    wrong = {"missing": {k: v for k, v in before.items() if k != "dense3.tau"},
+             "unknown": {**before, "dense9.scores": np.ones(1)},
+             "dense3.scores is": {**before, "dense1.scores": before["dense1.scores"] + 1,
+                                  "dense3.scores": np.ones((2, 2), np.float32)},
+             "float64, but": {**before, "dense1.scores": before["dense1.scores"].astype(np.float64)}}
+    for sentence, arrays in wrong.items():
+        with pytest.raises(MinimaskError, match=sentence):
+            net.load(arrays)
+        assert all(np.array_equal(a, b) for a, b in zip(net.arrays().values(), before.values()))
+
+
+@pytest.mark.parametrize(("call", "sentence"), [
+    (lambda rng: net_of(Trained(), rng)(np.ones((3, 3, 2))), r"net: the input is \(3, 3, 2\), but \(n, 3, 3, 2\) is needed"),
+    (lambda rng: nn.Sequential([nn.Dense(4, 2, Trained(), rng)], (2, 2)), r"Dense: one sample has shape \(2, 2\)"),
+    (lambda rng: net_of(Trained(), rng, units=()), "units"),
+    (lambda rng: net_of(Trained(), rng, units=(3, 0)), "must be positive"),
+])
+def test_mistakes(call, sentence, rng):
+    with pytest.raises(ValueError, match=sentence):
+        call(rng)
+
+
+def test_the_docstrings_examples():
+    assert doctest.testmod(models).attempted and not doctest.testmod(models).failed

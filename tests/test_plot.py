@@ -1,0 +1,62 @@
+"""The pictures: that they show the numbers they are made of. What they look like, people have checked."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[plot]'")
+
+from minimask import MinimaskError, data, models, optim, plot, train  # noqa: E402
+from minimask.mask import SignedSupermask, Trained  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def trained():
+    rng, digits = np.random.default_rng(0), data.digits()
+    net = models.fcn(SignedSupermask(tau=0.01), rng, digits.input_shape)
+    record = train.fit(net, digits, optim.SGDW(net.parameters(), lr=0.05, wd=3e-3), 3, rng)
+    return net, record, digits
+
+
+def test_masks_shows_the_image_above_the_masks_rows(trained):
+    net, _, digits = trained
+    figure = plot.masks(net, digits, image=4)
+    images = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+    shapes = {array.shape: array for array in images}
+    np.testing.assert_array_equal(shapes[1, 64], digits.test_images[4].reshape(1, 64))
+    np.testing.assert_array_equal(shapes[300, 64], net.masks()["dense1"].T)
+    np.testing.assert_array_equal(shapes[8, 8], digits.test_images[4][..., 0])
+    kept, hidden, inverted = net.counts()[0]
+    titles = " ".join(ax.get_title(loc="left") for ax in figure.axes)
+    assert f"{kept:,} kept, {inverted:,} inverted, {hidden:,} hidden" in titles
+    assert all(ax.get_xlabel() or ax.get_ylabel() or ax.get_title() or ax.get_title(loc="left") or ax.get_legend()
+               for ax in figure.axes)
+
+
+def test_training_stacks_kept_inverted_and_hidden_to_100_percent(trained, tmp_path):
+    _, record, _ = trained
+    figure = plot.training(record)
+    assert len(figure.axes) == 4 and all(ax.get_xlabel() == "epoch" for ax in figure.axes)
+    top = figure.axes[0].collections[1].get_paths()[0].vertices[:, 1].max()  # kept + inverted
+    layers = [e["layers"][0] for e in record["epochs"]]
+    assert top == pytest.approx(max(100 * (x["kept"] + x["inverted"]) / x["weights"] for x in layers))
+    figure.savefig(tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 10_000
+
+
+def test_accuracy_against_weights_has_a_marker_per_recipe(trained):
+    _, record, _ = trained
+    named = [{**record, "recipe": {"name": name}} for name in ("a", "b", "b")]
+    (ax,) = plot.accuracy_against_weights(named).axes
+    assert [len(line.get_xdata()) for line in ax.lines] == [1, 2]
+    end = record["epochs"][-1]
+    assert ax.lines[0].get_xydata().tolist() == [[100 * end["weights_left"], 100 * end["test_accuracy"]]]
+    (ax,) = plot.accuracy_against_weights([{**record, "recipe": {}}]).axes
+    assert ax.get_legend().texts[0].get_text() == "without a recipe"
+
+
+def test_mistakes(trained):
+    net, record, digits = trained
+    with pytest.raises(MinimaskError, match="the record has no epochs; train first"):
+        plot.training({**record, "epochs": []})
+    with pytest.raises(MinimaskError, match=r"first mask is \(0, 0\), but \(64, units\) is needed"):
+        plot.masks(models.fcn(Trained(), np.random.default_rng(0), (8, 8, 1)), digits)

@@ -1,0 +1,288 @@
+"""The training loop: what it learns, what its record says, and what is left when it is cut short."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minimask import UsageError, data, models, ops, optim, recipes, train
+from minimask.mask import SignedSupermask, Trained
+from minimask.train import TrainingError
+
+RNG = np.random.default_rng(0)
+
+
+def blobs(n=300, dtype=np.uint8):
+    """Three classes of 4x4 images, each bright in its own corner: easy and small."""
+    labels = RNG.integers(0, 3, n)
+    images = RNG.integers(0, 100, (n, 4, 4, 1))
+    for i, label in enumerate(labels):
+        images[i, 2 * (label // 2):2 * (label // 2) + 2, 2 * (label % 2):2 * (label % 2) + 2] += 120
+    images = images.astype(dtype)
+    return data.Dataset("blobs", images[50:], labels[50:], images[:50], labels[:50], ("a", "b", "c"))
+
+
+BLOBS = blobs()
+
+
+def setup(weights=None, seed=0, lr=0.05, wd=1e-3, dataset=BLOBS, backend="numpy"):
+    rng = np.random.default_rng(seed)
+    net = models.fcn(weights=weights or SignedSupermask(tau=0.01), rng=rng, input_shape=(4, 4, 1), units=(20, 10, 3),
+                     backend=backend)
+    return net, optim.SGDW(net.parameters(), lr=lr, wd=wd), rng
+
+
+def without_clock(record):
+    return [{k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]]
+
+
+@pytest.mark.parametrize("weights", [SignedSupermask(tau=0.01), SignedSupermask(tau_ratio=0.2), Trained()])
+def test_it_learns_and_leaves_frozen_weights_untouched(weights):
+    net, optimizer, rng = setup(weights)
+    before = net.arrays()
+    record = train.fit(net, BLOBS, optimizer, 15, rng, batch=32)
+    after = net.arrays()
+    assert record["epochs"][-1]["test_accuracy"] > 0.95
+    for name, array in before.items():
+        if name.endswith(("frozen", "tau")):
+            assert array.tobytes() == after[name].tobytes(), name
+        else:
+            assert not np.array_equal(array, after[name])
+
+
+def test_the_record_says_what_happened():
+    net, optimizer, rng = setup(wd=5e-3)
+    masks = [net.masks()]
+    record = train.fit(net, BLOBS, optimizer, 4, rng, batch=64, on_epoch=lambda record: masks.append(net.masks()))
+    assert [e["epoch"] for e in record["epochs"]] == [1, 2, 3, 4]
+    assert [e["step"] for e in record["epochs"]] == [4, 8, 12, 16]  # 250 images: 64, 64, 64, 58
+    for i, entry in enumerate(record["epochs"], start=1):
+        assert set(entry) == {"epoch", "step", "train_loss", "train_accuracy", "test_accuracy", "weights_left", "flips",
+                              "seconds", "layers"}
+        assert 0 <= entry["test_accuracy"] <= 1 and 0 <= entry["train_accuracy"] <= 1 and entry["seconds"] > 0
+        assert entry["flips"] == sum(int((masks[i][k] != masks[i - 1][k]).sum()) for k in masks[i])
+        for layer, mask in zip(entry["layers"], masks[i].values()):
+            assert layer["weights"] == mask.size
+            assert (layer["kept"], layer["hidden"], layer["inverted"]) == tuple(int((mask == s).sum()) for s in (1, 0, -1))
+        left = sum(layer["kept"] + layer["inverted"] for layer in entry["layers"])
+        assert entry["weights_left"] == left / net.size()
+    assert sum(e["flips"] for e in record["epochs"]) > 0
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert record["epochs"][-1]["test_accuracy"] == train.evaluate(net, BLOBS.test_images, BLOBS.test_labels)
+
+
+def test_a_dense_nets_record():
+    net, optimizer, rng = setup(Trained())
+    entry = train.fit(net, BLOBS, optimizer, 1, rng)["epochs"][0]
+    assert entry["weights_left"] == 1.0 and entry["flips"] == 0
+    assert [(x["name"], x["kept"], x["hidden"], x["inverted"]) for x in entry["layers"]] == [
+        ("dense1", 320, 0, 0), ("dense2", 200, 0, 0), ("dense3", 30, 0, 0)]
+
+
+def test_train_loss_and_accuracy_are_means_over_the_epoch():
+    """With a learning rate of almost nothing they are those of the net as it is, over all images."""
+    net, optimizer, rng = setup(Trained(), lr=1e-30, wd=0.0)
+    loss, accuracy = train.train_epoch(net, BLOBS, optimizer, rng, batch=64)
+    logits = net(data.standardise(BLOBS.train_images))
+    assert loss == pytest.approx(ops.cross_entropy(logits, BLOBS.train_labels).item(), rel=1e-5)
+    assert accuracy == np.mean(logits.data.argmax(1) == BLOBS.train_labels)
+
+
+def test_evaluate_does_not_depend_on_the_batch():
+    net, _, _ = setup()
+    results = {train.evaluate(net, BLOBS.test_images, BLOBS.test_labels, batch) for batch in (1, 7, 50, 1000)}
+    assert len(results) == 1
+
+
+def test_the_seed_decides_everything():
+    def run(seed):
+        net, optimizer, rng = setup(seed=seed)
+        record = train.fit(net, BLOBS, optimizer, 3, rng, batch=32)
+        return without_clock(record), b"".join(a.tobytes() for a in net.arrays().values())
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+def test_array_api_strict_trains_the_same():
+    """The loop, standardisation and evaluation with a net in another library: the first epochs agree."""
+    records = []
+    for backend in ("numpy", "strict"):
+        net, optimizer, rng = setup(Trained(), backend=backend)
+        records.append(train.fit(net, BLOBS, optimizer, 2, rng, batch=64))
+    for ours, theirs in zip(*(r["epochs"] for r in records)):
+        assert theirs["train_loss"] == pytest.approx(ours["train_loss"], rel=1e-4)
+        assert theirs["test_accuracy"] == pytest.approx(ours["test_accuracy"], abs=0.03)
+
+
+def test_a_plateau_sees_the_loss_and_stops_training():
+    net, optimizer, rng = setup(Trained())
+    optimizer.schedule = optim.Plateau(factor=0.5, patience=1, cooldown=0, min_delta=10.0, max_cuts=3)
+    record = train.fit(net, BLOBS, optimizer, 50, rng)
+    assert len(record["epochs"]) == 4  # the first loss is the best there is, every later one a cut
+
+
+# ---- cut short -------------------------------------------------------------------------------------------------------
+
+
+def poisoned(value, where=17):
+    dataset = blobs(dtype=np.float64)
+    dataset.train_images[where, 1, 1, 0] = value
+    return dataset
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_or_infinite_inputs_stop_with_epoch_step_and_image(value):
+    dataset = poisoned(value)
+    net, optimizer, rng = setup()
+    before = net.arrays()
+    with pytest.raises(TrainingError, match=r"the loss became nan in epoch 1, step \d+: image 17 holds NaN or infinity"):
+        train.fit(net, dataset, optimizer, 3, rng, batch=32)
+    assert all(np.array_equal(a, b) for a, b in zip(before.values(), net.arrays().values()))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_divergence_stops_and_the_net_is_back_at_the_last_whole_epoch():
+    net, optimizer, rng = setup(Trained())
+    states = []
+
+    def sabotage(record):
+        states.append(net.arrays())
+        if len(states) == 2:
+            optimizer.lr = 1e30
+
+    record = train.new_record()
+    with pytest.raises(TrainingError, match="in epoch 3, step .*training diverged; try a smaller learning rate"):
+        train.fit(net, BLOBS, optimizer, 5, rng, batch=32, record=record, on_epoch=sabotage)
+    assert len(record["epochs"]) == 2
+    assert all(np.array_equal(a, b) for a, b in zip(states[-1].values(), net.arrays().values()))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_evaluate_names_the_image_that_is_not_finite():
+    dataset = poisoned(np.nan)
+    net, _, _ = setup()
+    with pytest.raises(TrainingError, match="images 0 to 249: image 17 holds NaN"):
+        train.evaluate(net, dataset.train_images, dataset.train_labels)
+    with pytest.raises(TrainingError, match="evaluate: there are no images"):
+        train.evaluate(net, dataset.train_images[:0], dataset.train_labels[:0])
+
+
+def test_ctrl_c_leaves_the_record_and_the_net_of_the_last_whole_epoch():
+    class Interrupting(train.Progress):
+        def step(self, epoch, step, steps, loss):
+            if (epoch, step) == (3, 2):
+                raise KeyboardInterrupt
+
+    net, optimizer, rng = setup()
+    record, states = train.new_record(), []
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(net, BLOBS, optimizer, 5, rng, batch=64, record=record, progress=Interrupting(),
+                  on_epoch=lambda record: states.append(net.arrays()))
+    assert len(record["epochs"]) == 2
+    assert all(np.array_equal(a, b) for a, b in zip(states[-1].values(), net.arrays().values()))
+    assert record["epochs"][-1]["test_accuracy"] == train.evaluate(net, BLOBS.test_images, BLOBS.test_labels)
+
+
+def test_fit_refuses_what_does_not_fit():
+    net, optimizer, rng = setup()
+    for epochs, batch in ((0, 32), (1, 0), (-1, 32)):
+        with pytest.raises(UsageError, match=f"epochs {epochs} and batch {batch} must be 1 or more"):
+            train.fit(net, BLOBS, optimizer, epochs, rng, batch)
+    with pytest.raises(UsageError, match=r"net maps \(4, 4, 1\) to \(3,\), but data set 'digits' needs \(8, 8, 1\)"):
+        train.fit(net, data.digits(), optimizer, 1, rng)
+
+
+# ---- telling how it goes ----------------------------------------------------------------------------------------------
+
+
+class Stream:
+    def __init__(self, terminal):
+        self.text, self.terminal = "", terminal
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return self.terminal
+
+
+def test_a_log_gets_plain_lines(monkeypatch):
+    stream = Stream(terminal=False)
+    net, optimizer, rng = setup()
+    train.fit(net, BLOBS, optimizer, 3, rng, progress=train.Progress("x", stream, pause=0.0))
+    lines = stream.text.splitlines()
+    assert len(lines) == 3 and all(line.startswith(f"x epoch {i}/3 · loss ") for i, line in enumerate(lines, 1))
+    assert "to go" in lines[0] and "\r" not in stream.text and "\x1b" not in stream.text
+    stream = Stream(terminal=False)
+    train.fit(net, BLOBS, optimizer, 3, rng, progress=train.Progress("x", stream, pause=1e9))
+    assert len(stream.text.splitlines()) == 1  # the last epoch always
+
+
+def test_a_terminal_gets_one_line_that_renews_itself(monkeypatch):
+    monkeypatch.setattr(train.Progress, "columns", lambda self: 60)
+    stream = Stream(terminal=True)
+    net, optimizer, rng = setup()
+    train.fit(net, BLOBS, optimizer, 3, rng, progress=train.Progress("x", stream))
+    assert stream.text.count("\n") == 1 and stream.text.endswith("\n")
+    assert all(len(part.replace("\x1b[K", "").strip()) < 60 for part in stream.text.split("\r"))
+
+
+# ---- recipes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_builds_and_trains_one_step(name):
+    recipe = recipes.find(name)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (recipe.batch, 28, 28, 1)).astype(np.uint8)
+    labels = rng.integers(0, 10, recipe.batch)
+    dataset = data.Dataset("noise", images, labels, images, labels, tuple("0123456789"))
+    net = recipe.build(dataset, rng)
+    record = train.fit(net, dataset, recipe.optimizer(net, dataset), 1, rng, recipe.batch)
+    assert record["epochs"][0]["step"] == 1 and net.size() == 266_200
+    assert all(type(s).__name__ == {"trained": "Trained"}.get(recipe.source, "SignedSupermask")
+               for s in net.weights().values())
+
+
+def test_recipes_are_the_published_rows():
+    fcn, published, dense = (recipes.find(n) for n in ("fcn", "fcn-published-config", "fcn-dense"))
+    assert (fcn.lr, fcn.wd, fcn.epochs, fcn.batch, fcn.momentum, fcn.decay, fcn.decay_epochs) == (
+        0.05, 5e-4, 100, 128, 0.9, 0.9, 10)
+    assert replace(fcn, name="", about="", source_settings={"tau_ratio": 0.4}) == replace(published, name="", about="")
+    assert (dense.lr, dense.wd, dense.epochs, dense.source) == (0.01, 5e-4, 50, "trained")
+
+
+def test_a_recipes_schedule_is_that_of_method_section_4():
+    """x_t = x_0 0.9^(t / (10 steps_per_epoch)), with the short last batch counted as a step."""
+    recipe = recipes.find("fcn")
+    net, _, rng = setup()
+    schedule = recipe.optimizer(net, BLOBS).schedule  # 250 images: 2 steps of 128
+    assert schedule(2 * 10) == pytest.approx(0.9) and schedule(1) == pytest.approx(0.9 ** (1 / 20))
+
+
+def test_recipe_mistakes():
+    with pytest.raises(UsageError, match="unknown recipe 'fnc': did you mean 'fcn'"):
+        recipes.find("fnc")
+    with pytest.raises(UsageError, match="unknown weight source 'signed'.*did you mean 'signed-supermask'"):
+        replace(recipes.find("fcn"), source="signed")
+    with pytest.raises(UsageError, match="epochs 0"):
+        replace(recipes.find("fcn"), epochs=0)
+
+
+@pytest.mark.parametrize(("name", "course"), [
+    ("fcn-published-config", {1: 49.6, 2: 36.6, 3: 21.0, 4: 6.3}), ("fcn", {1: 83.7, 2: 79.5, 4: 67.9})])
+def test_the_first_epochs_on_mnist_follow_the_known_course(name, course, mnist_folder):
+    """Weights left in percent, within 1 point of METHOD section 6."""
+    recipe, dataset, rng = recipes.find(name), data.load("mnist", mnist_folder), np.random.default_rng(0)
+    net = recipe.build(dataset, rng)
+    record = train.fit(net, dataset, recipe.optimizer(net, dataset), max(course), rng)
+    for epoch, expected in course.items():
+        assert 100 * record["epochs"][epoch - 1]["weights_left"] == pytest.approx(expected, abs=1.0)
+    assert record["epochs"][-1]["test_accuracy"] > 0.93 and math.isfinite(record["epochs"][-1]["train_loss"])

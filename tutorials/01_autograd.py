@@ -1,0 +1,655 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Autograd: an engine for gradients, built from nothing
+#
+# **You will build** a reverse-mode differentiation engine on NumPy arrays, in at most 60 lines of code (we count them),
+# and train a two-layer network with it.
+#
+# **You will learn**
+# - what a *cotangent* and a *pullback* are, and why the chain rule runs backwards;
+# - why the order of the walk matters, and what goes wrong with the obvious one;
+# - what broadcasting does to a gradient;
+# - how to test a gradient so that a wrong one cannot hide;
+# - that the engine in `minimask` is the same thing with more care.
+#
+# **You need to know** Python, NumPy arrays, the derivative and the chain rule for functions of one variable, and what
+# a matrix product is. Lesson 00 is not needed.
+#
+# **It takes** about 45 minutes to read. The computer needs less than 5 seconds.
+
+# %%
+import inspect
+import io
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import minimask
+from minimask import Tensor, ops, optim
+
+try:
+    from matplotlib.figure import Figure
+except ImportError:
+    Figure = None
+    print("matplotlib is missing, pictures are skipped: pip install 'minimask[plot]'")
+
+# %% [markdown]
+# One helper for pictures. In a notebook they appear below the cell. In a script they become PNG files in the folder
+# that the environment variable `MINIMASK_FIGURES` names, or in a temporary folder.
+
+# %%
+BLUE, ORANGE = "#08457e", "#f28e2b"
+IN_NOTEBOOK = "ipykernel" in sys.modules
+FOLDER = None if IN_NOTEBOOK or Figure is None else Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp())
+
+
+def show(name, draw):
+    """Shows the Figure that draw() returns, or saves it as NAME.png; without matplotlib nothing happens."""
+    if Figure is None:
+        return
+    if FOLDER is None:
+        from IPython.display import Image, display
+
+        buffer = io.BytesIO()
+        draw().savefig(buffer, format="png")
+        display(Image(buffer.getvalue()))
+    else:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        draw().savefig(FOLDER / f"{name}.png")
+        print("picture:", FOLDER / f"{name}.png")
+
+
+# %% [markdown]
+# ## 1. The chain rule by hand
+#
+# Take one weight $w$, one input $x$, one target $t$, and the loss
+#
+# $$L = (\tanh(w x) - t)^2 .$$
+#
+# A computer does this in small steps, each with a derivative that everybody knows:
+#
+# $$a = w x, \qquad y = \tanh a, \qquad r = y - t, \qquad L = r^2 .$$
+#
+# We want $dL/dw$. Start at the end, where we know the answer, $dL/dL = 1$, and go back one step at a time. Write $g_y$
+# for $dL/dy$ and so on. This number, "how much does the loss change if *this* value changes", is called the
+# **cotangent** of the value.
+#
+# $$g_r = 2 r, \qquad g_y = g_r, \qquad g_a = g_y\,(1 - y^2), \qquad g_w = g_a\, x .$$
+
+# %%
+w, x, t = 0.5, 2.0, 0.3
+
+a = w * x  # forward: a = w x
+y = np.tanh(a)  # y = tanh a
+r = y - t  # r = y - t
+loss = r * r  # L = r^2
+
+g_r = 2 * r  # backward: g_r = 2 r
+g_y = g_r  # g_y = g_r
+g_a = g_y * (1 - y * y)  # g_a = g_y (1 - y^2)
+g_w = g_a * x  # g_w = g_a x
+
+h = 1e-6
+slope = ((np.tanh((w + h) * x) - t) ** 2 - (np.tanh((w - h) * x) - t) ** 2) / (2 * h)
+print(f"by hand {g_w:.10f}   by finite differences {slope:.10f}")
+assert abs(g_w - slope) < 1e-8
+
+# %% [markdown]
+# Two things to notice, for all that follows rests on them.
+#
+# - Every backward line used only its own step: the cotangent from behind, and numbers that the forward step had at
+#   hand. We call this little rule the **pullback** of the step: it takes the cotangent of the *value* and returns the
+#   cotangents of the *inputs*.
+# - The backward lines are the forward lines in reverse order.
+#
+# Why backwards? Going forwards, we would carry $d(\cdot)/dw$ along, and would need one walk *per weight*. Going
+# backwards, one walk gives the derivative with respect to *every* weight. A network has many weights and one loss.
+#
+# ## 2. A value that remembers where it came from
+#
+# Let us hand the bookkeeping to the computer. A `Value` holds an array, and remembers two things: the inputs that it
+# was computed from, and the pullback of the step. The operators `+`, `*` and `@` call functions that we write next.
+
+# %%
+class Value:
+    def __init__(self, data, inputs=(), pullback=None):
+        self.data = np.asarray(data, dtype=np.float64)
+        self.inputs, self.pullback = inputs, pullback  # () and None: a leaf, nobody computed it
+        self.grad = None  # dL/d(self), after backward
+
+    def __add__(self, other):
+        return add(self, other)
+
+    def __mul__(self, other):
+        return multiply(self, other)
+
+    def __matmul__(self, other):
+        return matmul(self, other)
+
+
+# %% [markdown]
+# Now the operations. Each is one short function: compute the value, say what the pullback is. With $g$ the cotangent
+# of the value,
+#
+# $$z = x + y: \; g_x = g, \; g_y = g \qquad\qquad z = x y: \; g_x = g\,y, \; g_y = g\,x .$$
+
+# %%
+def add(x, y):
+    return Value(x.data + y.data, (x, y), lambda g: (g, g))  # g_x = g, g_y = g
+
+
+def multiply(x, y):
+    return Value(x.data * y.data, (x, y), lambda g: (g * y.data, g * x.data))  # g_x = g y, g_y = g x
+
+
+# %% [markdown]
+# ## 3. In which order?
+#
+# We need a walk from the loss back to the leaves. The obvious one goes down recursively: give a value its cotangent;
+# when a value is reached, pull, and go on with its inputs; what has been visited need not be visited again. Let us
+# write just that.
+
+# %%
+def naive_backward(value, g, visited):
+    """Pulls at the first visit. WRONG, as we are about to see."""
+    value.grad = g if value.grad is None else value.grad + g
+    if id(value) in visited or value.pullback is None:
+        return
+    visited.add(id(value))
+    for input, input_g in zip(value.inputs, value.pullback(g)):
+        naive_backward(input, input_g, visited)
+
+
+# %% [markdown]
+# First test: $b = a + a$, $c = b + b$. So $c = 4a$, and $dc/da$ must be 4.
+#
+# Second test, a *diamond* with a stem: $p = x \cdot x$, then two ways from $p$ to the end, $q = 2p$ and $r = 3p$, and
+# $z = q + r$. So $z = 5x^2$, and at $x = 3$ the derivative $10x$ must be 30.
+
+# %%
+def two_doublings():
+    a = Value(1.0)
+    b = a + a
+    c = b + b
+    return a, c
+
+
+def diamond():
+    x = Value(3.0)
+    p = x * x
+    q = p * Value(2.0)
+    r = p * Value(3.0)
+    return x, q + r
+
+
+naive = []
+for build, right in ((two_doublings, 4), (diamond, 30)):
+    leaf, end = build()
+    naive_backward(end, np.float64(1.0), set())
+    naive.append(float(leaf.grad))
+    print(f"{build.__name__}: the naive walk says {leaf.grad:g}, right is {right}")
+
+# %% [markdown]
+# Both wrong. Follow the diamond: the walk goes from $z$ through $q$ to $p$ and pulls there, with the cotangent 2 that
+# came through $q$. When the 3 arrives through $r$, $p$ has been visited, and the 3 goes no further. What reaches $x$ is
+# $2 \cdot 2x = 12$, and $3 \cdot 2x = 18$ is lost.
+#
+# **The rule: a value may be pulled only when everything that it feeds has been pulled,** because its cotangent is the
+# *sum* over all those ways:
+#
+# $$g_p = \sum_{\text{uses } k \text{ of } p} g_p^{(k)} .$$
+
+# %%
+def draw_diamond():
+    places = {"x": (0, 0), "p": (1.5, 0), "q": (3, 1), "r": (3, -1), "z": (4.5, 0)}
+    edges = (("x", "p"), ("p", "q"), ("p", "r"), ("q", "z"), ("r", "z"))
+    first = {"z": "g = 1\npulled 1st", "q": "g = 1\npulled 2nd", "p": "g = 2\npulled 3rd\n+3: too late",
+             "r": "g = 1\npulled 4th", "x": "g = 12"}
+    complete = {"z": "g = 1\npulled 1st", "r": "g = 1\npulled 2nd", "q": "g = 1\npulled 3rd",
+                "p": "g = 2 + 3\npulled 4th", "x": "g = 30"}
+    figure = Figure(figsize=(9, 3.8), dpi=130, layout="constrained")
+    for ax, title, notes, wrong in zip(figure.subplots(1, 2), ("pull at the first visit: wrong",
+                                                               "pull when the sum is complete: right"),
+                                       (first, complete), ("px", "")):
+        for start, end in edges:
+            ax.annotate("", places[start], places[end],
+                        arrowprops={"arrowstyle": "-|>", "color": "#555555", "lw": 1.5, "shrinkA": 15, "shrinkB": 15})
+        for name, (i, j) in places.items():
+            bad = name in wrong
+            ax.plot(i, j, "s" if bad else "o", markersize=26, color=ORANGE if bad else BLUE, markeredgecolor="black")
+            ax.text(i, j, name, ha="center", va="center", fontsize=13, color="black" if bad else "white")
+            ax.text(i - (0.25 if name == "p" else 0), j - 0.36, notes[name], ha="center", va="top", fontsize=10)
+        ax.set_title(title, fontsize=12)
+        ax.set_xlim(-0.6, 5.1)
+        ax.set_ylim(-2.1, 1.5)
+        ax.set_axis_off()
+    return figure
+
+
+show("01_diamond", draw_diamond)
+
+# %% [markdown]
+# There is another way out: pull at *every* visit, with just the part that arrived. That is right, because pullbacks
+# are linear. But it walks every *path*, and $n$ doublings in a row have $2^n$ paths.
+
+# %%
+def pulls_along_every_path(value):
+    """How many pulls a walk makes that does not wait; a leaf has nothing to pull."""
+    return 1 + sum(pulls_along_every_path(input) for input in value.inputs) if value.inputs else 0
+
+
+path_pulls = []
+for n in range(1, 15):
+    end = Value(1.0)
+    for _ in range(n):
+        end = end + end
+    path_pulls.append(pulls_along_every_path(end))
+print("doublings", list(range(1, 15)))
+print("pulls    ", path_pulls)
+assert path_pulls == [2**n - 1 for n in range(1, 15)]
+
+# %% [markdown]
+# A **topological order** is the cure: a list in which each value stands after all its inputs. Walked from the back, it
+# reaches every value after all of its uses, and every value only once. A depth-first search writes such a list by
+# itself, if a value is entered when it is *left*, not when it is reached: by then all its inputs are on the list.
+
+# %%
+def topological_order(value, order, seen):
+    if id(value) not in seen:
+        seen.add(id(value))
+        for input in value.inputs:
+            topological_order(input, order, seen)
+        order.append(value)  # on leaving: all inputs stand before it
+    return order
+
+
+def backward(root, g):
+    order = topological_order(root, [], set())
+    for value in order:
+        value.grad = np.zeros_like(value.data)
+    root.grad = np.asarray(g, dtype=np.float64)
+    for value in reversed(order):  # every use of the value has been pulled
+        if value.pullback is not None:
+            for input, input_g in zip(value.inputs, value.pullback(value.grad)):
+                input.grad = input.grad + unbroadcast(input_g, input.data.shape)  # g_p = sum over its uses
+
+
+# %% [markdown]
+# One name in there is new: `unbroadcast`. It is the last idea.
+#
+# ## 4. Broadcasting, undone
+#
+# NumPy stretches arrays to fit. In $Z_{ij} = X_{ij} + b_j$ the row $b$ is used once per row of $X$. Each use sends back
+# its part, so the cotangent of $b$ is the sum over all of them:
+#
+# $$g_{b,j} = \sum_i g_{Z,ij} .$$
+#
+# In general: sum over the axes that were added on the left, and over those that had length 1 and were stretched. This
+# is the diamond's rule again, sum over all uses. We write it once, for all operations.
+
+# %%
+def unbroadcast(g, shape):
+    g = g.sum(axis=tuple(range(g.ndim - len(shape))))  # axes that broadcasting added
+    stretched = tuple(i for i, n in enumerate(shape) if n == 1 and g.shape[i] != 1)
+    return g.sum(axis=stretched, keepdims=True)  # axes that it stretched: g_b,j = sum_i g_Z,ij
+
+
+for build, right in ((two_doublings, 4), (diamond, 30)):
+    leaf, end = build()
+    backward(end, 1.0)
+    print(f"{build.__name__}: our walk says {leaf.grad:g}, right is {right}")
+    assert leaf.grad == right
+
+X, b = Value(np.ones((3, 2))), Value(np.array([10.0, 20.0]))
+backward(X + b, np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+print("cotangent of b:", b.grad)
+assert b.grad.tolist() == [1 + 3 + 5, 2 + 4 + 6]
+
+# %% [markdown]
+# ## 5. The operations of a network
+#
+# Three more, and we have a network. The matrix product $Z = XY$, with cotangent $G$ of the shape of $Z$:
+#
+# $$G_X = G\, Y^\top, \qquad G_Y = X^\top G .$$
+#
+# (To remember it: the shapes leave no other choice.) The hyperbolic tangent, $y = \tanh x$:
+#
+# $$g_x = g \cdot (1 - y^2) .$$
+#
+# And the softmax cross-entropy of a batch of $n$ rows of logits $z$, with right classes $c$:
+#
+# $$L = -\frac1n \sum_i \log p_{i,c_i}, \qquad p_{ik} = \frac{e^{z_{ik}}}{\sum_l e^{z_{il}}}, \qquad
+# g_{z,ik} = g \cdot \frac{p_{ik} - [k = c_i]}{n} .$$
+#
+# Its pullback has a simple meaning: the probability that the network gave, minus the one that it should have given.
+
+# %%
+def matmul(x, y):
+    return Value(x.data @ y.data, (x, y), lambda g: (g @ y.data.T, x.data.T @ g))  # G_X = G Y^T, G_Y = X^T G
+
+
+def tanh(x):
+    y = np.tanh(x.data)
+    return Value(y, (x,), lambda g: (g * (1 - y * y),))  # g_x = g (1 - y^2)
+
+
+def cross_entropy(z, labels):
+    rows = np.arange(len(labels))
+    e = np.exp(z.data - z.data.max(axis=1, keepdims=True))  # the shift cancels in p and keeps exp small
+    p = e / e.sum(axis=1, keepdims=True)  # p_ik = e^z_ik / sum_l e^z_il
+
+    def pullback(g):
+        d = p.copy()
+        d[rows, labels] -= 1  # p_ik - [k = c_i]
+        return (g * d / len(labels),)
+
+    return Value(-np.log(p[rows, labels]).mean(), (z,), pullback)  # L = -mean log p_i,c_i
+
+
+# %% [markdown]
+# That is the whole engine. We promised at most 60 lines, so let us count: every line with code on it, without comments,
+# blank lines and docstrings.
+
+# %%
+def code_lines(*functions):
+    """How many lines of source are neither blank nor only a comment. (Ours have no docstrings.)"""
+    lines = [line.strip() for function in functions for line in inspect.getsource(function).splitlines()]
+    return sum(1 for line in lines if line and not line.startswith("#"))
+
+
+methods = [method for method in vars(Value).values() if inspect.isfunction(method)]
+functions = [add, multiply, matmul, tanh, cross_entropy, topological_order, backward, unbroadcast]
+lines = 1 + code_lines(*methods) + code_lines(*functions)  # 1 for the line "class Value:"
+print(f"the engine has {lines} lines of code")
+assert lines <= 60
+
+# %% [markdown]
+# ## 6. How to test a gradient
+#
+# A wrong gradient does not crash. The network even learns, only worse. So every pullback needs a test, and the witness
+# is the definition of the derivative.
+#
+# To test each input by itself would take two evaluations per weight. A cheaper way tests them all at once: pick a
+# random **direction** $d$, of the shape of the input, and compare the slope in that direction with what the pullback
+# says,
+#
+# $$\frac{\langle c, f(x + h d)\rangle - \langle c, f(x - h d)\rangle}{2h}
+# \;\approx\; \langle \text{pullback}(c), d\rangle .$$
+#
+# The value $f(x)$ may be a whole array, so we make a number of it first: its product with a **cotangent** $c$. If an
+# entry of the gradient is wrong, a random direction will show it. It misses an error only if that error happens to lie
+# at right angles to it, and the probability of that is zero.
+#
+# An operation with two inputs has two gradients, so it is tested on both sides.
+
+# %%
+def check(f, x, c, rng, h=1e-5):
+    """How far the pullback of f is off along a random direction, relative to the slope there."""
+    d = rng.standard_normal(x.shape)
+    slope = np.sum(c * (f(Value(x + h * d)).data - f(Value(x - h * d)).data)) / (2 * h)
+    leaf = Value(x)
+    backward(f(leaf), c)
+    return abs(slope - np.sum(leaf.grad * d)) / max(abs(slope), 1e-3)
+
+
+rng = np.random.default_rng(1)
+x, labels = rng.standard_normal((4, 3)), np.array([0, 2, 1, 1])
+row, stack, left, right = (Value(rng.standard_normal(shape)) for shape in (3, (2, 4, 3), (2, 4), (3, 2)))
+for name, f in {"x + row": lambda x: x + row, "stack * x": lambda x: stack * x, "x * x": lambda x: x * x,
+                "x @ right": lambda x: x @ right, "left @ x": lambda x: left @ x, "tanh": tanh,
+                "cross_entropy": lambda x: cross_entropy(x, labels)}.items():
+    c = rng.standard_normal(f(Value(x)).data.shape)
+    error = check(f, x, c, rng)
+    print(f"{name:14} relative error {error:.1e}")
+    assert error < 1e-7
+
+# %% [markdown]
+# **Why must $c$ be random too?** Many people take $c = 1$ everywhere, that is, they test the *sum* of the outputs. Here
+# is an operation for which that test sees nothing. A softmax gives probabilities, $\sum_k p_k = 1$, whatever its input.
+# The sum of its outputs never changes, so with $c = 1$ the right answer *is* zero. A softmax whose pullback returns
+# nothing but zeros passes:
+
+# %%
+def softmax(x):
+    e = np.exp(x.data - x.data.max(axis=1, keepdims=True))
+    p = e / e.sum(axis=1, keepdims=True)
+    return Value(p, (x,), lambda g: (p * (g - (g * p).sum(axis=1, keepdims=True)),))  # g_x = p (g - sum g p)
+
+
+def broken_softmax(x):
+    return Value(softmax(x).data, (x,), lambda g: (np.zeros_like(g),))  # a pullback that forgot everything
+
+
+ones, random = np.ones((4, 3)), rng.standard_normal((4, 3))
+errors = {f.__name__: (check(f, x, ones, rng), check(f, x, random, rng)) for f in (softmax, broken_softmax)}
+for name, (with_ones, with_random) in errors.items():
+    print(f"{name:15} relative error with c of ones {with_ones:.1e}, with random c {with_random:.1e}")
+assert errors["broken_softmax"][0] < 1e-6, "ones should not see the broken softmax"
+assert errors["broken_softmax"][1] > 0.1, "a random cotangent should see it"
+assert errors["softmax"][1] < 1e-7
+
+# %% [markdown]
+# **How small should $h$ be?** The formula itself is off by an amount that grows like $h^2$. The subtraction of two
+# nearly equal numbers loses digits, and that error grows like $\varepsilon/h$, where $\varepsilon \approx 10^{-16}$ is
+# the precision of float64. The best $h$ lies between, near $\varepsilon^{1/3} \approx 10^{-5}$. In float32, with
+# $\varepsilon \approx 10^{-7}$, even the best is bad. So gradients are checked in float64.
+
+# %%
+hs = 10.0 ** np.arange(-12, 0.1, 0.5)
+curves = {}
+for dtype in ("float64", "float32"):
+    point, direction = rng.standard_normal((2, 200)).astype(dtype)
+    exact = np.mean((1 - np.tanh(point.astype("float64")) ** 2) * direction)
+    curves[dtype] = []
+    for h in hs:
+        step = np.asarray(h, dtype) * direction
+        difference = np.mean(np.tanh(point + step) - np.tanh(point - step), dtype=dtype)
+        curves[dtype].append(abs(float(difference) / (2 * h) - exact) / abs(exact))
+best = {dtype: hs[np.argmin(curve)] for dtype, curve in curves.items()}
+
+
+def draw_steps():
+    figure = Figure(figsize=(6.5, 4), dpi=130, layout="constrained")
+    ax = figure.subplots()
+    ax.loglog(hs, curves["float64"], "o-", color=BLUE, label="float64")
+    ax.loglog(hs, curves["float32"], "s--", color=ORANGE, label="float32")
+    ax.set_xlabel("step h")
+    ax.set_ylabel("relative error of the finite difference")
+    ax.set_title("too large: the formula errs; too small: the digits are lost", fontsize=11)
+    ax.grid(True, alpha=0.3)
+    ax.legend()
+    return figure
+
+
+show("01_steps", draw_steps)
+print(", ".join(f"{dtype}: best h {best[dtype]:.0e}, error there {min(curves[dtype]):.0e}" for dtype in curves))
+
+# %% [markdown]
+# ## 7. Meet minimask's engine
+#
+# `minimask.Tensor` is our `Value`, and `minimask/ops.py` is full of functions like ours. To compare, we write the same
+# two-layer net with both, give both the same weights and the same 64 digits, and ask both for gradients:
+#
+# $$H = \tanh(X W_1 + b), \qquad Z = H W_2, \qquad L = \text{cross-entropy}(Z, \text{labels}) .$$
+
+# %%
+dataset = minimask.data.load("digits")
+images = minimask.data.standardise(dataset.train_images, "float64").reshape(-1, 64)
+rng = np.random.default_rng(0)
+start = {"W1": rng.standard_normal((64, 32)) / 8, "b": rng.standard_normal(32) / 8,
+         "W2": rng.standard_normal((32, 10)) / np.sqrt(32)}
+X, labels = images[:64], dataset.train_labels[:64]
+
+ours = {name: Value(array) for name, array in start.items()}
+H = tanh(Value(X) @ ours["W1"] + ours["b"])  # H = tanh(X W1 + b)
+our_loss = cross_entropy(H @ ours["W2"], labels)  # Z = H W2, L = cross-entropy(Z, labels)
+backward(our_loss, 1.0)
+
+theirs = {name: Tensor(array.copy(), requires_grad=True) for name, array in start.items()}
+H = ops.tanh(X @ theirs["W1"] + theirs["b"])
+their_loss = ops.cross_entropy(H @ theirs["W2"], labels)
+their_loss.backward()
+
+print(f"loss: ours {our_loss.data:.12f}, minimask {their_loss.item():.12f}")
+for name in start:
+    difference = np.abs(ours[name].grad - theirs[name].grad).max()
+    print(f"gradient of {name:2}: shape {ours[name].grad.shape}, largest difference {difference:.1e}")
+    np.testing.assert_allclose(ours[name].grad, theirs[name].grad, rtol=1e-10, atol=1e-14)
+
+# %% [markdown]
+# Equal, up to the last digits. What does minimask have that our 60 lines have not? Read `minimask/engine.py` with this
+# list beside you:
+#
+# - it asks once per operation which inputs want a gradient, and computes no other. (We computed one for the images.)
+# - its depth-first search keeps a stack of its own. Ours is recursive, and Python stops recursion at a depth of about
+#   1,000;
+# - it frees the memories of each step as it goes back, and notices when an array was overwritten in between;
+# - it works in float32 and with other array libraries, and its errors name the operation and the shapes.
+#
+# ## 8. One training step, seen from inside
+#
+# Now let us stand beside the engine and watch one step. This is our `Value` again; the list is our topological order,
+# walked from the back.
+
+# %%
+names = {id(value): name for name, value in ours.items()}
+order = topological_order(our_loss, [], set())
+print("place  value          shape     size of its cotangent")
+for place, value in reversed(list(enumerate(order))):
+    rule = value.pullback.__qualname__.split(".")[0] if value.pullback else "leaf"
+    label = f"{rule} {names.get(id(value), 'X') if rule == 'leaf' else ''}"
+    print(f"{place:5}  {label:13}  {value.data.shape!s:8}  {np.linalg.norm(value.grad):.4f}")
+
+# %% [markdown]
+# The gradient is known, so we can take a step against it, with the learning rate $\eta$:
+#
+# $$w \leftarrow w - \eta\, g_w .$$
+#
+# How much will the loss fall? To first order, by $\eta \sum_w \lVert g_w \rVert^2$: the length of the step times the
+# slope. For a small $\eta$ the prediction must come true. This is a good test of a whole training step.
+
+# %%
+def our_net(weights, X, labels):
+    logits = tanh(Value(X) @ weights["W1"] + weights["b"]) @ weights["W2"]
+    return cross_entropy(logits, labels), logits
+
+
+print("    eta  predicted fall    actual fall")
+for eta in (1.0, 0.1, 0.01, 0.001):
+    moved = {name: Value(value.data - eta * value.grad) for name, value in ours.items()}  # w <- w - eta g_w
+    predicted = eta * sum(np.sum(value.grad**2) for value in ours.values())  # eta * sum ||g_w||^2
+    actual = our_loss.data - our_net(moved, X, labels)[0].data
+    print(f"{eta:7}  {predicted:14.6f} {actual:14.6f}")
+assert abs(actual / predicted - 1) < 0.01
+
+# %% [markdown]
+# ## 9. Train, twice
+#
+# Many such steps are training. We do 300 with our engine, and the same 300 with minimask: `optimizer.step()` is
+# $w \leftarrow w - \eta g_w$, and `zero_grad()` forgets the old gradients, which minimask would otherwise add up.
+
+# %%
+ETA, STEPS, BATCH = 0.3, 300, 64
+
+
+def train_ours(rng):
+    weights, losses = {name: Value(array) for name, array in start.items()}, []
+    for _ in range(STEPS):
+        chosen = rng.choice(len(images), BATCH, replace=False)
+        loss, _ = our_net(weights, images[chosen], dataset.train_labels[chosen])
+        backward(loss, 1.0)
+        for value in weights.values():
+            value.data = value.data - ETA * value.grad  # w <- w - eta g_w
+        losses.append(float(loss.data))
+    return weights, losses
+
+
+def train_minimask(rng):
+    weights = {name: Tensor(array.copy(), requires_grad=True) for name, array in start.items()}
+    optimizer, losses = optim.SGD(weights.values(), lr=ETA), []
+    for _ in range(STEPS):
+        chosen = rng.choice(len(images), BATCH, replace=False)
+        H = ops.tanh(images[chosen] @ weights["W1"] + weights["b"])
+        loss = ops.cross_entropy(H @ weights["W2"], dataset.train_labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()  # w <- w - eta g_w
+        losses.append(loss.item())
+    return weights, losses
+
+
+our_weights, our_losses = train_ours(np.random.default_rng(5))
+_, their_losses = train_minimask(np.random.default_rng(5))
+
+held_out = minimask.data.standardise(dataset.test_images, "float64").reshape(-1, 64)
+_, logits = our_net(our_weights, held_out, dataset.test_labels)
+accuracy = np.mean(logits.data.argmax(axis=1) == dataset.test_labels)
+apart = np.abs(np.subtract(our_losses, their_losses)).max()
+print(f"held-out accuracy {accuracy:.1%} after {STEPS} steps; the two loss curves differ by {apart:.0e} at most")
+
+
+def draw_losses():
+    figure = Figure(figsize=(6.5, 3.8), dpi=130, layout="constrained")
+    ax = figure.subplots()
+    ax.semilogy(our_losses, color=ORANGE, linewidth=3.5, label="our engine")
+    ax.semilogy(their_losses, color=BLUE, linewidth=1.2, linestyle="--", label="minimask")
+    ax.set_xlabel("training step")
+    ax.set_ylabel("cross-entropy of the batch")
+    ax.set_title("the same 300 steps with two engines", fontsize=11)
+    ax.grid(True, which="both", alpha=0.25)
+    ax.legend()
+    return figure
+
+
+show("01_losses", draw_losses)
+
+# %% [markdown]
+# ## 10. The claims of this lesson
+
+# %%
+assert naive == [2, 12], "the naive walk should get both wrong, and in this way"
+assert lines <= 60, "the engine should have at most 60 lines"
+assert errors["broken_softmax"][0] < 1e-6 < 0.1 < errors["broken_softmax"][1], "only a random cotangent sees it"
+assert 1e-7 < best["float64"] < 1e-4 and min(curves["float64"]) < 1e-8 < 1e-7 < min(curves["float32"])
+assert all(np.allclose(ours[name].grad, theirs[name].grad, rtol=1e-10, atol=1e-14) for name in start)
+assert accuracy > 0.95, "our engine should learn the digits"
+assert apart < 1e-9, "both engines should take the same 300 steps"
+print("all claims hold")
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. **A new operation.** Write `elu(x)` for our engine: $x$ where $x > 0$, $e^x - 1$ elsewhere. Check it as in section
+#    6, then put it into the net in place of `tanh`. *Hint: the slope is 1 or $e^x$, and $e^x$ is the value plus one. So
+#    the pullback needs nothing but the value.*
+# 2. **Deep chains.** Build a chain of 5,000 additions with our engine and call `backward`: Python complains about
+#    recursion. Write `topological_order` without recursion. *Hint: keep a stack of pairs (value, iterator over its
+#    inputs). Take one input at a time from the iterator on top; when it is empty, the value is left. Compare with
+#    `Tensor._tape_order` in `minimask/engine.py`.*
+# 3. **Break it.** Put a factor 1.01 before one of the two gradients in `matmul`, switch off the asserts that now fail,
+#    and train as in section 9. Does the accuracy tell you? Does the check of section 6? *Hint: write down both numbers
+#    for each of the two gradients before you decide which kind of test you trust.*
+#
+# ## Further reading
+#
+# Atılım Güneş Baydin, Barak A. Pearlmutter, Alexey Andreyevich Radul and Jeffrey Mark Siskind, *Automatic
+# Differentiation in Machine Learning: a Survey*, Journal of Machine Learning Research 18 (2018),
+# [arXiv:1502.05767](https://arxiv.org/abs/1502.05767). Forward and reverse mode, and how both came about.
+#
+# Next: `02_straight_through.py` trains something that has no slope at all.
