@@ -70,13 +70,17 @@ def timed(call):
 
 
 def alternate(ours, theirs, rounds, repeats):
-    """Median seconds of each, from rounds of `repeats` calls in turn; the first call of each turn is not counted."""
-    seconds = ([], [])
-    for _ in range(rounds):
-        for side, call in enumerate((ours, theirs)):
-            times = [timed(call) for _ in range(repeats)]
-            seconds[side].extend(times[1:] if repeats > 1 else times)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+    """Rounds of `repeats` calls of each in turn: (median seconds of ours, of theirs, median over rounds of the ratio).
+
+    The ratio is taken within a round, seconds apart, so that a machine that slows down for a while slows both.
+    The first call of each turn warms the caches and is not counted; nor is the first round.
+    """
+    seconds = []
+    for _ in range(rounds + 1):
+        turns = [[timed(call) for _ in range(repeats)] for call in (ours, theirs)]
+        seconds.append([statistics.median(turn[1:] or turn) for turn in turns])
+    mine, other = (statistics.median(column) for column in zip(*seconds[1:]))
+    return mine, other, statistics.median(a / b for a, b in seconds[1:])
 
 
 def turns(step, batches):
@@ -136,28 +140,28 @@ def main():
         theirs = TorchSide(ours.net, ours.recipe)
         batches = [(data.standardise(images[i:i + BATCH]), labels[i:i + BATCH]) for i in range(0, 50 * BATCH, BATCH)]
         torch_batches = [(torch.tensor(x), torch.tensor(y)) for x, y in batches]
-        mine, other = alternate(turns(ours.step, batches), turns(theirs.step, torch_batches), options.rounds, 20)
+        mine, other, ratio = alternate(turns(ours.step, batches), turns(theirs.step, torch_batches), options.rounds, 20)
         share = gemm_flop(ours.net) / (peak * 1e9) / mine
-        step = {"net": "fcn", "ours_ms": 1e3 * mine, "torch_ms": 1e3 * other, "ratio": mine / other,
+        step = {"net": "fcn", "ours_ms": 1e3 * mine, "torch_ms": 1e3 * other, "ratio": ratio,
                 "ours_peak_mb": peak_mb("ours"), "torch_peak_mb": peak_mb("torch"), "gemm_share": share}
 
         ours = OurSide(len(images))  # both begin anew
         theirs = TorchSide(ours.net, ours.recipe)
         torch_images, torch_labels = torch.tensor(images), torch.tensor(labels)
         rng = np.random.default_rng(0)
-        my_epoch, other_epoch = alternate(
+        my_epoch, other_epoch, epoch_ratio = alternate(
             lambda: train.train_epoch(ours.net, dataset, ours.optimizer, rng, BATCH),
             lambda: theirs.epoch(torch_images, torch_labels, torch.tensor(rng.permutation(len(images)))),
             options.epochs, 1)
     epoch = {"net": "fcn", "data": dataset.name, "ours_s": my_epoch, "torch_s": other_epoch,
-             "ratio": my_epoch / other_epoch}
+             "ratio": epoch_ratio}
     record = {"threads": threads, "gemm_gflops": peak, "torch": torch.__version__, "environment": train.environment(),
               "steps": [step], "epochs": [epoch]}
     print(f"{threads} threads, GEMM peak {peak:.0f} GFLOP/s, PyTorch {torch.__version__} eager, batch {BATCH}, float32")
     print(f"{'':12}{'ours':>10}{'PyTorch':>10}{'ratio':>8}{'GEMM share':>12}{'peak MB ours':>14}{'PyTorch':>9}")
-    print(f"{'fcn step':12}{1e3 * mine:>7.2f} ms{1e3 * other:>7.2f} ms{mine / other:>8.2f}{share:>12.0%}"
+    print(f"{'fcn step':12}{1e3 * mine:>7.2f} ms{1e3 * other:>7.2f} ms{ratio:>8.2f}{share:>12.0%}"
           f"{step['ours_peak_mb']:>14.0f}{step['torch_peak_mb']:>9.0f}")
-    print(f"{'fcn epoch':12}{my_epoch:>8.2f} s{other_epoch:>8.2f} s{my_epoch / other_epoch:>8.2f}   ({dataset.name})")
+    print(f"{'fcn epoch':12}{my_epoch:>8.2f} s{other_epoch:>8.2f} s{epoch_ratio:>8.2f}   ({dataset.name})")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(record, file, indent=1)

@@ -6,18 +6,18 @@ Nothing is ever downloaded here, and nothing is unpickled.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import math
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .backend import MinimaskError, UsageError, unknown
+
+if TYPE_CHECKING:  # pathlib, gzip and hashlib are imported where files are read: `import minimask` stays quick
+    from pathlib import Path
 
 
 class DataError(MinimaskError):
@@ -98,7 +98,7 @@ def digits() -> Dataset:
     "Optical Recognition of Handwritten Digits", E. Alpaydin and C. Kaynak, UCI Machine Learning Repository,
     doi:10.24432/C50P49, licence CC BY 4.0; the part that UCI calls its test set. It comes with the package.
     """
-    with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
+    with np.load(os.path.join(os.path.dirname(__file__), "digits.npz"), allow_pickle=False) as file:
         images, labels = file["images"][..., None], file["labels"]  # (1797, 8, 8, 1), (1797,)
     order = np.random.default_rng(0).permutation(len(images))  # shuffled once: both parts are alike
     train, test = order[:1437], order[1437:]
@@ -130,6 +130,8 @@ def mnist(folder: str | Path | None = None) -> Dataset:
 
 def data_folder(folder: str | Path | None = None) -> Path:
     """The folder that data sets lie in: the argument, else MINIMASK_DATA; UsageError where it is missing."""
+    from pathlib import Path
+
     named = folder if folder is not None else os.environ.get("MINIMASK_DATA")
     if not named:
         raise UsageError("no data folder: give --data DIR (folder=DIR in Python) or set MINIMASK_DATA=DIR; "
@@ -142,6 +144,10 @@ def data_folder(folder: str | Path | None = None) -> Path:
 
 def read_idx(folder: Path, name: str, digest: str, shape: tuple[int, ...]) -> np.ndarray:
     """The IDX file `name` or `name`.gz in `folder` as a uint8 array of `shape`; DataError if it is anything else."""
+    import gzip
+    import hashlib
+    import zlib
+
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
     if path is None:
         raise DataError(f"{name} is missing: put {name} or {name}.gz into {folder}")

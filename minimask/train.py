@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -227,6 +226,8 @@ class Progress:
 
     def columns(self) -> int:
         """Width of the terminal; a longer line would wrap and could not be renewed."""
+        import shutil
+
         return shutil.get_terminal_size().columns
 
     def _renew(self, line: str) -> None:

@@ -5,8 +5,8 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[plot]'")
 
-from minimask import MinimaskError, data, models, optim, plot, train  # noqa: E402
-from minimask.mask import SignedSupermask, Trained  # noqa: E402
+from minimask import MinimaskError, data, models, optim, plot, train
+from minimask.mask import SignedSupermask, Trained
 
 
 @pytest.fixture(scope="module")

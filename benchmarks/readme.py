@@ -1,0 +1,91 @@
+"""The README's tables, made from the records in benchmarks/records/ and from the package itself.
+
+    python benchmarks/readme.py            # print them
+    python benchmarks/readme.py --write    # and put each into README.md between its two markers
+"""
+
+import argparse
+import json
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+#: The paper's row (Koster et al. 2022; FCN on MNIST): test accuracy and weights left, percent.
+PAPER = {"fcn": "97.48 / 3.77", "fcn-published-config": "97.48 / 3.77", "fcn-dense": "97.42 / 100"}
+#: The reading path, and what a reader learns there.
+PATH = {"backend.py": "one code for every array library; random numbers on the host",
+        "engine.py": "Tensor, what an op is, how gradients walk back",
+        "ops.py": "every operation: value and gradient, side by side",
+        "init.py": "Xavier, He, ELU, ELUS: how large random weights must be",
+        "mask.py": "keep, hide, invert: the method itself",
+        "nn.py": "layers and nets that ask a mask for their weight",
+        "models.py": "the paper's fully connected net",
+        "optim.py": "Nesterov momentum with decoupled decay; schedules",
+        "train.py": "the loop, and the record it leaves"}
+
+
+def results():
+    """MNIST: a row per recipe, mean and range over seeds of the last epoch."""
+    records = defaultdict(list)
+    for path in sorted((HERE / "records").glob("fcn*-seed*.json")):
+        record = json.loads(path.read_text())
+        records[record["recipe"]["name"]].append(record)
+    lines = ["| recipe | seeds | epochs | test accuracy, % | weights left, % | paper |", "|---|---|---|---|---|---|"]
+    for name in sorted(records, key=list(PAPER).index):
+        ends = [record["epochs"][-1] for record in records[name]]
+        seeds = ", ".join(str(record["seed"]) for record in records[name])
+        lines.append(f"| `{name}` | {seeds} | {ends[0]['epoch']} | {spread([100 * e['test_accuracy'] for e in ends])} "
+                     f"| {spread([100 * e['weights_left'] for e in ends])} | {PAPER[name]} |")
+    return "\n".join(lines) + "\n"
+
+
+def spread(values):
+    """Mean, and the range where there is one."""
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return f"**{statistics.mean(values):.2f}**" + (f" ({low} to {high})" if low != high else "")
+
+
+def speed():
+    """The step and the epoch beside PyTorch, on two threads and on one."""
+    lines = ["| FCN | threads | minimask | PyTorch eager | ratio | share of GEMM peak |", "|---|---|---|---|---|---|"]
+    for name in ("steps", "steps-1-thread"):
+        record = json.loads((HERE / "records" / f"{name}.json").read_text())
+        step, epoch = record["steps"][0], record["epochs"][0]
+        lines += [f"| step | {record['threads']} | {step['ours_ms']:.2f} ms | {step['torch_ms']:.2f} ms "
+                  f"| **{step['ratio']:.2f}** | {step['gemm_share']:.0%} |",
+                  f"| epoch | {record['threads']} | {epoch['ours_s']:.2f} s | {epoch['torch_s']:.2f} s "
+                  f"| **{epoch['ratio']:.2f}** | |"]
+    return "\n".join(lines) + "\n"
+
+
+def reading():
+    """The files of the reading path, in order, with their lines."""
+    lines = ["| file | what you learn | lines |", "|---|---|---|"]
+    for name, what in PATH.items():
+        count = len((HERE.parent / "minimask" / name).read_text().splitlines())
+        lines.append(f"| [`{name}`](minimask/{name}) | {what} | {count} |")
+    return "\n".join(lines) + "\n"
+
+
+TABLES = {"results": results, "speed": speed, "reading": reading}
+
+
+def filled(text):
+    """README text with every table between its markers made anew."""
+    for name, table in TABLES.items():
+        before, begin, rest = text.partition(f"<!-- {name}: made by benchmarks/readme.py -->\n")
+        _, end, after = rest.partition(f"<!-- end of {name} -->\n")
+        if not begin or not end:
+            raise SystemExit(f"README.md lacks the markers of table {name!r}")
+        text = before + begin + table() + end + after
+    return text
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="put the tables into README.md")
+    if parser.parse_args().write:
+        README.write_text(filled(README.read_text()))
+    print("\n".join(table() for table in TABLES.values()), end="")
