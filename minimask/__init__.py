@@ -5,7 +5,7 @@ Rettinger, ICLR 2022, arXiv:2201.13361). Read the files in the order that their 
 backend, engine, ops, init, mask, nn, models, optim, train.
 """
 
-from . import backend, data, engine, init, mask, models, nn, ops, optim, plot, recipes, train
+from . import data, init, mask, models, nn, ops, optim, plot, recipes, train
 from .backend import MinimaskError, UsageError
 from .engine import Tensor, no_grad
 

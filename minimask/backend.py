@@ -71,10 +71,15 @@ def load(library: str) -> ModuleType:
 
 def asarray(value: Any, like: Array) -> Array:
     """`value` (a Python number, or a host array) as an array of `like`'s library, device and dtype."""
-    xp = namespace(like)
-    if xp is np or xp.__name__ == "cupy":  # CuPy uses its current device and has no device= here
-        return xp.asarray(value, dtype=like.dtype)
-    return xp.asarray(value, dtype=like.dtype, device=like.device)
+    return namespace(like).asarray(value, dtype=like.dtype, **beside(like))
+
+
+def beside(like: Array) -> dict[str, Any]:
+    """The keywords with which a creation function puts its array on `like`'s device.
+
+    None for NumPy, which has one device, and for CuPy, which uses its current one and knows no ``device=``.
+    """
+    return {"device": like.device} if hasattr(like, "__array_namespace__") and not isinstance(like, np.ndarray) else {}
 
 
 def to_host(array: Array) -> np.ndarray:

@@ -21,7 +21,7 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
-from .backend import Array, asarray, is_floating, namespace, own, to_host
+from .backend import Array, asarray, beside, is_floating, namespace, own, to_host
 
 P = ParamSpec("P")
 Pullback = Callable[[Array], tuple[Any, ...]]
@@ -419,7 +419,7 @@ def _discrete(name: str, x: Any, like: Array) -> Array:
     if not hasattr(x, "shape") or isinstance(x, np.generic):
         x = np.asarray(x)
     if isinstance(x, np.ndarray) and not isinstance(like, np.ndarray):
-        x = namespace(like).asarray(x, **({"device": like.device} if hasattr(like, "device") else {}))
+        x = namespace(like).asarray(x, **beside(like))
     if is_floating(x):
         raise TypeError(f"{name}: labels, conditions and indices are integers or booleans, not {x.dtype}")
     if type(x) is not type(like):

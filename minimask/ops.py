@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, asarray
+from .backend import Array, asarray, beside
 from .engine import Pullback, op
 
 Axis = int | tuple[int, ...] | None
@@ -371,14 +371,9 @@ def take(xp: Any, x: Array, indices: Array, /, axis: int = 0) -> Result:
 
 def take_transpose(xp: Any, g: Array, positions: Array, n: int, axis: int) -> Array:
     """The cotangent of take's x as a product with a one-hot matrix: the standard has no scatter-add."""
-    grid = xp.arange(n, dtype=positions.dtype, **_device(g))
+    grid = xp.arange(n, dtype=positions.dtype, **beside(g))
     one_hot = xp.astype(positions[:, None] == grid[None, :], g.dtype)  # (len(indices), n)
     return xp.moveaxis(xp.matmul(xp.moveaxis(g, axis, -1), one_hot), -1, axis)
-
-
-def _device(like: Array) -> dict[str, Any]:
-    """Keyword that creates an array beside `like`; NumPy has one device and CuPy uses its current one."""
-    return {"device": like.device} if hasattr(like, "__array_namespace__") and not isinstance(like, np.ndarray) else {}
 
 
 # ---- products ------------------------------------------------------------------------------------------------------
@@ -443,7 +438,7 @@ def cross_entropy(xp: Any, logits: Array, labels: Array, /) -> Result:
         raise ValueError(f"cross_entropy: labels from {labels.min()} to {labels.max()} but {k} logits a row; "
                          f"labels must lie in 0..{k - 1}")
     log_p = _log_softmax(xp, logits, (1,))  # (n, k)
-    classes = xp.arange(k, dtype=labels.dtype, **_device(logits))
+    classes = xp.arange(k, dtype=labels.dtype, **beside(logits))
     one_hot = xp.astype(labels[:, None] == classes[None, :], logits.dtype)  # (n, k)
     return -xp.sum(log_p * one_hot) / n, lambda g: ((xp.exp(log_p) - one_hot) * (g / n), None)
 

@@ -286,3 +286,13 @@ def test_the_first_epochs_on_mnist_follow_the_known_course(name, course, mnist_f
     for epoch, expected in course.items():
         assert 100 * record["epochs"][epoch - 1]["weights_left"] == pytest.approx(expected, abs=1.0)
     assert record["epochs"][-1]["test_accuracy"] > 0.93 and math.isfinite(record["epochs"][-1]["train_loss"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_fcn_lands_on_the_papers_row(seed, mnist_folder):
+    """100 epochs on MNIST, about three minutes a seed: 97.4 % (one seed may lie 0.2 below) with 4.3 % of the weights."""
+    recipe, dataset, rng = recipes.find("fcn"), data.load("mnist", mnist_folder), np.random.default_rng(seed)
+    net = recipe.build(dataset, rng)
+    end = train.fit(net, dataset, recipe.optimizer(net, dataset), recipe.epochs, rng)["epochs"][-1]
+    assert end["test_accuracy"] >= 0.972 and end["weights_left"] <= 0.043

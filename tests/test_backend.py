@@ -1,0 +1,110 @@
+"""Which library an array belongs to, moving arrays, and the threads of BLAS."""
+
+import builtins
+import importlib.util
+
+import array_api_strict as strict
+import numpy as np
+import pytest
+
+from minimask import MinimaskError, UsageError, backend
+
+
+def test_namespace():
+    assert backend.namespace(np.ones(2)) is np
+    assert backend.namespace(strict.ones(2)) is strict
+    for thing in ([1.0], 1.0, "x", None):
+        with pytest.raises(TypeError, match=f"not an array: {type(thing).__name__}"):
+            backend.namespace(thing)
+
+
+def test_load():
+    assert backend.load("numpy") is np and backend.load("strict") is strict
+    with pytest.raises(UsageError, match="unknown backend 'nunpy': did you mean 'numpy'"):
+        backend.load("nunpy")
+
+
+def test_a_library_that_is_not_installed_is_named(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(backend.importlib, "import_module", missing)
+    with pytest.raises(MinimaskError, match="backend 'cupy' needs the package cupy-cuda12x or cupy-cuda13x: pip install"):
+        backend.load("cupy")
+
+
+@pytest.mark.parametrize("device", ["CPU_DEVICE", "device1"])
+def test_arrays_there_and_back(device):
+    like = strict.ones(1, dtype=strict.float32, device=strict.Device(device))
+    there = backend.asarray(np.arange(3.0), like)
+    assert (there.dtype, there.device) == (like.dtype, like.device)
+    back = backend.to_host(there)
+    assert type(back) is np.ndarray and back.tolist() == [0.0, 1.0, 2.0]
+    assert backend.asarray(2.5, np.ones(1, np.float32)).dtype == np.float32
+
+
+def test_own_copies_what_is_somebody_elses():
+    a = np.ones((2, 3))
+    assert backend.own(a) is a
+    for view in (a.T, a[:1], np.broadcast_to(a, (4, 2, 3))):
+        assert not np.shares_memory(backend.own(view), a) and backend.own(view).flags.writeable
+    b = strict.ones(2)
+    assert backend.own(b) is not b
+
+
+@pytest.mark.parametrize("how", ["threadpoolctl", "ctypes"])
+def test_blas_threads_are_set_and_restored(how, monkeypatch):
+    if how == "threadpoolctl":
+        pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed: pip install '.[fast]'")
+    else:
+        real = builtins.__import__
+
+        def without(name, *arguments, **options):
+            if name == "threadpoolctl":
+                raise ImportError(name)
+            return real(name, *arguments, **options)
+
+        monkeypatch.setattr(builtins, "__import__", without)
+        if backend._openblas() is None:
+            pytest.skip("NumPy here is not built on the OpenBLAS of its wheels")
+    with backend.blas_threads(None) as before:
+        assert before >= 1
+    with backend.blas_threads(1) as threads:
+        assert threads == 1
+        with backend.blas_threads(None) as inner:
+            assert inner == 1
+    with pytest.raises(KeyError), backend.blas_threads(1):
+        raise KeyError
+    with backend.blas_threads(None) as after:
+        assert after == before
+
+
+def test_where_blas_cannot_be_told_it_is_left_alone(monkeypatch):
+    monkeypatch.setattr(backend, "_openblas", lambda: None)
+    monkeypatch.setitem(__import__("sys").modules, "threadpoolctl", None)
+    with backend.blas_threads(1) as threads:
+        assert threads is None
+
+
+def test_threads_must_be_positive():
+    with pytest.raises(UsageError, match="threads must be 1 or more, not 0"), backend.blas_threads(0):
+        pass
+
+
+def test_unknown_suggests_by_beginning_and_by_likeness():
+    assert "did you mean 'mnist'?" in str(backend.unknown("dataset", "mn", ["digits", "mnist"]))
+    assert "did you mean 'digits'?" in str(backend.unknown("dataset", "digist", ["digits", "mnist"]))
+    assert "did you mean" not in str(backend.unknown("dataset", "q", ["digits", "xyz"]))
+
+
+def test_the_path_names_only_functions_that_cupy_has():
+    """Every xp.name of the package exists in CuPy, where it is installed (it imports without a GPU)."""
+    if importlib.util.find_spec("cupy") is None:
+        pytest.skip("CuPy is not installed: pip install cupy-cuda12x to check the names")
+    import re
+    from pathlib import Path
+
+    import cupy
+
+    text = "".join(path.read_text() for path in Path(backend.__file__).parent.glob("*.py"))
+    assert [name for name in set(re.findall(r"\bxp\.(\w+)", text)) if not hasattr(cupy, name)] == []
