@@ -18,10 +18,11 @@ PAPER = {"fcn": "97.48 / 3.77", "fcn-published-config": "97.48 / 3.77", "fcn-den
 PATH = {"backend.py": "one code for every array library; random numbers on the host",
         "engine.py": "Tensor, what an op is, how gradients walk back",
         "ops.py": "every operation: value and gradient, side by side",
+        "conv.py": "convolution as a matrix product; pooling, batch norm",
         "init.py": "Xavier, He, ELU, ELUS: how large random weights must be",
         "mask.py": "keep, hide, invert: the method itself",
         "nn.py": "layers and nets that ask a mask for their weight",
-        "models.py": "the paper's fully connected net",
+        "models.py": "the paper's nets as tables",
         "optim.py": "Nesterov momentum with decoupled decay; schedules",
         "train.py": "the loop, and the record it leaves"}
 

@@ -6,27 +6,54 @@ A layer is callable on a Tensor. What it holds it tells by name and in order of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
-from . import ops
-from .backend import Array, MinimaskError, asarray, to_host
+from . import conv, ops
+from .backend import Array, MinimaskError, asarray, load, namespace, to_host
 from .engine import Tensor
 from .mask import Supermask, WeightSource
 
 
 class Layer:
-    """A layer without weights; the base of those that have some."""
+    """A layer; this base has no weights and no layers inside.
+
+    Attributes:
+        weight: the weight source it multiplies with, None where there is none.
+        children: the layers inside, by name, in the order in which they run.
+    """
 
     weight: WeightSource | None = None
+    children: Mapping[str, Layer] = MappingProxyType({})
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
+        """The layer's output. `training` makes batch norm use, and keep running, the batch's statistics."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it computes")
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of one sample after the layer, from the shape of one sample before it."""
         return shape
+
+    def own_parameters(self) -> dict[str, Tensor]:
+        """What is trained in this layer itself, by name."""
+        return self.weight.parameters() if self.weight is not None else {}
+
+    def own_state(self) -> dict[str, Array | float]:
+        """What is not trained in this layer itself (frozen weights, thresholds, running statistics), by name."""
+        return self.weight.state() if self.weight is not None else {}
+
+    def load_own_state(self, state: dict[str, Array | float]) -> None:
+        """Takes back what own_state() gave."""
+        if self.weight is not None:
+            self.weight.load_state(state)
+
+    def walk(self, name: str = "") -> Iterator[tuple[str, Layer]]:
+        """This layer and all inside it, with their names, in order of declaration."""
+        yield name, self
+        for part, child in self.children.items():
+            yield from child.walk(f"{name}.{part}" if name else part)
 
 
 class Dense(Layer):
@@ -43,7 +70,7 @@ class Dense(Layer):
         self.shape = (inputs, outputs)
         self.weight: WeightSource = weights.draw(self.shape, rng, dtype, backend)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
         return ops.matmul(x, self.weight.effective())  # (n, out)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -56,10 +83,152 @@ class Dense(Layer):
         return f"Dense({self.shape[0]}, {self.shape[1]})"
 
 
+class Conv2D(Layer):
+    """Convolution, no bias: (n, h, w, c_in) -> (n, oh, ow, c_out); see :func:`minimask.conv.conv2d`.
+
+    Args:
+        inputs, outputs: channels before and after.
+        kernel: height and width of the window. stride, padding: as in conv2d.
+        weights, rng, dtype, backend: as in :class:`Dense`; the weight has shape (kernel, kernel, inputs, outputs).
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, weights: WeightSource, rng: np.random.Generator,
+                 stride: int = 1, padding: conv.Padding = "same", dtype: str = "float32", backend: str = "numpy"):
+        self.shape, self.stride, self.padding = (kernel, kernel, inputs, outputs), stride, padding
+        self.weight: WeightSource = weights.draw(self.shape, rng, dtype, backend)
+
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
+        return conv.conv2d(x, self.weight.effective(), self.stride, self.padding)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        conv.check_channels("Conv2D", (1, *shape), self.shape)
+        return (*conv.geometry("Conv2D", (1, *shape), self.shape[:2], self.stride, self.padding).output, self.shape[3])
+
+    def __repr__(self) -> str:
+        kernel, _, inputs, outputs = self.shape
+        return f"Conv2D({inputs}, {outputs}, {kernel}x{kernel}, stride={self.stride}, {self.padding})"
+
+
+class MaxPool2D(Layer):
+    """The largest entry of every window; see :func:`minimask.conv.max_pool2d`."""
+
+    def __init__(self, window: int, stride: int | None = None, padding: conv.Padding = "valid"):
+        self.window, self.stride, self.padding = window, stride or window, padding
+
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
+        return conv.max_pool2d(x, self.window, self.stride, self.padding)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*conv.geometry("MaxPool2D", (1, *shape), self.window, self.stride, self.padding).output, shape[2])
+
+    def __repr__(self) -> str:
+        return f"MaxPool2D({self.window}x{self.window}, stride={self.stride}, {self.padding})"
+
+
+class GlobalAvgPool(Layer):
+    """The mean over the image: (n, h, w, c) -> (n, c)."""
+
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
+        return conv.global_avg_pool(x)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[-1:]
+
+    def __repr__(self) -> str:
+        return "GlobalAvgPool()"
+
+
+class BatchNorm(Layer):
+    """Batch norm over all axes but the last, with running statistics; see :func:`minimask.conv.batch_norm`.
+
+    Args:
+        channels: length of the last axis.
+        affine: whether there are a trained scale (from 1) and shift (from 0) per channel.
+        momentum: running <- momentum * running + (1 - momentum) * batch, the variance with n/(n-1): the paper's 0.99 is
+            what PyTorch calls 0.01. eps: added to the variance.
+        dtype, backend: of its arrays.
+    """
+
+    def __init__(self, channels: int, affine: bool = True, momentum: float = 0.99, eps: float = 1e-3,
+                 dtype: str = "float32", backend: str = "numpy"):
+        xp = load(backend)
+        ones, zeros = np.ones(channels, dtype), np.zeros(channels, dtype)
+        self.affine, self.momentum, self.eps = affine, momentum, eps
+        self.scale = Tensor(xp.asarray(ones), requires_grad=affine)
+        self.shift = Tensor(xp.asarray(zeros), requires_grad=affine)
+        self.mean, self.variance = xp.asarray(zeros, copy=True), xp.asarray(ones, copy=True)
+
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
+        mean, variance = self.mean, self.variance
+        if training:
+            values = int(np.prod(x.shape[:-1]))
+            mean, variance = conv.moments(namespace(x.data), x.data)
+            rest = 1.0 - self.momentum
+            self.mean = self.momentum * self.mean + rest * mean
+            self.variance = self.momentum * self.variance + rest * (values / (values - 1)) * variance
+        return conv.batch_norm(x, self.scale, self.shift, mean, variance, self.eps, training)
+
+    def own_parameters(self) -> dict[str, Tensor]:
+        return {"scale": self.scale, "shift": self.shift} if self.affine else {}
+
+    def own_state(self) -> dict[str, Array | float]:
+        return {"mean": self.mean, "variance": self.variance}
+
+    def load_own_state(self, state: dict[str, Array | float]) -> None:
+        self.mean, self.variance = state["mean"], state["variance"]
+
+    def __repr__(self) -> str:
+        return f"BatchNorm({self.mean.shape[0]})"
+
+
+class Residual(Layer):
+    """ELU(main(x) + shortcut(x)): two ways through, joined. Without shortcut layers x itself takes the second way.
+
+    Args:
+        main, shortcut: layers one after the other.
+    """
+
+    def __init__(self, main: Iterable[Layer], shortcut: Iterable[Layer] = ()):
+        self.main, self.shortcut = _named(main), _named(shortcut)
+        self.children = {**self.main, **{f"shortcut_{name}": layer for name, layer in self.shortcut.items()}}
+
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
+        y = x
+        for layer in self.main.values():
+            y = layer(y, training)
+        for layer in self.shortcut.values():
+            x = layer(x, training)
+        return ops.elu(y + x)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        after, around = shape, shape
+        for layer in self.main.values():
+            after = layer.output_shape(after)
+        for layer in self.shortcut.values():
+            around = layer.output_shape(around)
+        if after != around:
+            raise ValueError(f"Residual: the main way ends in {after}, the shortcut in {around}; both must agree")
+        return after
+
+    def __repr__(self) -> str:
+        return f"Residual({', '.join(self.main)}{' | ' if self.shortcut else ''}{', '.join(self.shortcut)})"
+
+
+def _named(layers: Iterable[Layer]) -> dict[str, Layer]:
+    """Layers by kind and number: conv2d1, elu1, conv2d2, ..."""
+    named: dict[str, Layer] = {}
+    numbers: dict[str, int] = {}
+    for layer in layers:
+        kind = type(layer).__name__.lower()
+        numbers[kind] = numbers.get(kind, 0) + 1
+        named[f"{kind}{numbers[kind]}"] = layer
+    return named
+
+
 class Flatten(Layer):
     """(n, ...) -> (n, product of the rest), row-major."""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
         return ops.reshape(x, (x.shape[0], int(np.prod(x.shape[1:]))))
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -75,7 +244,7 @@ class ELU(Layer):
     def __init__(self, alpha: float = 1.0):
         self.alpha = alpha
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
         return ops.elu(x, self.alpha)
 
     def __repr__(self) -> str:
@@ -85,14 +254,14 @@ class ELU(Layer):
 class ReLU(Layer):
     """max(x, 0); see :func:`minimask.ops.relu`."""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
         return ops.relu(x)
 
     def __repr__(self) -> str:
         return "ReLU()"
 
 
-class Sequential:
+class Sequential(Layer):
     """Layers one after the other, named by kind and number: flatten1, dense1, elu1, dense2, ...
 
     Callable on an array or a Tensor, (n, ...) -> (n, classes).
@@ -103,30 +272,25 @@ class Sequential:
     """
 
     def __init__(self, layers: Iterable[Layer], input_shape: tuple[int, ...]):
-        self.layers: dict[str, Layer] = {}
+        self.layers = self.children = _named(layers)
         self.input_shape = tuple(input_shape)
         self.shapes: dict[str, tuple[int, ...]] = {}  # of one sample, after each layer
-        numbers: dict[str, int] = {}
         shape = self.input_shape
-        for layer in layers:
-            kind = type(layer).__name__.lower()
-            numbers[kind] = numbers.get(kind, 0) + 1
-            name = f"{kind}{numbers[kind]}"
-            shape = layer.output_shape(shape)
-            self.layers[name], self.shapes[name] = layer, shape
+        for name, layer in self.layers.items():
+            self.shapes[name] = shape = layer.output_shape(shape)
 
-    def __call__(self, x: Tensor | Array) -> Tensor:
+    def __call__(self, x: Tensor | Array, training: bool = False) -> Tensor:
         x = x if isinstance(x, Tensor) else Tensor(x)
         if x.shape[1:] != self.input_shape:
             sample = ", ".join(map(str, self.input_shape))
             raise ValueError(f"net: the input is {x.shape}, but (n, {sample}) is needed: a batch of samples")
         for layer in self.layers.values():
-            x = layer(x)
+            x = layer(x, training)
         return x
 
     def weights(self) -> dict[str, WeightSource]:
         """The weight source of every layer that has one, by layer name, in order."""
-        return {name: layer.weight for name, layer in self.layers.items() if layer.weight is not None}
+        return {name: layer.weight for name, layer in self.walk() if layer.weight is not None}
 
     def parameters(self) -> list[Tensor]:
         """What is trained, in order of declaration."""
@@ -134,13 +298,12 @@ class Sequential:
 
     def named_parameters(self) -> dict[str, Tensor]:
         """What is trained, by name: 'dense1.scores', or 'dense1.weight' in a dense baseline."""
-        return {f"{name}.{part}": tensor for name, source in self.weights().items()
-                for part, tensor in source.parameters().items()}
+        return {f"{name}.{part}": tensor for name, layer in self.walk()
+                for part, tensor in layer.own_parameters().items()}
 
     def state(self) -> dict[str, Array | float]:
         """What is not trained, by name: 'dense1.frozen', 'dense1.tau'."""
-        return {f"{name}.{part}": array for name, source in self.weights().items()
-                for part, array in source.state().items()}
+        return {f"{name}.{part}": value for name, layer in self.walk() for part, value in layer.own_state().items()}
 
     def masks(self) -> dict[str, np.ndarray]:
         """The mask of every masked layer by layer name: int8 on the host, +1 kept, 0 hidden, -1 inverted."""
@@ -181,22 +344,24 @@ class Sequential:
                                     f"but {mine[name].shape} {mine[name].dtype} is needed")
         for name, tensor in self.named_parameters().items():
             tensor.data = asarray(arrays[name].copy(), tensor.data)
-        for name, source in self.weights().items():
-            new = {part: arrays[f"{name}.{part}"] for part in source.state()}
-            source.load_state({part: asarray(new[part].copy(), old) if hasattr(old, "shape") else new[part].item()
-                               for part, old in source.state().items()})
+        for name, layer in self.walk():
+            new = {part: arrays[f"{name}.{part}"] for part in layer.own_state()}
+            layer.load_own_state({part: asarray(new[part].copy(), old) if hasattr(old, "shape") else new[part].item()
+                                  for part, old in layer.own_state().items()})
 
     def __repr__(self) -> str:
         """One line per layer: name, what it is, the shape after it, its weights, how many are trained or frozen."""
         rows = [("layer", "", "output", "weights", "trained", "frozen"),
                 ("input", "", _shape(self.input_shape), "", "", "")]
         for name, layer in self.layers.items():
-            sizes = ("", "", "")
-            if layer.weight is not None:
-                trained = sum(t.size for t in layer.weight.parameters().values())
-                frozen = sum(int(np.prod(a.shape)) for a in layer.weight.state().values() if hasattr(a, "shape"))
-                what = " scores" if frozen else ""
-                sizes = (f"{trained:,}", f"{trained:,}{what}", f"{frozen:,}")
+            inside = [each for _, each in layer.walk()]
+            sources = [each.weight for each in inside if each.weight is not None]
+            weights = sum(t.size for source in sources for t in source.parameters().values())
+            trained = sum(t.size for each in inside for t in each.own_parameters().values())
+            frozen = sum(int(np.prod(a.shape)) for source in sources for a in source.state().values()
+                         if hasattr(a, "shape"))
+            what = " scores" if frozen else ""
+            sizes = (f"{weights:,}", f"{trained:,}{what}", f"{frozen:,}") if trained else ("", "", "")
             rows.append((name, repr(layer), _shape(self.shapes[name]), *sizes))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))

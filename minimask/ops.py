@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Array, asarray, beside
-from .engine import Pullback, op
+from .engine import OPS, Pullback, op
 
 Axis = int | tuple[int, ...] | None
 Result = tuple[Array, Pullback]
@@ -460,3 +460,10 @@ def keep_hide_invert(xp: Any, m: Array, /, tau: float) -> Result:
         raise ValueError(f"keep_hide_invert: tau is {tau}, but a threshold on |m| must be 0 or more")
     s = xp.astype(m > tau, xp.int8) - xp.astype(m < -tau, xp.int8)  # int8: a quarter of the memory to go through
     return xp.astype(s, m.dtype), lambda g: (g,)
+
+
+def __getattr__(name: str) -> Any:
+    """Ops that other files register (conv.py, your own) are found here too: ops.conv2d."""
+    if name in OPS:
+        return OPS[name]
+    raise AttributeError(f"minimask.ops has no op {name!r}; there are {', '.join(sorted(OPS))}")

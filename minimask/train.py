@@ -2,7 +2,7 @@
 
 One training step, which you can follow with a debugger from here down to the arrays::
 
-    logits = net(images)                          # forward: every op remembers its pullback
+    logits = net(images, training=True)           # forward: every op remembers its pullback
     loss = ops.cross_entropy(logits, labels)
     optimizer.zero_grad()
     loss.backward()                               # reverse: cotangents arrive in every score's .grad
@@ -97,7 +97,7 @@ def train_epoch(net: Sequential, dataset: Dataset, optimizer: SGD, rng: np.rando
     loss_sum, right = 0.0, 0
     for step, chosen in enumerate(batches(len(images), batch, rng), start=1):
         x, y = to_net(net, standardise(images[chosen])), labels[chosen]
-        logits = net(x)
+        logits = net(x, training=True)
         loss = ops.cross_entropy(logits, y)
         loss_value = loss.item()
         if not math.isfinite(loss_value):

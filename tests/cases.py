@@ -3,13 +3,18 @@
 test_ops.py runs every row through every witness; a test there fails where a registered op has no row here.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
+from minimask import Tensor, conv
+from minimask.backend import namespace
+from minimask.engine import OPS
 from minimask.testing.strategies import arrays, axes, broadcastable, indices, shapes
 
 
@@ -30,12 +35,14 @@ class Case:
         torch: (torch module, *tensors, **settings) -> tensor.
         linear: the inputs in which the op is linear (or affine), the others held still.
         surrogate: the gradient is declared; finite differences and the oracle's gradient do not apply.
+        call: (op, *arrays, **settings) -> Tensor, for an op that takes something that depends on its inputs.
     """
 
     examples: st.SearchStrategy[Example]
     torch: Callable[..., Any]
     linear: tuple[int, ...] = ()
     surrogate: bool = False
+    call: Callable[..., Any] | None = None
 
 
 @st.composite
@@ -135,6 +142,96 @@ def classified(draw):
     return Example([draw(arrays((n, k))), labels], {})
 
 
+PADDINGS = st.sampled_from(["same", "valid", 0, 1, (0, 1), ((1, 0), (0, 2))])
+
+
+@st.composite
+def convolved(draw):
+    """Images and kernels of odd and even sizes, strides, paddings, 1 and prime channel counts."""
+    n, h, w = draw(st.integers(1, 3)), draw(st.integers(1, 7)), draw(st.integers(1, 7))
+    c_in, c_out = draw(st.sampled_from([1, 2, 3, 5])), draw(st.sampled_from([1, 2, 3, 7]))
+    padding, stride = draw(PADDINGS), draw(st.sampled_from([1, 2, 3, (1, 2)]))
+    (top, bottom), (left, right) = ((3, 3), (3, 3)) if padding == "same" else pads(padding)
+    kernel = draw(st.integers(1, min(5, h + top + bottom))), draw(st.integers(1, min(5, w + left + right)))
+    return Example([draw(arrays((n, h, w, c_in))), draw(arrays((*kernel, c_in, c_out)))],
+                   {"stride": stride, "padding": padding})
+
+
+@st.composite
+def pooled(draw, domain="real"):
+    """Windows that overlap, that leave gaps, that are padded by less than themselves."""
+    n, c = draw(st.integers(1, 2)), draw(st.sampled_from([1, 3]))
+    h, w = draw(st.integers(2, 7)), draw(st.integers(2, 7))
+    window = draw(st.integers(2, min(3, h))), draw(st.integers(2, min(3, w)))
+    settings = {"window": window, "stride": draw(st.sampled_from([None, 1, 2, 3])),
+                "padding": draw(st.sampled_from(["same", "valid", 1, (1, 0)]))}
+    return Example([draw(arrays((n, h, w, c), domain))], settings)
+
+
+@st.composite
+def image(draw):
+    return Example([draw(arrays(draw(shapes(min_rank=4, max_rank=4))))], {})
+
+
+@st.composite
+def normalised(draw):
+    """Images with two values a channel or more, scale and shift."""
+    shape = (draw(st.integers(2, 4)), *draw(shapes(min_rank=1, max_rank=3)))
+    return Example([draw(arrays(shape)), draw(arrays(shape[-1:])), draw(arrays(shape[-1:]))],
+                   {"training": draw(st.booleans())})
+
+
+def _batch_norm_call(batch_norm, x, scale, shift, training):
+    """Statistics of the batch itself in training, fixed ones else."""
+    array = x.data if isinstance(x, Tensor) else x
+    xp = namespace(array)
+    fixed = xp.ones_like(array[(0,) * (len(array.shape) - 1) + (...,)])
+    mean, variance = conv.moments(xp, array) if training else (0.3 * fixed, 1.7 * fixed)
+    return batch_norm(x, scale, shift, mean, variance, eps=0.1, training=training)
+
+
+def _batch_norm(t, x, scale, shift, training):
+    mean, variance = t.full_like(scale, 0.3).detach(), t.full_like(scale, 1.7).detach()
+    flat = x.reshape(-1, x.shape[-1])
+    return t.nn.functional.batch_norm(flat, mean, variance, scale, shift, training, eps=0.1).reshape(x.shape)
+
+
+def pads(padding):
+    """((top, bottom), (left, right)) of any padding but 'same'."""
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if isinstance(padding, int):
+        return (padding, padding), (padding, padding)
+    return padding if isinstance(padding[0], tuple) else ((padding[0],) * 2, (padding[1],) * 2)
+
+
+def _torch_image(t, x, window, stride, padding, value=0.0):
+    """x as padded NCHW for PyTorch, with TensorFlow's 'same' worked out once more."""
+    stride = stride if isinstance(stride, tuple) else (stride, stride)
+    if padding == "same":
+        totals = [max((math.ceil(n / s) - 1) * s + k - n, 0) for n, k, s in zip(x.shape[1:3], window, stride)]
+        padding = tuple((total // 2, total - total // 2) for total in totals)
+    (top, bottom), (left, right) = pads(padding)
+    return t.nn.functional.pad(x.permute(0, 3, 1, 2).contiguous(), (left, right, top, bottom), value=value), stride
+
+
+def _conv2d(t, x, w, stride, padding):
+    x, stride = _torch_image(t, x, w.shape[:2], stride, padding)
+    return t.nn.functional.conv2d(x, w.permute(3, 2, 0, 1).contiguous(), stride=stride).permute(0, 2, 3, 1)
+
+
+def _max_pool2d(t, x, window, stride, padding):
+    x, stride = _torch_image(t, x, window, stride or window, padding, -math.inf)
+    return t.nn.functional.max_pool2d(x, window, stride).permute(0, 2, 3, 1)
+
+
+def _avg_pool2d(t, x, window, stride, padding):
+    inside, _ = _torch_image(t, t.ones_like(x), window, stride or window, padding)
+    x, stride = _torch_image(t, x, window, stride or window, padding)
+    pool = t.nn.functional.avg_pool2d
+    return (pool(x, window, stride) / pool(inside, window, stride)).permute(0, 2, 3, 1)
+
+
 def _all(x, axis):
     """PyTorch's dim= for our axis=None: every axis."""
     return tuple(range(x.ndim)) if axis is None else axis
@@ -192,6 +289,20 @@ CASES: dict[str, Case] = {
     "softmax": Case(along_axis(), lambda t, x, axis: t.softmax(x, axis)),
     "log_softmax": Case(along_axis(), lambda t, x, axis: t.log_softmax(x, axis)),
     "cross_entropy": Case(classified(), lambda t, x, labels: t.nn.functional.cross_entropy(x, labels)),
+    "conv2d": Case(convolved(), _conv2d, linear=(0, 1)),
+    "max_pool2d": Case(pooled("distinct"), _max_pool2d),
+    "avg_pool2d": Case(pooled(), _avg_pool2d, linear=(0,)),
+    "global_avg_pool": Case(image(), lambda t, x: t.mean(x, (1, 2)), linear=(0,)),
+    "batch_norm": Case(normalised(), _batch_norm, linear=(1, 2), call=_batch_norm_call),
     "keep_hide_invert": Case(unary(tau=st.sampled_from([0.0, 0.5])),
                              lambda t, m, tau: t.sign(m) * (t.abs(m) > tau), surrogate=True),
 }
+
+
+def calling(name, op):
+    """`op`, to be called with the arrays and settings of an Example of row `name`."""
+    return partial(CASES[name].call, op) if CASES[name].call else op
+
+
+#: How to call each op on an Example.
+CALLS = {name: calling(name, OPS[name]) for name in CASES}

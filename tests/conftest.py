@@ -34,6 +34,9 @@ def torch():
         pytest.skip("PyTorch is not installed: pip install '.[oracle]' to compare with it")
     import torch
 
+    # oneDNN's float32 convolution in PyTorch 2.13 is wrong for some small shapes, so it can be no oracle: x (2, 7, 2, 1)
+    # padded by 1, kernel (4, 3, 1, 7), stride (1, 2) differs by 9.8 from its own float64 result, and by NaN at times.
+    torch.backends.mkldnn.set_flags(False)
     return torch
 
 

@@ -4,11 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
-from cases import CASES
+from cases import CASES, calling
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minimask import engine, ops
+from minimask import conv, engine, ops
 from minimask.engine import op
 from minimask.testing import GradientError, gradcheck
 
@@ -32,7 +32,7 @@ def caught(name, function, **choices):
     count = 0
     for example in examples(name):
         try:
-            gradcheck(function, *example.arrays, **example.settings, **choices)
+            gradcheck(calling(name, function), *example.arrays, **example.settings, **choices)
         except (GradientError, RuntimeError):  # the engine itself refuses a cotangent of the wrong shape
             count += 1
     return count
@@ -135,7 +135,62 @@ def cross_entropy_sum_for_mean(xp, logits, labels, /):
     return value, lambda g: pullback(g * logits.shape[0])
 
 
-MUTANTS = [multiply_missing_term, divide_missing_term, permute_dims_swapped_axes, matmul_untransposed, mean_dropped_count,
+def conv2d_parts(xp, x, w, stride, padding):
+    at = conv.geometry("conv2d", x.shape, w.shape[:2], stride, padding)
+    return at, w.reshape(-1, w.shape[3]), conv.pad(xp, x, at.padding)
+
+
+@op(register=False)
+def conv2d_flipped_kernel(xp, x, w, /, stride=1, padding="same"):
+    value, pullback = engine.OPS["conv2d"].__wrapped__(xp, x, w, stride, padding)
+    _, other = engine.OPS["conv2d"].__wrapped__(xp, x, w[::-1, ::-1], stride, padding)
+    return value, lambda g: (other(g)[0](), pullback(g)[1]())
+
+
+@op(register=False)
+def conv2d_wrong_padding_side(xp, x, w, /, stride=1, padding="same"):
+    value, pullback = engine.OPS["conv2d"].__wrapped__(xp, x, w, stride, padding)
+    at, matrix, padded = conv2d_parts(xp, x, w, stride, padding)
+    (top, bottom), (left, right) = at.padding
+
+    def dx(g):
+        return conv.crop(conv.windows_transpose(xp, g @ matrix.T, padded, at), ((bottom, top), (right, left)))
+
+    return value, lambda g: (dx(g), pullback(g)[1]())
+
+
+@op(register=False)
+def conv2d_stride_ignored_in_dx(xp, x, w, /, stride=1, padding="same"):
+    value, pullback = engine.OPS["conv2d"].__wrapped__(xp, x, w, stride, padding)
+    at, matrix, padded = conv2d_parts(xp, x, w, stride, padding)
+    at = conv.Geometry(at.kernel, (1, 1), at.padding, at.output)
+    return value, lambda g: (conv.crop(conv.windows_transpose(xp, g @ matrix.T, padded, at), at.padding),
+                             pullback(g)[1]())
+
+
+@op(register=False)
+def max_pool2d_to_every_tie(xp, x, /, window, stride=None, padding="valid"):
+    value, _ = engine.OPS["max_pool2d"].__wrapped__(xp, x, window, stride, padding)
+    return value, engine.OPS["avg_pool2d"].__wrapped__(xp, x, window, stride, padding)[1]
+
+
+@op(register=False)
+def batch_norm_without_its_variance_term(xp, x, scale, shift, /, mean, variance, eps=1e-3, training=True):
+    value, pullback = engine.OPS["batch_norm"].__wrapped__(xp, x, scale, shift, mean, variance, eps, training)
+    factor = scale / np.sqrt(variance + eps)
+    return value, lambda g: (factor * (g - g.mean(axis=tuple(range(g.ndim - 1))) * training), *pullback(g)[1:])
+
+
+@op(register=False)
+def batch_norm_without_its_mean_term(xp, x, scale, shift, /, mean, variance, eps=1e-3, training=True):
+    value, pullback = engine.OPS["batch_norm"].__wrapped__(xp, x, scale, shift, mean, variance, eps, training)
+    inverse, axes = 1 / np.sqrt(variance + eps), tuple(range(x.ndim - 1))
+    z = (x - mean) * inverse
+    return value, lambda g: (scale * inverse * (g - z * (g * z).mean(axis=axes) * training), *pullback(g)[1:])
+
+
+MUTANTS = [conv2d_flipped_kernel, conv2d_wrong_padding_side, conv2d_stride_ignored_in_dx, max_pool2d_to_every_tie,
+           batch_norm_without_its_variance_term, batch_norm_without_its_mean_term, multiply_missing_term, divide_missing_term, permute_dims_swapped_axes, matmul_untransposed, mean_dropped_count,
            softmax_wrong_centring, log_softmax_without_its_sum, elu_slope_off_by_one, max_to_every_entry,
            take_overwrites_repeats, cross_entropy_sum_for_mean]
 

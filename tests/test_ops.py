@@ -3,7 +3,7 @@
 import array_api_strict as strict
 import numpy as np
 import pytest
-from cases import CASES, Example
+from cases import CALLS, CASES, Example
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +40,7 @@ def floating(example):
 def run(name, example, arrays, cotangent_seed=1):
     """Value and gradients of one call on `arrays` (of any library), for a random cotangent."""
     leaves = [Tensor(x, requires_grad=True) if i in floating(example) else x for i, x in enumerate(arrays)]
-    y = OPS[name](*leaves, **example.settings)
+    y = CALLS[name](*leaves, **example.settings)
     xp = y.data.__array_namespace__()
     host = np.random.default_rng(cotangent_seed).standard_normal(y.shape)
     y.backward(xp.astype(xp.asarray(host, device=y.data.device), y.dtype))
@@ -54,7 +54,7 @@ def test_derivative(name, data):
     if CASES[name].surrogate:
         pytest.skip("its gradient is declared; test_mask.py states it")
     example = data.draw(CASES[name].examples)
-    gradcheck(OPS[name], *example.arrays, rng=np.random.default_rng(2), **example.settings)
+    gradcheck(CALLS[name], *example.arrays, rng=np.random.default_rng(2), **example.settings)
 
 
 @every_op
@@ -66,11 +66,11 @@ def test_value_and_gradient_equal_pytorch(torch, name, dtype, rtol, atol, data):
     example = data.draw(case.examples)
     inputs = [x.astype(dtype) if x.dtype.kind == "f" else x for x in example.arrays]
     if case.surrogate:
-        y = OPS[name](*inputs, **example.settings)
+        y = CALLS[name](*inputs, **example.settings)
         expected = case.torch(torch, *map(torch.tensor, inputs), **example.settings)
         np.testing.assert_array_equal(y.data, expected.numpy())
         return
-    oracle.compare(OPS[name], lambda *xs, **settings: case.torch(torch, *xs, **settings), inputs, example.settings,
+    oracle.compare(CALLS[name], lambda *xs, **settings: case.torch(torch, *xs, **settings), inputs, example.settings,
                    rtol=rtol, atol=atol)
 
 
@@ -82,10 +82,10 @@ def test_pullback_is_linear_in_the_cotangent(name, data):
 
     def pull(g):
         leaves = [Tensor(x, requires_grad=True) if i in floating(example) else x for i, x in enumerate(example.arrays)]
-        OPS[name](*leaves, **example.settings).backward(g)
+        CALLS[name](*leaves, **example.settings).backward(g)
         return [leaf.grad for leaf in leaves if isinstance(leaf, Tensor)]
 
-    shape = OPS[name](*example.arrays, **example.settings).shape
+    shape = CALLS[name](*example.arrays, **example.settings).shape
     rng = np.random.default_rng(3)
     g, h = rng.standard_normal(shape), rng.standard_normal(shape)
     for together, a, b in zip(pull(2 * g - 3 * h), pull(g), pull(h)):
@@ -102,10 +102,10 @@ def test_adjoint_of_linear_ops(name, data):
         d = rng.standard_normal(example.arrays[i].shape)
         moved = [*example.arrays]
         moved[i] = moved[i] + d
-        before, after = (OPS[name](*arrays, **example.settings).data for arrays in (example.arrays, moved))
+        before, after = (CALLS[name](*arrays, **example.settings).data for arrays in (example.arrays, moved))
         leaves = [Tensor(x, requires_grad=True) if i == j else x for j, x in enumerate(example.arrays)]
         c = rng.standard_normal(np.shape(before))
-        OPS[name](*leaves, **example.settings).backward(c)
+        CALLS[name](*leaves, **example.settings).backward(c)
         size = 1 + np.sum(np.abs(c)) * (1 + np.max(np.abs(before), initial=0))
         assert abs(np.sum((after - before) * c) - np.sum(leaves[i].grad * d)) < 1e-12 * size
 
@@ -118,7 +118,7 @@ def test_read_only_inputs_and_cotangents(name, data):
     frozen = [arrange(x, "read-only") for x in example.arrays]
     copies = [x.copy() for x in frozen]
     leaves = [Tensor(x, requires_grad=True) if i in floating(example) else x for i, x in enumerate(frozen)]
-    y = OPS[name](*leaves, **example.settings)
+    y = CALLS[name](*leaves, **example.settings)
     g = arrange(np.random.default_rng(1).standard_normal(y.shape), "read-only")
     y.backward(g)
     for x, copy in zip(frozen, copies):

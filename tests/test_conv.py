@@ -1,0 +1,163 @@
+"""Convolution, pools, batch norm and residual blocks: what registry rows do not say; the paper's conv nets."""
+
+import array_api_strict as strict
+import numpy as np
+import pytest
+
+from minimask import Tensor, conv, models, nn, ops, optim
+from minimask.backend import to_host
+from minimask.mask import SignedSupermask, Trained
+from minimask.testing import gradcheck
+
+
+def test_same_padding_is_tensorflows():
+    """ceil(n / s) results; of an odd total the larger half comes after."""
+    for n, k, s, expected in [(5, 3, 1, (1, 1)), (6, 3, 2, (0, 1)), (5, 3, 2, (1, 1)), (7, 2, 1, (0, 1)), (4, 4, 1, (1, 2)),
+                              (3, 1, 2, (0, 0)), (2, 5, 3, (1, 2))]:
+        at = conv.geometry("x", (1, n, n, 1), k, s, "same")
+        assert at.padding[0] == expected and at.output[0] == -(-n // s), (n, k, s)
+
+
+def test_a_convolution_by_hand():
+    x = np.arange(16.0).reshape(1, 4, 4, 1)
+    w = np.zeros((3, 3, 1, 1))
+    w[0, 1] = 1.0  # looks one up
+    y = ops.conv2d(x, w).data[0, :, :, 0]
+    np.testing.assert_array_equal(y, np.vstack([np.zeros(4), x[0, :3, :, 0]]))
+
+
+def test_max_pool_gives_a_tie_to_the_first_as_pytorch(torch):
+    x = np.zeros((1, 4, 4, 1))
+    leaf, other = Tensor(x, requires_grad=True), torch.tensor(x.transpose(0, 3, 1, 2).copy(), requires_grad=True)
+    ops.max_pool2d(leaf, 3, 1).sum().backward()
+    torch.nn.functional.max_pool2d(other, 3, 1).sum().backward()
+    np.testing.assert_array_equal(leaf.grad[..., 0], other.grad[:, 0].numpy())
+    assert leaf.grad[0, 0, 0, 0] == 1.0
+
+
+def test_batch_norm_keeps_running_statistics_as_pytorch_with_momentum_0_01(torch, rng):
+    layer = nn.BatchNorm(3, dtype="float64")
+    other = torch.nn.BatchNorm2d(3, eps=1e-3, momentum=0.01, dtype=torch.float64)
+    for _ in range(4):
+        x = 2.0 + 3.0 * rng.standard_normal((4, 5, 6, 3))
+        y = layer(Tensor(x), training=True)
+        z = other(torch.tensor(x.transpose(0, 3, 1, 2).copy()))
+        np.testing.assert_allclose(y.data, z.detach().numpy().transpose(0, 2, 3, 1), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(layer.mean, other.running_mean.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(layer.variance, other.running_var.numpy(), rtol=1e-12)
+    other.eval()
+    np.testing.assert_allclose(layer(Tensor(x)).data.transpose(0, 3, 1, 2),
+                               other(torch.tensor(x.transpose(0, 3, 1, 2).copy())).detach().numpy(), rtol=1e-10)
+
+
+def test_batch_norm_without_affine_has_nothing_to_train():
+    layer = nn.BatchNorm(3, affine=False)
+    assert layer.own_parameters() == {} and set(layer.own_state()) == {"mean", "variance"}
+
+
+def test_a_residual_block_is_what_one_would_write_by_hand(rng):
+    draw = {"weights": Trained(), "rng": rng, "dtype": "float64"}
+    main, around = nn.Conv2D(3, 5, 3, stride=2, **draw), nn.Conv2D(3, 5, 1, stride=2, padding="valid", **draw)
+    block = nn.Residual([main], [around])
+    x = rng.standard_normal((2, 6, 6, 3))
+    np.testing.assert_allclose(block(Tensor(x)).data, ops.elu(main(Tensor(x)) + around(Tensor(x))).data)
+    plain = nn.Residual([nn.Conv2D(3, 3, 3, **draw)])
+    np.testing.assert_allclose(plain(Tensor(x)).data, ops.elu(plain.main["conv2d1"](Tensor(x)) + x).data)
+    gradcheck(lambda t: block(t), x)
+
+
+@pytest.mark.parametrize(("name", "options", "weights"), [
+    ("conv2", {}, 4_300_992), ("conv4", {}, 2_425_024), ("conv6", {}, 2_261_184), ("conv8", {}, 5_275_840),
+    ("resnet20", {}, 248_624), ("resnet20", {"width": 2}, 992_352), ("resnet20", {"width": 3}, 2_231_184),
+    ("resnet56", {}, 834_992), ("resnet110", {}, 1_668_272)])
+@pytest.mark.parametrize("source", [SignedSupermask(), Trained()], ids=["masked", "dense"])
+def test_the_papers_networks_have_the_papers_weights(name, options, weights, source, rng):
+    net = models.MODELS[name](weights=source, rng=rng, **options)
+    assert net.size() == weights
+    classes = 100 if name in ("resnet56", "resnet110") else 10
+    assert list(net.shapes.values())[-1] == (classes,)
+    if isinstance(source, SignedSupermask):
+        assert sum(map(sum, net.counts())) == weights
+
+
+def test_the_published_baseline_of_resnet110_is_another_net(rng):
+    net = models.resnet("resnet110-dense", Trained(), rng, classes=100)
+    assert net.size() == 1_705_904
+    assert list(models.resnet110(Trained(), rng).shapes.values())[-3] == (2, 2, 64)  # ends at 2x2 maps
+
+
+def test_where_batch_norm_is(rng):
+    kinds = {norm: [name for name, layer in models.resnet20(Trained(), rng, norm=norm).walk()
+                    if isinstance(layer, nn.BatchNorm)] for norm in ("all", "stem", "none")}
+    assert kinds["none"] == [] and kinds["stem"] == ["batchnorm1"] and len(kinds["all"]) == 22
+    stem = models.resnet20(SignedSupermask(), rng, norm="stem").named_parameters()
+    assert [p.shape for name, p in stem.items() if "batchnorm" in name] == [(16,), (16,)]
+
+
+def small(name, weights, seed=0, backend="numpy"):
+    """A paper's net on 8x8 images, small enough for array-api-strict."""
+    options = {"norm": "all"} if name.startswith("resnet") else {}
+    return models.MODELS[name](weights=weights, rng=np.random.default_rng(seed), input_shape=(8, 8, 3), classes=4,
+                               dtype="float64", backend=backend, **options)
+
+
+@pytest.mark.parametrize("name", ["conv2", "resnet20"])
+@pytest.mark.parametrize("weights", [SignedSupermask(tau=0.01), Trained()], ids=["masked", "dense"])
+def test_three_training_steps_on_array_api_strict_equal_numpy(name, weights):
+    rng = np.random.default_rng(3)
+    x, labels = rng.standard_normal((3, 4, 8, 8, 3)), rng.integers(0, 4, (3, 4))
+    results = []
+    for backend, move in (("numpy", np.asarray), ("strict", strict.asarray)):
+        net = small(name, weights, backend=backend)
+        optimizer, losses = optim.SGDW(net.parameters(), lr=0.01, wd=1e-3), []
+        for images, y in zip(x, labels):
+            loss = ops.cross_entropy(net(move(images), training=True), move(y))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        results.append((losses, net.arrays(), to_host(net(move(x[0])).data)))
+    (losses, arrays, logits), (other_losses, other_arrays, other_logits) = results
+    np.testing.assert_allclose(other_losses, losses, rtol=1e-9)
+    np.testing.assert_allclose(other_logits, logits, rtol=1e-7, atol=1e-9)
+    for key in arrays:
+        np.testing.assert_allclose(other_arrays[key], arrays[key], rtol=1e-7, atol=1e-10, err_msg=key)
+
+
+def test_arrays_and_load_take_running_statistics_along(rng):
+    net, other = small("resnet20", Trained(), 0), small("resnet20", Trained(), 1)
+    x = rng.standard_normal((4, 8, 8, 3))
+    net(x, training=True)
+    other.load(net.arrays())
+    np.testing.assert_array_equal(net(x).data, other(x).data)
+
+
+def image(*shape):
+    return np.ones(shape)
+
+
+@pytest.mark.parametrize(("call", "sentence"), [
+    (lambda: ops.conv2d(image(2, 8, 8, 3), image(3, 3, 64, 64)),
+     r"conv2d: x has 3 channels but the kernel expects 64 \(x \(2, 8, 8, 3\), kernel \(3, 3, 64, 64\)\); axes are NHWC and HWIO$"),
+    (lambda: ops.conv2d(image(2, 3, 8, 8), image(3, 3, 3, 64)), r"x looks like NCHW: permute_dims\(x, \(0, 2, 3, 1\)\)"),
+    (lambda: ops.conv2d(image(2, 8, 8, 3), image(64, 3, 5, 5)), r"the kernel looks like OIHW: permute_dims\(w, \(2, 3, 1, 0\)\)"),
+    (lambda: ops.conv2d(image(8, 8, 3), image(3, 3, 3, 4)), "conv2d: both need four axes"),
+    (lambda: ops.conv2d(image(1, 4, 4, 1), image(5, 5, 1, 1), padding="valid"),
+     r"conv2d: a window of \(5, 5\) does not fit into the padded image of \(4, 4\)"),
+    (lambda: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), stride=0), "conv2d: stride is 0; give an integer from 1 up"),
+    (lambda: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), padding="smae"), "conv2d: padding is 'smae'; give 'same'"),
+    (lambda: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), padding=-1), "padding is .*-1"),
+    (lambda: ops.max_pool2d(image(1, 4, 4, 1), 0), "max_pool2d: window is 0"),
+    (lambda: ops.max_pool2d(image(4, 4, 1), 2), r"max_pool2d: x has shape \(4, 4, 1\); needed are four axes"),
+    (lambda: ops.max_pool2d(image(1, 4, 4, 1), 2, padding=2), "max_pool2d: padding .* is as wide as the window"),
+    (lambda: ops.avg_pool2d(image(1, 4, 4, 1), 5), "avg_pool2d: a window of .* does not fit"),
+    (lambda: ops.global_avg_pool(image(1, 0, 4, 1)), "global_avg_pool: x has shape"),
+    (lambda: nn.BatchNorm(3)(Tensor(image(1, 1, 1, 3)), training=True), r"batch_norm: x of shape \(1, 1, 1, 3\) has 1 value"),
+    (lambda: ops.batch_norm(image(2, 3), image(3), image(2), image(3), image(3)), "all but x need one number per channel"),
+    (lambda: nn.Sequential([nn.Conv2D(3, 4, 3, Trained(), np.random.default_rng(0))], (8, 8, 1)), "Conv2D: x has 1 channels"),
+    (lambda: nn.Sequential([nn.Residual([nn.MaxPool2D(2)])], (4, 4, 1)), r"Residual: the main way ends in \(2, 2, 1\)"),
+    (lambda: models.resnet20(Trained(), np.random.default_rng(0), norm="some"), "norm 'some' must be 'all', 'stem' or 'none'"),
+])
+def test_mistakes(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call()
