@@ -6,9 +6,9 @@ backend, engine, ops, init, mask, nn, models, optim, train.
 """
 
 from . import conv, data, init, mask, models, nn, ops, optim, plot, recipes, train
-from .backend import MinimaskError, UsageError
+from .backend import MinimaskError, UsageError, plain
 from .engine import Tensor, no_grad
 
 __version__ = "0.1.0"
 __all__ = ["MinimaskError", "Tensor", "UsageError", "conv", "data", "init", "mask", "models", "nn", "no_grad", "ops",
-           "optim", "plot", "recipes", "train"]
+           "optim", "plain", "plot", "recipes", "train"]

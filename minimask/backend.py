@@ -8,7 +8,9 @@ Random numbers are always drawn on the host by NumPy's PCG64 and then moved by :
 seed gives the same weights and the same batches everywhere.
 """
 
+import functools
 import importlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -17,6 +19,8 @@ from typing import Any
 import numpy as np
 
 Array = Any  # an array of any library; the standard has no common type to name
+
+_settings = threading.local()  # .plain is True inside plain()
 
 #: What ``backend=`` accepts: the library's name -> the module to import.
 LIBRARIES = {"numpy": "numpy", "cupy": "cupy", "strict": "array_api_strict"}
@@ -138,6 +142,45 @@ def blas_threads(count: int | None) -> Iterator[int | None]:
         yield min(threads, default=None)
 
 
+@contextmanager
+def plain() -> Iterator[None]:
+    """Inside the block every op takes its plain version, in functions of the array API, to step through.
+
+    Outside, NumPy arrays take a faster one where there is one (fastconv.py); tests hold both equal.
+    """
+    before = getattr(_settings, "plain", False)
+    _settings.plain = True
+    try:
+        yield
+    finally:
+        _settings.plain = before
+
+
+def takes_fast_path(xp: ModuleType) -> bool:
+    """Whether ops on arrays of library xp take their faster version here: NumPy does, outside plain()."""
+    return xp is np and not getattr(_settings, "plain", False)
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[bool]:
+    """Inside the block every matrix product takes one thread, quick to enter: for threads of our own.
+
+    Yields whether that is so; False where BLAS is another than the OpenBLAS of NumPy's wheels, or allowed one thread
+    only, and then nothing was changed.
+    """
+    library = _openblas()
+    before = library.scipy_openblas_get_num_threads64_() if library is not None else 1
+    if before == 1:
+        yield False
+        return
+    library.scipy_openblas_set_num_threads64_(1)
+    try:
+        yield True
+    finally:
+        library.scipy_openblas_set_num_threads64_(before)
+
+
+@functools.cache
 def _openblas() -> Any:
     """The OpenBLAS inside NumPy's wheel as a ctypes library; None where NumPy was built on another BLAS."""
     import ctypes

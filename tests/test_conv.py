@@ -3,9 +3,12 @@
 import array_api_strict as strict
 import numpy as np
 import pytest
+from cases import CASES
+from hypothesis import given
+from hypothesis import strategies as st
 
-from minimask import Tensor, conv, models, nn, ops, optim
-from minimask.backend import to_host
+from minimask import Tensor, conv, fastconv, models, nn, ops, optim, plain
+from minimask.backend import blas_threads, to_host
 from minimask.mask import SignedSupermask, Trained
 from minimask.testing import gradcheck
 
@@ -16,6 +19,50 @@ def test_same_padding_is_tensorflows():
                               (3, 1, 2, (0, 0)), (2, 5, 3, (1, 2))]:
         at = conv.geometry("x", (1, n, n, 1), k, s, "same")
         assert at.padding[0] == expected and at.output[0] == -(-n // s), (n, k, s)
+
+
+@given(data=st.data())
+def test_the_blocked_convolution_equals_the_plain_one(data):
+    """Whatever the block: one row of windows at a time, a few images, or all at once; in value and both gradients."""
+    example = data.draw(CASES["conv2d"].examples)
+    x, w = example.arrays
+    at = conv.geometry("conv2d", x.shape, w.shape[:2], **example.settings)
+    with plain():
+        leaves = Tensor(x, requires_grad=True), Tensor(w, requires_grad=True)
+        y = ops.conv2d(*leaves, **example.settings)
+        g = np.random.default_rng(0).standard_normal(y.shape)
+        y.backward(g)
+    for budget in (1, 500, fastconv.BUDGET):
+        for fast, slow in ((fastconv.forward(x, w, at, budget), y.data),
+                           (fastconv.backward_image(g, w, x.shape, at, budget), leaves[0].grad),
+                           (fastconv.backward_kernel(x, g, at, budget), leaves[1].grad)):
+            np.testing.assert_allclose(fast, slow, rtol=1e-10, atol=1e-12)
+
+
+def test_conv2d_takes_the_blocked_version_outside_plain(monkeypatch):
+    called = []
+    monkeypatch.setattr(fastconv, "forward", lambda *a: called.append(1) or np.zeros((1, 4, 4, 1)))
+    ops.conv2d(np.ones((1, 4, 4, 1)), np.ones((3, 3, 1, 1)))
+    with plain():
+        ops.conv2d(np.ones((1, 4, 4, 1)), np.ones((3, 3, 1, 1)))
+    assert called == [1]
+
+
+def test_the_blocked_convolution_repeats_bit_for_bit_with_one_thread_as_with_two():
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((6, 16, 16, 8)).astype(np.float32), rng.standard_normal((3, 3, 8, 16)).astype(np.float32)
+    at = conv.geometry("conv2d", x.shape, (3, 3), 1, "same")
+    g = rng.standard_normal((6, 16, 16, 16)).astype(np.float32)
+
+    def everything():
+        return [a.tobytes() for a in (fastconv.forward(x, w, at, 20_000), fastconv.backward_kernel(x, g, at, 20_000),
+                                      fastconv.backward_image(g, w, x.shape, at, 20_000))]
+
+    with blas_threads(2):
+        two = [everything() for _ in range(5)]
+    with blas_threads(1):
+        one = everything()
+    assert all(each == one for each in two)
 
 
 def test_a_convolution_by_hand():

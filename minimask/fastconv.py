@@ -1,0 +1,143 @@
+"""The blocked convolution: what conv2d does on NumPy arrays. Same numbers as the plain one in conv.py, up to rounding.
+
+Taking the windows of a whole batch at once (im2col) writes arrays of hundreds of megabytes and reads them back.
+Here the batch goes through in *blocks* whose windows stay in a core's cache, and half of the blocks on each of two
+Python threads, with a BLAS of one thread: NumPy lets go of the interpreter while it copies and multiplies.
+
+The block is a fixed function of the shapes and a byte budget, and the sums over blocks are taken in block order, so
+runs repeat bit for bit, with one thread as with two.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from .backend import single_threaded_blas
+from .conv import Geometry
+
+#: Bytes of windows in a block: what a core's second-level cache holds, found by measuring (benchmarks/ops.py).
+BUDGET = 1 << 20
+#: A batch is cut into this many parts, one after the other or on as many threads. A constant, so that sums do not
+#: depend on how many cores there are.
+PARTS = 2
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def in_parts(work: Callable[[int, int], Any], images: int) -> list[Any]:
+    """work(start, stop) over PARTS contiguous ranges of images, on threads where there are cores; results in order."""
+    global _pool
+    edges = [images * part // PARTS for part in range(PARTS + 1)]
+    ranges = [(a, b) for a, b in itertools.pairwise(edges) if b > a]
+    with single_threaded_blas() as alone:
+        if not alone or len(ranges) < 2 or (os.cpu_count() or 1) < 2:
+            return [work(*each) for each in ranges]
+        if _pool is None:
+            _pool = ThreadPoolExecutor(PARTS, thread_name_prefix="minimask")
+        return list(_pool.map(lambda each: work(*each), ranges))
+
+
+class Windows:
+    """The windows of a few images at a time, as rows of a buffer that is used again and again.
+
+    Args:
+        x: (n, h, w, c). at: where the windows lie. budget: bytes of windows at a time.
+    """
+
+    def __init__(self, x: np.ndarray, at: Geometry, budget: int):
+        self.x, self.at = x, at
+        _, h, w, c = x.shape
+        (top, bottom), (left, right) = at.padding
+        (kh, kw), (oh, ow) = at.kernel, at.output
+        row_bytes = ow * kh * kw * c * x.itemsize  # of the windows in one row of the output
+        self.images = max(1, budget // (row_bytes * oh))
+        self.rows = oh if self.images > 1 else min(oh, max(1, budget // row_bytes))
+        self.direct = (kh, kw) == (1, 1) and not any((top, bottom, left, right))  # the image is its own windows
+        self.padded = np.zeros((self.images, h + top + bottom, w + left + right, c), x.dtype)
+        self.buffer = np.empty((self.images * self.rows * ow, kh * kw * c), x.dtype)
+
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """For images start to stop: (images, output rows, windows of both as (images*rows*ow, kh*kw*c))."""
+        (top, _), (left, _) = self.at.padding
+        (kh, kw), (sh, sw), (oh, ow) = self.at.kernel, self.at.stride, self.at.output
+        _, h, w, c = self.x.shape
+        for first in range(start, stop, self.images):
+            n = min(self.images, stop - first)
+            chosen = slice(first, first + n)
+            padded = self.padded[:n]
+            if self.direct:
+                padded = self.x[chosen]
+            else:
+                padded[:, top:top + h, left:left + w] = self.x[chosen]
+            s0, s1, s2, s3 = padded.strides
+            for row in range(0, oh, self.rows):
+                count = min(self.rows, oh - row)
+                view = as_strided(padded[:, row * sh:], (n, count, ow, kh, kw, c), (s0, s1 * sh, s2 * sw, s1, s2, s3))
+                filled = self.buffer[:n * count * ow]
+                np.copyto(filled.reshape(view.shape), view)
+                yield chosen, slice(row, row + count), filled
+
+
+def forward(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int = BUDGET) -> np.ndarray:
+    """conv2d: (n, h, w, c_in), (kh, kw, c_in, c_out) -> (n, oh, ow, c_out)."""
+    matrix, c_out = np.ascontiguousarray(w).reshape(-1, w.shape[3]), w.shape[3]
+    y = np.empty((x.shape[0], *at.output, c_out), x.dtype)
+
+    def work(start: int, stop: int) -> None:
+        for images, rows, windows in Windows(x, at, budget).blocks(start, stop):
+            part = y[images, rows]
+            if part.flags.c_contiguous:
+                np.matmul(windows, matrix, out=part.reshape(-1, c_out))
+            else:
+                part[...] = np.matmul(windows, matrix).reshape(part.shape)
+
+    in_parts(work, x.shape[0])
+    return y
+
+
+def backward_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int = BUDGET) -> np.ndarray:
+    """dW of conv2d: windows^T g, summed over blocks, the parts in order -> (kh, kw, c_in, c_out)."""
+    c_in, c_out = x.shape[3], g.shape[3]
+
+    def work(start: int, stop: int) -> np.ndarray:
+        total = np.zeros((at.kernel[0] * at.kernel[1] * c_in, c_out), x.dtype)
+        product = np.empty_like(total)
+        for images, rows, windows in Windows(x, at, budget).blocks(start, stop):
+            total += np.matmul(windows.T, g[images, rows].reshape(-1, c_out), out=product)
+        return total
+
+    first, *others = in_parts(work, x.shape[0])
+    for part in others:
+        first += part
+    return first.reshape(*at.kernel, c_in, c_out)
+
+
+def backward_image(g: np.ndarray, w: np.ndarray, shape: tuple[int, ...], at: Geometry,
+                   budget: int = BUDGET) -> np.ndarray:
+    """dx of conv2d -> `shape`. For stride 1 it is the convolution of g with the kernel turned by 180 degrees."""
+    (kh, kw), (top, bottom), (left, right) = at.kernel, *at.padding
+    n, h, width, c_in = shape
+    if at.stride == (1, 1) and max(top, bottom) < kh and max(left, right) < kw:
+        turned = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))  # (kh, kw, c_out, c_in)
+        sides = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
+        return forward(g, turned, Geometry(at.kernel, (1, 1), sides, (h, width)), budget)
+    dx = np.zeros((n, h + top + bottom, width + left + right, c_in), g.dtype)
+    transposed = np.ascontiguousarray(w.reshape(-1, w.shape[3]).T)  # (c_out, kh*kw*c_in)
+    images = max(1, budget // (at.output[0] * at.output[1] * transposed.shape[1] * g.itemsize))
+
+    def work(start: int, stop: int) -> None:
+        for first in range(start, stop, images):
+            part = g[first:min(first + images, stop)]
+            rows = np.matmul(part.reshape(-1, w.shape[3]), transposed).reshape(*part.shape[:3], -1)
+            for i, (vertical, horizontal) in enumerate(at.slices()):
+                dx[first:first + len(part), vertical, horizontal] += rows[..., i * c_in:(i + 1) * c_in]
+
+    in_parts(work, n)
+    return dx[:, top:top + h, left:left + width]
