@@ -6,6 +6,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage. A failure is one sentence; `--debu
 import argparse
 import difflib
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,8 +78,10 @@ def _train_parser() -> Parser:
                     epilog=f"recipes:\n{rows}\n\nexample:\n  minimask train fcn --data DIR --seed 0 --out runs/fcn-0\n"
                            "  where DIR/mnist/ holds the four MNIST files (train-images-idx3-ubyte.gz, ...)")
     parser.add_argument("recipe", help="what to train, a name from the list below")
-    parser.add_argument("--dataset", help=f"train on another data set: {', '.join(data.DATASETS)}")
+    parser.add_argument("--dataset", help=f"train on another data set: {', '.join(['digits', *data.DATASETS])}")
     parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
+    parser.add_argument("--allow-unverified", action="store_true",
+                        help="take data files whose content is not the official one, and say so")
     parser.add_argument("--epochs", type=int, metavar="N",
                         help="passes over the training images (default: the recipe's)")
     parser.add_argument("--backend", default="numpy", metavar="LIBRARY",
@@ -105,7 +108,10 @@ def train_command(options: Any) -> None:
         recipe = replace(recipe, epochs=options.epochs)
     if options.dataset is not None:
         recipe = replace(recipe, dataset=options.dataset)
-    dataset = data.load(recipe.dataset, options.data)
+    with warnings.catch_warnings(record=True) as caught:
+        dataset = data.load(recipe.dataset, options.data, options.allow_unverified)
+    for warning in caught:
+        print(f"minimask: {warning.message}", file=sys.stderr)
     folder = Path(options.out or f"runs/{recipe.name}-seed{options.seed}")
     print(f"{recipe.name}: {recipe.about}; {recipe.epochs} epochs on {dataset.name}, seed {options.seed}")
     with blas_threads(options.threads):

@@ -135,3 +135,56 @@ def test_a_data_set_refuses(changes, sentence):
                  classes=("a", "b"))
     with pytest.raises(DataError, match=sentence):
         Dataset(**{**parts, **changes})
+
+
+# ---- CIFAR -----------------------------------------------------------------------------------------------------------
+
+
+def write_cifar(folder, name, rng):
+    """Files of the right names and sizes with random content; returns the images as (n, 3, 32, 32) and the labels."""
+    below, label_bytes, files = data.CIFAR[name]
+    (folder / below).mkdir()
+    written = {}
+    for file in files:
+        count = 50_000 if file == "train.bin" else 10_000
+        rows = rng.integers(0, 256, (count, label_bytes + 3072), dtype=np.uint8)
+        rows[:, label_bytes - 1] %= 10 ** label_bytes
+        (folder / below / file).write_bytes(rows.tobytes())
+        written[file] = rows
+    return written
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_in_its_binary_format(tmp_path, rng, name):
+    written = write_cifar(tmp_path, name, rng)
+    with pytest.raises(DataError, match="expected sha256 .*or take it as it is with --allow-unverified"):
+        data.load(name, tmp_path)
+    with pytest.warns(UserWarning, match="is not the official file"):
+        dataset = data.load(name, tmp_path, allow_unverified=True)
+    assert dataset.train_images.shape == (50_000, 32, 32, 3) and dataset.test_images.shape == (10_000, 32, 32, 3)
+    label_bytes = data.CIFAR[name][1]
+    first, last = next(iter(written.values())), list(written.values())[-1]
+    for rows, images, labels in ((first, dataset.train_images, dataset.train_labels),
+                                 (last, dataset.test_images, dataset.test_labels)):
+        for i in (0, 7, 9999):
+            assert labels[i] == rows[i, label_bytes - 1]
+            red, green, blue = rows[i, label_bytes:].reshape(3, 32, 32)
+            np.testing.assert_array_equal(images[i], np.stack([red, green, blue], axis=-1))
+    (tmp_path / data.CIFAR[name][0] / next(iter(written))).write_bytes(b"short")
+    with pytest.raises(DataError, match="5 bytes of content"):
+        data.load(name, tmp_path, allow_unverified=True)
+
+
+def test_augmentation_is_a_crop_of_the_padded_maybe_flipped_image(rng):
+    images = rng.integers(1, 256, (64, 6, 5, 3)).astype(np.uint8)
+    augmented = data.augment(images, np.random.default_rng(1), border=2)
+    assert augmented.shape == images.shape and augmented.dtype == np.uint8
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    seen = set()
+    for before, after in zip(padded, augmented):
+        places = [(i, j, flip) for i in range(5) for j in range(5) for flip in (False, True)
+                  if np.array_equal(before[i:i + 6, j:j + 5][:, ::-1 if flip else 1], after)]
+        assert len(places) == 1
+        seen |= set(places)
+    assert {flip for *_, flip in seen} == {True, False} and len({i for i, *_ in seen}) == len({j for _, j, _ in seen}) == 5
+    np.testing.assert_array_equal(augmented, data.augment(images, np.random.default_rng(1), border=2))
