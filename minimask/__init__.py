@@ -7,8 +7,8 @@ backend, engine, ops, init, mask, nn, models, optim, train.
 
 from . import conv, data, init, mask, models, nn, ops, optim, plot, recipes, train
 from .backend import MinimaskError, UsageError, plain
-from .engine import Tensor, no_grad
+from .engine import Tensor, no_grad, op
 
 __version__ = "0.1.0"
-__all__ = ["MinimaskError", "Tensor", "UsageError", "conv", "data", "init", "mask", "models", "nn", "no_grad", "ops",
-           "optim", "plain", "plot", "recipes", "train"]
+__all__ = ["MinimaskError", "Tensor", "UsageError", "conv", "data", "init", "mask", "models", "nn", "no_grad", "op",
+           "ops", "optim", "plain", "plot", "recipes", "train"]

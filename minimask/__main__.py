@@ -4,15 +4,18 @@ Exit status: 0 done, 1 failed, 2 wrong usage. A failure is one sentence; `--debu
 """
 
 import argparse
+import contextlib
 import difflib
+import json
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__, backend, data, recipes, runs, train
+from . import __version__, backend, data, plot, recipes, runs, train
 from .backend import MinimaskError, UsageError, blas_threads
 
 COMMANDS = ("train",)
@@ -22,11 +25,23 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that suggests the nearest option for one it does not know."""
 
     def error(self, message: str) -> NoReturn:
-        for word in message.split():
+        for word in message.split() if "unrecognized" in message else ():
             if word.startswith("--"):
-                near = difflib.get_close_matches(word.partition("=")[0], self._option_string_actions, n=1)
-                message += f"; did you mean {near[0]}?" if near and near[0] != word else ""
+                near = difflib.get_close_matches(word.partition("=")[0], self._option_string_actions, n=1, cutoff=0.7)
+                message += f"; did you mean {near[0]}?" if near else ""
+            elif word in COMMANDS:
+                message += f"; the command comes first: minimask {word} ..."
         raise UsageError(f"{message} (`{self.prog} --help` lists what there is)")
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """An option's type: a whole number from `least` up."""
+    def convert(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} up")
+        return int(text)
+
+    return convert
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,14 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words and not words[0].startswith("-"):
             if words[0] not in COMMANDS:
-                raise backend.unknown("command", words[0], COMMANDS)
+                raise UsageError(f"{backend.unknown('command', words[0], COMMANDS)}; without a command the demo runs, "
+                                 "`minimask --help` tells more")
             train_command(_train_parser().parse_args(words[1:]))
         else:
             demo_command(_demo_parser().parse_args(words))
+        sys.stdout.flush()
     except MinimaskError as error:
         return _fail(str(error), 2 if isinstance(error, UsageError) else 1, debug)
     except KeyboardInterrupt:
         return _fail("interrupted", 1, debug)
+    except BrokenPipeError:  # whoever read our output has left; nothing more can be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail("the output was closed before it was all written", 1, debug)
+    except OSError as error:
+        return _fail(f"{error.filename or 'the output'}: {error.strerror or error}", 1, debug)
     except Exception as error:  # a fault of ours: one sentence all the same, and how to see more
         return _fail(f"{type(error).__name__}: {error} (this is a bug in minimask; --debug shows where)", 1, debug)
     return 0
@@ -54,7 +76,8 @@ def _fail(sentence: str, status: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    print(f"minimask: {sentence}", file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):
+        print(f"minimask: {sentence}", file=sys.stderr)
     return status
 
 
@@ -72,29 +95,32 @@ def _demo_parser() -> Parser:
 
 
 def _train_parser() -> Parser:
-    rows = "\n".join(f"  {r.name:22}{r.about} ({r.dataset}, {r.epochs} epochs)" for r in recipes.RECIPES.values())
+    rows = "\n".join(f"  {r.name} ({r.dataset}, {r.epochs} epochs)\n      {r.about}" for r in recipes.RECIPES.values())
     parser = Parser(prog="minimask train", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="Train one recipe and keep its record, its network and pictures of it in a folder.",
                     epilog=f"recipes:\n{rows}\n\nexample:\n  minimask train fcn --data DIR --seed 0 --out runs/fcn-0\n"
                            "  where DIR/mnist/ holds the four MNIST files (train-images-idx3-ubyte.gz, ...)")
     parser.add_argument("recipe", help="what to train, a name from the list below")
-    parser.add_argument("--dataset", help=f"train on another data set: {', '.join(['digits', *data.DATASETS])}")
+    parser.add_argument("--dataset", metavar="NAME",
+                        help=f"train on other data: {', '.join(['digits', *data.DATASETS])}")
     parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
     parser.add_argument("--allow-unverified", action="store_true",
                         help="take data files whose content is not the official one, and say so")
-    parser.add_argument("--epochs", type=int, metavar="N",
+    parser.add_argument("--epochs", type=whole_number(1), metavar="N",
                         help="passes over the training images (default: the recipe's)")
     parser.add_argument("--backend", default="numpy", metavar="LIBRARY",
                         help="array library: numpy, cupy or strict (default: numpy)")
+    parser.add_argument("--plain", action="store_true",
+                        help="take the plain version of every op, on one thread: slow, to step through")
     _shared_options(parser, "runs/RECIPE-seedS", threads="as NumPy is set up")
     return parser
 
 
 def _shared_options(parser: Parser, out: str, threads: str) -> None:
-    parser.add_argument("--seed", type=int, default=0, metavar="S",
+    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="S",
                         help="of weights and batches; same seed, same run (default: 0)")
     parser.add_argument("--out", metavar="DIR", help=f"folder for the results (default: {out})")
-    parser.add_argument("--threads", type=int, metavar="N",
+    parser.add_argument("--threads", type=whole_number(1), metavar="N",
                         help=f"threads of the matrix products (default: {threads})")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that is in the folder already")
     parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
@@ -108,14 +134,18 @@ def train_command(options: Any) -> None:
         recipe = replace(recipe, epochs=options.epochs)
     if options.dataset is not None:
         recipe = replace(recipe, dataset=options.dataset)
+    backend.load(options.backend)
     with warnings.catch_warnings(record=True) as caught:
         dataset = data.load(recipe.dataset, options.data, options.allow_unverified)
     for warning in caught:
         print(f"minimask: {warning.message}", file=sys.stderr)
     folder = Path(options.out or f"runs/{recipe.name}-seed{options.seed}")
-    print(f"{recipe.name}: {recipe.about}; {recipe.epochs} epochs on {dataset.name}, seed {options.seed}")
-    with blas_threads(options.threads):
-        net, record = _run(recipe, dataset, folder, options.overwrite, options)
+    settings = ", ".join(f"{name} {value}" for name, value in recipe.source_settings.items())
+    print(f"{recipe.name}: {recipe.model} on {dataset.name}, {recipe.source} ({settings}), {recipe.epochs} epochs, "
+          f"seed {options.seed}")
+    with blas_threads(1 if options.plain else options.threads), \
+            backend.plain() if options.plain else contextlib.nullcontext():
+        net, record = _run(recipe, dataset, folder, options.overwrite, options, options.backend)
     print(layer_table(record))
     end = record["epochs"][-1]
     print(f"test accuracy {end['test_accuracy']:.2%} with {end['weights_left']:.2%} of the weights left")
@@ -126,13 +156,14 @@ def demo_command(options: Any) -> None:
     """`minimask`: a signed supermask and its dense baseline on the bundled digits."""
     dataset = data.digits()
     folder = Path(options.out or "runs/demo")
-    own = (folder / "dense.json").exists()  # only a demo leaves this file: then the folder is ours to replace
+    demo, baseline = (replace(recipes.find(name), name=label)
+                      for name, label in (("digits", "demo"), ("digits-dense", "demo-dense")))
     height, width, _ = dataset.input_shape
     print(f"A signed supermask on {len(dataset.train_images):,} images of handwritten digits "
           f"({height} x {width} pixels, {len(dataset.test_images)} more held out), beside a dense baseline.")
     with blas_threads(options.threads or 1):  # its products are so small that a second thread mostly waits
-        net, record = _run(recipes.find("digits"), dataset, folder, options.overwrite or own, options)
-        _, dense = _run(recipes.find("digits-dense"), dataset, None, False, options)
+        net, record = _run(demo, dataset, folder, options.overwrite or _holds_a_demo(folder), options)
+        _, dense = _run(baseline, dataset, None, False, options)
     runs.write_record(folder, dense, "dense.json")
     print(layer_table(record))
     print()
@@ -145,14 +176,24 @@ def demo_command(options: Any) -> None:
     _say_files(folder, net, record, dataset, "dense.json")
 
 
-def _run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, overwrite: bool, options: Any) -> Any:
+def _holds_a_demo(folder: Path) -> bool:
+    """Whether the run in the folder is a demo's, whole or interrupted: then a demo may replace it."""
+    try:
+        return json.loads((folder / "record.json").read_text())["recipe"]["name"] == "demo"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, overwrite: bool, options: Any,
+         library: str = "numpy") -> Any:
+    """Trains; when it is cut short, the error says what was kept and where."""
     progress = None if options.quiet else train.Progress(recipe.name)
     try:
-        library = getattr(options, "backend", "numpy")
         return runs.run(recipe, dataset, options.seed, folder, overwrite, library, progress)
     except KeyboardInterrupt:
-        where = f"; the record so far and the network of its last whole epoch are in {folder}" if folder else ""
-        raise MinimaskError(f"interrupted{where}") from None
+        kept = (f"the record so far and the network of its last whole epoch are in {folder}" if folder
+                else "what was finished before is kept")
+        raise MinimaskError(f"interrupted while training {recipe.name}; {kept}") from None
     except train.TrainingError as error:
         raise MinimaskError(f"{error}{f', saved in {folder}' if folder else ''}") from error
 
@@ -162,17 +203,18 @@ def layer_table(record: dict[str, Any]) -> str:
     layers = record["epochs"][-1]["layers"]
     parts = ("weights", "kept", "hidden", "inverted")
     total = {"name": "all", **{part: sum(layer[part] for layer in layers) for part in parts}}
-    lines = [f"{'layer':10}" + "".join(f"{part:>10}" for part in parts) + f"{'left':>9}"]
+    wide = max(10, *(len(layer["name"]) + 2 for layer in layers))
+    lines = [f"{'layer':{wide}}" + "".join(f"{part:>10}" for part in parts) + f"{'left':>9}"]
     for row in (*layers, total):
         left = 1 - row["hidden"] / row["weights"]
-        lines.append(f"{row['name']:10}" + "".join(f"{row[part]:>10,}" for part in parts) + f"{left:>9.1%}")
+        lines.append(f"{row['name']:{wide}}" + "".join(f"{row[part]:>10,}" for part in parts) + f"{left:>9.1%}")
     return "\n".join(lines)
 
 
 def _say_files(folder: Path, net: Any, record: dict[str, Any], dataset: data.Dataset, *more: str) -> None:
     try:
         pictures, reason = runs.write_pictures(folder, net, record, dataset), ""
-    except MinimaskError as error:
+    except plot.MissingMatplotlib as error:
         pictures, reason = [], f" ({error})"
     print(f"in {folder}/: {', '.join(['record.json', 'network.npz', *pictures, *more])}{reason}")
 

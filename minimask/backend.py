@@ -39,8 +39,9 @@ def unknown(kind: str, name: object, known: Any) -> UsageError:
     import difflib
 
     names = sorted(known)
-    begun = [known_name for known_name in names if known_name.startswith(str(name))]
-    near = begun or difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+    lower = str(name).casefold()
+    begun = [known_name for known_name in names if lower and known_name.startswith(lower)]
+    near = begun or difflib.get_close_matches(lower, names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? There are" if near else "there are"
     return UsageError(f"unknown {kind} {name!r}: {hint} {', '.join(names)}")
 

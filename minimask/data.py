@@ -47,6 +47,12 @@ class Dataset:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        for part in ("train_images", "train_labels", "test_images", "test_labels"):
+            if not isinstance(getattr(self, part), np.ndarray):
+                raise DataError(f"data set {self.name!r}: {part} is a {type(getattr(self, part)).__name__}, "
+                                "but must be a NumPy array")
+        if not isinstance(self.classes, tuple) or not self.classes:
+            raise DataError(f"data set {self.name!r}: classes is {self.classes!r}, but must be a tuple of their names")
         for part, images, labels in (("train", self.train_images, self.train_labels),
                                      ("test", self.test_images, self.test_labels)):
             where = f"data set {self.name!r}, {part} part"
@@ -139,7 +145,11 @@ def mnist(folder: str | Path | None = None, allow_unverified: bool = False) -> D
     Raises:
         DataError: a file is missing, damaged, or its content has another sha256 than the official one.
     """
-    folder = data_folder(folder) / "mnist"
+    folder = data_folder(folder)
+    if folder.name == "mnist" and not (folder / "mnist").exists():
+        raise UsageError(f"the data folder {str(folder)!r} is the data set's own; give the folder above it, "
+                         f"{str(folder.parent)!r}")
+    folder = folder / "mnist"
     parts = [read_idx(folder, name, digest, shape, allow_unverified) for name, (digest, shape) in MNIST.items()]
     return Dataset("mnist", parts[0][..., None], parts[1], parts[2][..., None], parts[3], tuple("0123456789"))
 
@@ -206,8 +216,8 @@ def data_folder(folder: str | Path | None = None) -> Path:
         raise UsageError("no data folder: give --data DIR (folder=DIR in Python) or set MINIMASK_DATA=DIR; "
                          "MNIST is looked for in DIR/mnist/")
     if not Path(named).is_dir():
-        raise UsageError(f"the data folder {str(named)!r} does not exist; "
-                         "give another with --data DIR or MINIMASK_DATA")
+        wrong = "is no folder" if Path(named).exists() else "does not exist"
+        raise UsageError(f"the data folder {str(named)!r} {wrong}; give another with --data DIR or MINIMASK_DATA")
     return Path(named)
 
 
@@ -228,13 +238,15 @@ def read_content(folder: Path, name: str, size: int, digest: str, header: bytes,
     import hashlib
     import zlib
 
-    path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
-    if path is None:
-        raise DataError(f"{name} is missing: put {name} or {name}.gz into {folder}")
     try:
+        path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+        if path is None:
+            raise DataError(f"{name} is missing: put {name} or {name}.gz into {folder}")
         opened = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
         with opened as file:
             content = file.read(size + 1)  # one more than is needed: tells a longer file, and stops a bomb
+    except PermissionError as error:
+        raise DataError(f"{error.filename} may not be read ({error.strerror}); allow it") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): it is truncated or no gzip file; get it again") from error
     if len(content) != size:

@@ -65,8 +65,8 @@ class Tensor:
 
     Attributes:
         data: the array itself. Assigning it (``t.data -= step`` too) keeps shape and dtype and counts as a
-            write, which backward() uses to refuse a tape whose inputs have changed since. A write through
-            another name of the same array is not seen.
+            write, which backward() uses to refuse a tape whose inputs have changed since. A write into the
+            array (``t.data[i] = 0``, or through another name of it) is not seen.
         grad: plain array of the same shape and dtype after backward(), summed over calls; None before.
         requires_grad: whether a gradient is wanted, of this leaf or of a leaf below it.
 
@@ -84,9 +84,12 @@ class Tensor:
         if isinstance(array, Tensor):
             array = array._data
         if not hasattr(array, "shape") or isinstance(array, np.generic):
-            array = np.asarray(array)
-            if array.dtype.kind not in "fiub":
-                raise TypeError(f"Tensor: {array.dtype} data; give real numbers in a rectangular array")
+            try:
+                array = np.asarray(array)
+            except ValueError:
+                raise TypeError("Tensor: rows of different lengths; give real numbers in a rectangular array") from None
+        if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":
+            raise TypeError(f"Tensor: {array.dtype} data; give real numbers in a rectangular array")
         if requires_grad and not is_floating(array):
             raise TypeError(f"Tensor: requires_grad needs a floating dtype, not {array.dtype}; convert it first")
         self._data = array
@@ -101,6 +104,8 @@ class Tensor:
 
     @data.setter
     def data(self, array: Array) -> None:
+        if not hasattr(array, "dtype"):
+            raise TypeError(f"Tensor.data: {type(array).__name__} is no array; give one of shape {self.shape}")
         if array.shape != self.shape or array.dtype != self.dtype:
             raise ValueError(f"Tensor.data: {array.shape} {array.dtype} cannot replace {self.shape} {self.dtype}; "
                              "shape and dtype stay as they were, make a new Tensor instead")
@@ -110,6 +115,7 @@ class Tensor:
     shape = property(lambda self: self._data.shape, doc="Lengths of the axes, a tuple of integers.")
     dtype = property(lambda self: self._data.dtype, doc="The array's dtype.")
     ndim = property(lambda self: len(self._data.shape), doc="Number of axes.")
+    is_leaf = property(lambda self: self._node is None, doc="Whether no op on the tape made it: gradients end here.")
     T = property(lambda self: OPS["permute_dims"](self, range(self.ndim)[::-1]), doc="The axes in reverse order.")
     size = property(lambda self: int(np.prod(self._data.shape)), doc="Number of entries.")
 
@@ -243,9 +249,28 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(to_host(self._data), dtype=dtype, copy=copy)
 
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """NumPy's functions on tensors: on their arrays where no gradient is wanted, refused where it would be lost."""
+        def plain(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                if value.requires_grad and not getattr(_tape, "off", False):
+                    raise TypeError(f"numpy.{function.__name__} would lose the gradient: take the function of "
+                                    "minimask.ops, or t.data where none is wanted")
+                return to_host(value._data)
+            return type(value)(map(plain, value)) if isinstance(value, (list, tuple)) else value
+
+        return function(*map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
+
+    def __format__(self, form: str) -> str:
+        return format(self.item(), form) if form else str(self)
+
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError("Tensor: no item assignment, the tape would not see it; "
-                        "build the value with ops.where, or write to t.data of a leaf before it is used")
+                        "build the value with ops.where, or assign t.data of a leaf before it is used")
+
+    def _refuse_in_place(self, sign: str) -> "Tensor":
+        raise TypeError(f"Tensor: no {sign} on a tensor, it would make a new one and leave the old as it is; "
+                        f"write t.data {sign} ... for a parameter, t = t {sign[0]} ... for a new tensor")
 
     # ---- every op as an operator or a method: one line each, so that type checkers and readers see them ----
 
@@ -287,7 +312,7 @@ class Tensor:
     def sum(self, axis: Any = None, keepdims: bool = False) -> "Tensor": return OPS["sum"](self, axis, keepdims)
     def mean(self, axis: Any = None, keepdims: bool = False) -> "Tensor": return OPS["mean"](self, axis, keepdims)
     def max(self, axis: Any = None, keepdims: bool = False) -> "Tensor": return OPS["max"](self, axis, keepdims)
-    def reshape(self, shape: Any) -> "Tensor": return OPS["reshape"](self, shape)
+    def reshape(self, *shape: Any) -> "Tensor": return OPS["reshape"](self, shape[0] if len(shape) == 1 else shape)
     def permute_dims(self, axes: Any) -> "Tensor": return OPS["permute_dims"](self, axes)
     def broadcast_to(self, shape: Any) -> "Tensor": return OPS["broadcast_to"](self, shape)
     def concat(self, *others: Any, axis: int = 0) -> "Tensor": return OPS["concat"](self, *others, axis=axis)
@@ -296,6 +321,11 @@ class Tensor:
     def log_softmax(self, axis: int = -1) -> "Tensor": return OPS["log_softmax"](self, axis)
     def cross_entropy(self, labels: Any) -> "Tensor": return OPS["cross_entropy"](self, labels)
     def keep_hide_invert(self, tau: float) -> "Tensor": return OPS["keep_hide_invert"](self, tau)
+
+    def __iadd__(self, other: Any) -> "Tensor": return self._refuse_in_place("+=")
+    def __isub__(self, other: Any) -> "Tensor": return self._refuse_in_place("-=")
+    def __imul__(self, other: Any) -> "Tensor": return self._refuse_in_place("*=")
+    def __itruediv__(self, other: Any) -> "Tensor": return self._refuse_in_place("/=")
 
     # Comparisons have no slope: they give plain boolean arrays.
     def __eq__(self, other: Any) -> Array: return self._data == _operand(other, self._data)
@@ -348,15 +378,20 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
     def call(*args: Any, **settings: Any) -> Tensor:
         if variadic:
             inputs, static = (tuple(args[0]) if len(args) == 1 and isinstance(args[0], (list, tuple)) else args), ()
+            if len(args) > 1 and isinstance(args[0], (list, tuple)):
+                raise TypeError(f"{name}: takes one list of arrays, and settings by name: {name}([x, y], axis=1)")
         else:
             inputs, static = args[:count], args[count:]
             if len(inputs) < count:
                 raise TypeError(f"{name}: needs {count} array(s) ({', '.join(array_names)}), got {len(inputs)}")
         xp, arrays = _unwrap(name, inputs, is_discrete)
         try:
-            value, pullback = function(xp, *arrays, *static, **settings)
+            made = function(xp, *arrays, *static, **settings)
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
-            raise _named(name, error, arrays) from None
+            raise _named(name, error, arrays, public.__signature__, args, settings) from error
+        if type(made) is not tuple or len(made) != 2 or not callable(made[1]):
+            raise TypeError(f"{name}: an op returns two things, its value and its pullback: return y, lambda g: (...,)")
+        value, pullback = made
         result = Tensor(xp.asarray(value))
         if not getattr(_tape, "off", False):
             wanted = tuple(x if isinstance(x, Tensor) and x.requires_grad else None for x in inputs)
@@ -418,9 +453,11 @@ def _discrete(name: str, x: Any, like: Array) -> Array:
     """Labels, a condition or indices as an array of `like`'s library: integers or booleans."""
     if not hasattr(x, "shape") or isinstance(x, np.generic):
         x = np.asarray(x)
+    if isinstance(x, np.ndarray) and x.dtype.kind in "iu":
+        x = x.astype(np.int64)  # so that counting up to n classes cannot overflow uint8 labels
     if isinstance(x, np.ndarray) and not isinstance(like, np.ndarray):
         x = namespace(like).asarray(x, **beside(like))
-    if is_floating(x):
+    if is_floating(x) or (isinstance(x, np.ndarray) and x.dtype.kind not in "iub"):
         raise TypeError(f"{name}: labels, conditions and indices are integers or booleans, not {x.dtype}")
     if type(x) is not type(like):
         raise TypeError(f"{name}: mixes arrays of {_library(like)} and {_library(x)}; move one first")
@@ -438,17 +475,21 @@ def _library(array: Array) -> str:
     return namespace(array).__name__
 
 
-def _named(name: str, error: Exception, arrays: list[Array]) -> Exception:
+def _named(name: str, error: Exception, arrays: list[Array], signature: inspect.Signature, args: Any,
+           settings: Any) -> Exception:
     """The library's error with the op's name and the shapes that met; ops word their own errors themselves."""
     if str(error).startswith(f"{name}: "):
         return error
-    shapes = [x.shape for x in arrays if hasattr(x, "shape")]
     try:
-        np.broadcast_shapes(*shapes)
-        text = f"{name}: {error} (shapes {', '.join(map(str, shapes))})"
-    except ValueError:
+        signature.bind(*args, **settings)
+    except TypeError as wrong_call:
+        return TypeError(f"{name}: {wrong_call}; it takes {', '.join(signature.parameters)}")
+    shapes = [x.shape for x in arrays if hasattr(x, "shape")]
+    if "broadcast" in str(error):
         text = (f"{name}: shapes {' and '.join(map(str, shapes))} do not broadcast; "
                 "counted from the right, axes must be equal or 1")
+    else:
+        text = f"{name}: {error} (shapes {', '.join(map(str, shapes))})"
     kind = next(k for k in (IndexError, ValueError, TypeError, RuntimeError) if isinstance(error, k))
     return kind(text)
 
@@ -464,6 +505,9 @@ def _pull(node: Node, output: Tensor, g: Array) -> list[Array | None]:
                            "update parameters after backward(), not before")
     assert node.pullback is not None
     entries = node.pullback(g)
+    if type(entries) is not tuple:
+        raise RuntimeError(f"{node.name}: its pullback returned a {type(entries).__name__}, but must return a tuple, "
+                           "one entry per array; for one array write (dx,) with the comma")
     if len(entries) != len(node.inputs):
         raise RuntimeError(f"{node.name}: its pullback gave {len(entries)} cotangents for {len(node.inputs)} arrays")
     gradients: list[Array | None] = []

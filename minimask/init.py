@@ -113,6 +113,8 @@ def draw(shape: Shape, rng: np.random.Generator, scheme: str = "elu", distributi
     Raises:
         UsageError: unknown scheme or distribution. ValueError: a shape without fans, a factor not above 0.
     """
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"init: rng is a {type(rng).__name__}, but must be a generator: numpy.random.default_rng(seed)")
     if scheme not in SCHEMES:
         raise unknown("initialisation", scheme, SCHEMES)
     if distribution not in DISTRIBUTIONS:

@@ -34,11 +34,12 @@ Shape = tuple[int, ...]
 class Trained:
     """A weight that is trained itself, as usual: the dense baseline.
 
-    Args:
-        scheme, distribution, factor, as in :func:`minimask.init.draw`. The paper's baselines: uniform ELU.
+    Args (by name):
+        init, distribution, factor: scheme, distribution and factor as in :func:`minimask.init.draw`. The paper's
+            baselines: uniform ELU.
     """
 
-    def __init__(self, init: str = "elu", distribution: str = "uniform", factor: float | None = None):
+    def __init__(self, *, init: str = "elu", distribution: str = "uniform", factor: float | None = None):
         self.settings: dict[str, Any] = {"scheme": init, "distribution": distribution, "factor": factor}
         self.weight: Tensor | None = None
 
@@ -66,20 +67,42 @@ class Trained:
 
 
 class Supermask:
-    """Frozen weights W and trained scores m; what the mask is, a subclass says in ``step``.
+    """Frozen weights W and trained scores m; what the mask is, a subclass says in ``step``, and in nothing else.
+
+    Args (by name):
+        frozen, frozen_distribution, frozen_factor: the frozen weights' scheme, distribution and factor, as in
+            :func:`minimask.init.draw`. The paper's best: signed constant ELUS.
+        scores, scores_distribution: the same for the scores. The paper's best: uniform Xavier.
+        tau: one absolute threshold for every layer, 0.01 unless `tau_ratio` is given.
+        tau_ratio: instead, tau_l = tau_ratio * max|m_l| of each layer, fixed right after initialisation; the
+            published configurations do this.
 
     Attributes after draw():
         frozen: W, an array of the layer's shape; no code changes it.
         scores: m, a leaf Tensor of the same shape.
         tau: this layer's threshold.
+
+    Raises:
+        UsageError: tau and tau_ratio both given, tau negative, or tau_ratio outside [0, 1).
     """
 
-    def __init__(self, frozen: dict[str, Any], scores: dict[str, Any], tau: float | None, tau_ratio: float | None):
-        self.frozen_settings, self.score_settings = frozen, scores
-        self.absolute_tau, self.tau_ratio = tau, tau_ratio
+    def __init__(self, *, frozen: str = "elus", frozen_distribution: str = "signed_constant",
+                 frozen_factor: float | None = None, scores: str = "xavier", scores_distribution: str = "uniform",
+                 tau: float | None = None, tau_ratio: float | None = None):
+        kind = type(self).__name__
+        if tau is not None and tau_ratio is not None:
+            raise UsageError(f"{kind}: tau={tau} and tau_ratio={tau_ratio} are two rules; give one of them")
+        if tau is not None and not tau >= 0:
+            raise UsageError(f"{kind}: tau is {tau}, but a threshold on |score| must be 0 or more")
+        if tau_ratio is not None and not 0 <= tau_ratio < 1:
+            raise UsageError(f"{kind}: tau_ratio is {tau_ratio}, but must lie in [0, 1); at 1 all is hidden")
+        self.frozen_settings: dict[str, Any] = {"scheme": frozen, "distribution": frozen_distribution,
+                                                "factor": frozen_factor}
+        self.score_settings: dict[str, Any] = {"scheme": scores, "distribution": scores_distribution}
+        self.absolute_tau, self.tau_ratio = 0.01 if tau is None else tau, tau_ratio
         self.frozen: Array = None
         self.scores: Tensor | None = None
-        self.tau = 0.0
+        self.tau = self.absolute_tau
 
     def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:
         """A copy with its own arrays: the frozen weights are drawn first, then the scores."""
@@ -89,8 +112,6 @@ class Supermask:
         drawn.scores = Tensor(xp.asarray(scores), requires_grad=True)
         if self.tau_ratio is not None:
             drawn.tau = self.tau_ratio * float(np.abs(scores).max())  # tau_l = ratio * max|m_l|, once and for all
-        elif self.absolute_tau is not None:
-            drawn.tau = self.absolute_tau
         return drawn
 
     def step(self, scores: Tensor) -> Tensor:
@@ -126,31 +147,8 @@ class Supermask:
 class SignedSupermask(Supermask):
     r"""Keep, hide or invert: s = sign(m) where |m| > tau, else 0 (Koster et al. 2022, arXiv:2201.13361).
 
-    Args:
-        frozen, frozen_distribution, frozen_factor: the frozen weights' scheme, distribution and factor, as in
-            :func:`minimask.init.draw`. The paper's best: signed constant ELUS.
-        scores, scores_distribution: the same for the scores. The paper's best: uniform Xavier.
-        tau: one absolute threshold for every layer, 0.01 unless `tau_ratio` is given.
-        tau_ratio: instead, tau_l = tau_ratio * max|m_l| of each layer, fixed right after initialisation; the
-            published configurations do this.
-
-    Raises:
-        UsageError: tau and tau_ratio both given, tau negative, or tau_ratio outside [0, 1).
+    Arguments as for :class:`Supermask`: ``SignedSupermask(tau=0.01)`` is the paper's set-up.
     """
-
-    def __init__(self, frozen: str = "elus", frozen_distribution: str = "signed_constant",
-                 frozen_factor: float | None = None, scores: str = "xavier", scores_distribution: str = "uniform",
-                 tau: float | None = None, tau_ratio: float | None = None):
-        if tau is not None and tau_ratio is not None:
-            raise UsageError(f"SignedSupermask: tau={tau} and tau_ratio={tau_ratio} are two rules; give one of them")
-        if tau is not None and not tau >= 0:
-            raise UsageError(f"SignedSupermask: tau is {tau}, but a threshold on |score| must be 0 or more")
-        if tau_ratio is not None and not 0 <= tau_ratio < 1:
-            raise UsageError(f"SignedSupermask: tau_ratio is {tau_ratio}, but must lie in [0, 1); at 1 all is hidden")
-        if tau is None and tau_ratio is None:
-            tau = 0.01
-        super().__init__({"scheme": frozen, "distribution": frozen_distribution, "factor": frozen_factor},
-                         {"scheme": scores, "distribution": scores_distribution}, tau, tau_ratio)
 
     def step(self, scores: Tensor) -> Tensor:
         return ops.keep_hide_invert(scores, self.tau)

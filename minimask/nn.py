@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from . import conv, ops
-from .backend import Array, MinimaskError, asarray, load, namespace, to_host
+from .backend import Array, MinimaskError, UsageError, asarray, load, namespace, to_host
 from .engine import Tensor
 from .mask import Supermask, WeightSource
 
@@ -21,11 +22,12 @@ class Layer:
     """A layer; this base has no weights and no layers inside.
 
     Attributes:
-        weight: the weight source it multiplies with, None where there is none.
+        weight: the weight source it multiplies with, None where there is none. shape: of that weight.
         children: the layers inside, by name, in the order in which they run.
     """
 
     weight: WeightSource | None = None
+    shape: Any = ()
     children: Mapping[str, Layer] = MappingProxyType({})
 
     def __call__(self, x: Tensor, training: bool = False) -> Tensor:
@@ -68,7 +70,7 @@ class Dense(Layer):
     def __init__(self, inputs: int, outputs: int, weights: WeightSource, rng: np.random.Generator,
                  dtype: str = "float32", backend: str = "numpy"):
         self.shape = (inputs, outputs)
-        self.weight: WeightSource = weights.draw(self.shape, rng, dtype, backend)
+        self.weight: WeightSource = _drawn("Dense", weights, self.shape, rng, dtype, backend)
 
     def __call__(self, x: Tensor, training: bool = False) -> Tensor:
         return ops.matmul(x, self.weight.effective())  # (n, out)
@@ -95,7 +97,7 @@ class Conv2D(Layer):
     def __init__(self, inputs: int, outputs: int, kernel: int, weights: WeightSource, rng: np.random.Generator,
                  stride: int = 1, padding: conv.Padding = "same", dtype: str = "float32", backend: str = "numpy"):
         self.shape, self.stride, self.padding = (kernel, kernel, inputs, outputs), stride, padding
-        self.weight: WeightSource = weights.draw(self.shape, rng, dtype, backend)
+        self.weight: WeightSource = _drawn("Conv2D", weights, self.shape, rng, dtype, backend)
 
     def __call__(self, x: Tensor, training: bool = False) -> Tensor:
         return conv.conv2d(x, self.weight.effective(), self.stride, self.padding)
@@ -214,6 +216,14 @@ class Residual(Layer):
         return f"Residual({', '.join(self.main)}{' | ' if self.shortcut else ''}{', '.join(self.shortcut)})"
 
 
+def _drawn(name: str, weights: WeightSource, *arguments: Any) -> WeightSource:
+    """The layer's own copy of a weight source."""
+    if isinstance(weights, type) or not hasattr(weights, "draw"):
+        raise UsageError(f"{name}: weights is {weights!r}, but must be a weight source such as "
+                         "SignedSupermask(tau=0.01) or Trained(), with its brackets")
+    return weights.draw(*arguments)
+
+
 def _named(layers: Iterable[Layer]) -> dict[str, Layer]:
     """Layers by kind and number: conv2d1, elu1, conv2d2, ..."""
     named: dict[str, Layer] = {}
@@ -315,7 +325,11 @@ class Sequential(Layer):
 
     def size(self) -> int:
         """How many weights the net has, frozen or trained: scores do not count twice."""
-        return sum(t.size for source in self.weights().values() for t in source.parameters().values())
+        return sum(self.sizes().values())
+
+    def sizes(self) -> dict[str, int]:
+        """How many weights every layer has that has some, by layer name, in order."""
+        return {name: int(np.prod(layer.shape)) for name, layer in self.walk() if layer.weight is not None}
 
     def weights_left(self) -> float:
         """Share of the weights that are not hidden, 0 to 1; 1.0 for a dense net."""
@@ -356,7 +370,7 @@ class Sequential(Layer):
         for name, layer in self.layers.items():
             inside = [each for _, each in layer.walk()]
             sources = [each.weight for each in inside if each.weight is not None]
-            weights = sum(t.size for source in sources for t in source.parameters().values())
+            weights = sum(int(np.prod(each.shape)) for each in inside if each.weight is not None)
             trained = sum(t.size for each in inside for t in each.own_parameters().values())
             frozen = sum(int(np.prod(a.shape)) for source in sources for a in source.state().values()
                          if hasattr(a, "shape"))

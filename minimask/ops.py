@@ -234,12 +234,12 @@ def _axes(name: str, axis: Axis, x: Array) -> tuple[int, ...]:
         return tuple(range(rank))
     axes = axis if isinstance(axis, tuple) else (axis,)
     for a in axes:
-        if not isinstance(a, int):
+        if not isinstance(a, (int, np.integer)):
             raise TypeError(f"{name}: axis {a!r} is no integer; give an integer, a tuple of them, or None for all")
         if not -rank <= a < rank:
             raise IndexError(f"{name}: axis {a} does not exist in shape {x.shape}; "
                              + (f"give {-rank} to {rank - 1}" if rank else "it is 0-d and has no axes"))
-    axes = tuple(a % rank for a in axes)
+    axes = tuple(int(a) % rank for a in axes)
     if len(set(axes)) < len(axes):
         raise ValueError(f"{name}: axis {axis} names an axis twice")
     return axes
@@ -323,7 +323,7 @@ def concat(xp: Any, /, *arrays: Array, axis: int = 0) -> Result:
 def getitem(xp: Any, x: Array, /, index: Any) -> Result:
     """x[index] with integers, slices, ``...`` and None, also written ``x[index]``; for integer arrays see take."""
     for i in index if isinstance(index, tuple) else (index,):
-        if not (i is None or i is ... or (isinstance(i, (slice, int)) and not isinstance(i, bool))):
+        if not (i is None or i is ... or (isinstance(i, (slice, int, np.integer)) and not isinstance(i, bool))):
             raise TypeError(f"getitem: index of type {type(i).__name__}; use integers, slices, ... and None, "
                             "ops.take for integer arrays and ops.where for conditions")
     index = _complete(index, len(x.shape))
@@ -340,6 +340,7 @@ def getitem(xp: Any, x: Array, /, index: Any) -> Result:
 def _complete(index: Any, rank: int) -> tuple[Any, ...]:
     """A basic index that names every axis, as the array API asks: '...' is added where axes are left out."""
     index = index if isinstance(index, tuple) else (index,)
+    index = tuple(int(i) if isinstance(i, np.integer) else i for i in index)
     named = len([i for i in index if i is not None and i is not ...])
     return index if named >= rank or ... in index else (*index, ...)
 
@@ -439,8 +440,10 @@ def cross_entropy(xp: Any, logits: Array, labels: Array, /) -> Result:
                          f"labels must lie in 0..{k - 1}")
     log_p = _log_softmax(xp, logits, (1,))  # (n, k)
     classes = xp.arange(k, dtype=labels.dtype, **beside(logits))
-    one_hot = xp.astype(labels[:, None] == classes[None, :], logits.dtype)  # (n, k)
-    return -xp.sum(log_p * one_hot) / n, lambda g: ((xp.exp(log_p) - one_hot) * (g / n), None)
+    right = labels[:, None] == classes[None, :]  # (n, k)
+    picked = xp.where(right, log_p, asarray(0.0, log_p))  # a product would make NaN of a logit of -infinity
+    return (-xp.sum(picked) / n,
+            lambda g: ((xp.exp(log_p) - xp.astype(right, logits.dtype)) * (g / n), None))
 
 
 # ---- the straight-through step -------------------------------------------------------------------------------------
@@ -456,6 +459,8 @@ def keep_hide_invert(xp: Any, m: Array, /, tau: float) -> Result:
     Args:
         tau: threshold, a Python number, 0 or more; |m| == tau is hidden.
     """
+    if not isinstance(tau, (int, float)):
+        raise TypeError(f"keep_hide_invert: tau is a {type(tau).__name__}, but must be one Python number, 0 or more")
     if not tau >= 0:
         raise ValueError(f"keep_hide_invert: tau is {tau}, but a threshold on |m| must be 0 or more")
     s = xp.astype(m > tau, xp.int8) - xp.astype(m < -tau, xp.int8)  # int8: a quarter of the memory to go through

@@ -77,18 +77,27 @@ class SGD:
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, schedule: Schedule = constant):
-        self.parameters = list(parameters)
+        kind = type(self).__name__
+        self.parameters = [] if isinstance(parameters, Tensor) else list(parameters)
         self.schedule, self.lr, self.steps = schedule, float(lr), 0
         if not self.parameters:
-            raise UsageError(f"{type(self).__name__}: no parameters to train; give net.parameters()")
+            raise UsageError(f"{kind}: no parameters to train; give net.parameters(), or a list of leaf Tensors")
+        for i, p in enumerate(self.parameters):
+            if not isinstance(p, Tensor) or not p.requires_grad or not p.is_leaf:
+                what = repr(p) if not isinstance(p, Tensor) else "made by an op" if not p.is_leaf else "without a gradient"
+                raise UsageError(f"{kind}: parameter {i} is {what}, but must be a leaf Tensor with requires_grad=True; "
+                                 "give net.parameters()")
+        if not callable(schedule):
+            raise UsageError(f"{kind}: schedule is {schedule!r}, but must be a function of the step, such as "
+                             "exponential(0.9, every=1000)")
         if not 0 < self.lr < math.inf:
-            raise UsageError(f"{type(self).__name__}: lr is {lr}, but must be above 0")
+            raise UsageError(f"{kind}: lr is {lr}, but must be above 0")
 
     def step(self) -> None:
         """Updates every parameter from its `.grad`, in place, and counts the step.
 
         Raises:
-            MinimaskError subclass UsageError: a parameter has no gradient; call backward() first.
+            UsageError: a parameter has no gradient; call backward() first.
         """
         factor = float(self.schedule(self.steps))  # a NumPy scalar would promote float32
         for i, p in enumerate(self.parameters):

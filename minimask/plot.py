@@ -18,6 +18,11 @@ from .nn import Sequential
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
+class MissingMatplotlib(MinimaskError):
+    """matplotlib, the extra ``plot``, is not installed."""
+
+
 KEPT, HIDDEN, INVERTED = "#08457e", "#f2f2ee", "#f28e2b"
 
 
@@ -34,7 +39,9 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
         MinimaskError: matplotlib is missing, or the net has no mask over the image's pixels.
     """
     masks = net.masks()
-    mask = next(iter(masks.values())) if masks else np.zeros((0, 0))  # (pixels, units)
+    if not masks:
+        raise MinimaskError("masks: this net has no masked layer, every weight is trained")
+    mask = next(iter(masks.values()))  # (pixels, units)
     pixels = int(np.prod(dataset.input_shape))
     if mask.ndim != 2 or mask.shape[0] != pixels:
         raise MinimaskError(f"masks: the first mask is {mask.shape}, "
@@ -74,6 +81,8 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
 def training(record: dict[str, Any]) -> Figure:
     """Over the epochs of one record: share kept, hidden and inverted in each layer, then accuracy and weights left."""
     entries = _entries(record)
+    if len(entries) == 1:  # one epoch has no course: show its shares as a band
+        entries = [{**entries[0], "epoch": 0}, *entries]
     epochs = [e["epoch"] for e in entries]
     names = [layer["name"] for layer in entries[0]["layers"]]
     figure = _figure(3.1 * (len(names) + 1), 3.4)
@@ -90,13 +99,13 @@ def training(record: dict[str, Any]) -> Figure:
     last.plot(epochs, [100 * e["test_accuracy"] for e in entries], color=KEPT, label="test accuracy")
     last.plot(epochs, [100 * e["weights_left"] for e in entries], color=INVERTED, linestyle="--", label="weights left")
     last.set_title("whole net", fontsize=10)
-    last.set_ylim(0, 100)
+    last.set_ylim(0, 102)
     last.set_ylabel("%")
     last.legend(fontsize=8, loc="center right")
     for ax in axes:
         ax.set_xlabel("epoch")
-        if len(epochs) > 1:
-            ax.set_xlim(epochs[0], epochs[-1])
+        ax.set_xlim(epochs[0], epochs[-1])
+        ax.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
@@ -104,6 +113,9 @@ def accuracy_against_weights(records: Sequence[dict[str, Any]]) -> Figure:
     """Test accuracy over weights left at the end of each record, a marker per recipe; up and to the left is better."""
     figure = _figure(6, 4)
     ax = figure.subplots()
+    if isinstance(records, dict):
+        records = [records]
+
     def name(record: dict[str, Any]) -> str:
         return record["recipe"].get("name", "without a recipe")
 
@@ -124,7 +136,7 @@ def accuracy_against_weights(records: Sequence[dict[str, Any]]) -> Figure:
 
 
 def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:
-    if not record["epochs"]:
+    if not record.get("epochs"):
         raise MinimaskError("plot: the record has no epochs; train first")
     return record["epochs"]
 
@@ -133,7 +145,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MinimaskError("pictures need matplotlib: pip install 'minimask[plot]'") from error
+        raise MissingMatplotlib("pictures need matplotlib: pip install matplotlib") from error
     return Figure(figsize=(width, height), dpi=130, layout="constrained")
 
 

@@ -7,6 +7,7 @@ written beside their place and renamed into it, so none is ever half there.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -59,6 +60,8 @@ def claim(out: str | Path, overwrite: bool) -> Path:
         if present and not overwrite:
             raise UsageError(f"{folder} holds a run already ({', '.join(p.name for p in present)}): "
                              "give another folder with --out, or --overwrite to replace it")
+        (folder / ".minimask").touch()  # can it be written to? better to know before an hour of training
+        (folder / ".minimask").unlink()
         for path in present:
             path.unlink()
     except (FileExistsError, NotADirectoryError) as error:
@@ -77,7 +80,8 @@ def write(path: Path, content: bytes) -> None:
     except OSError as error:
         raise MinimaskError(f"{path} cannot be written ({error.strerror}); what was there is untouched") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_record(folder: Path, record: dict[str, Any], name: str = "record.json") -> None:
@@ -97,12 +101,14 @@ def write_network(folder: Path, net: Sequential) -> None:
 
 
 def write_pictures(folder: Path, net: Sequential, record: dict[str, Any], dataset: Dataset) -> list[str]:
-    """Draws masks.png (where the net has masks) and training.png; returns the files' names.
+    """Draws masks.png (where the first layer is dense and masked) and training.png; returns the files' names.
 
-    Raises MinimaskError where matplotlib is missing.
+    Raises plot.MissingMatplotlib where that is so, MinimaskError where a file cannot be written.
     """
     names = []
-    for name, figure in (("masks.png", plot.masks(net, dataset) if net.masks() else None),
+    masks = net.masks()
+    flat = bool(masks) and next(iter(masks.values())).ndim == 2  # a first layer over pixels
+    for name, figure in (("masks.png", plot.masks(net, dataset) if flat else None),
                          ("training.png", plot.training(record))):
         if figure is not None:
             buffer = io.BytesIO()

@@ -11,6 +11,7 @@ One training step, which you can follow with a debugger from here down to the ar
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import platform
@@ -85,6 +86,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
                     break
     except BaseException:
         net.load(good)
+        if progress:
+            progress.stop()
         raise
     return record
 
@@ -121,6 +124,8 @@ def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int
     """
     if len(images) == 0:
         raise TrainingError("evaluate: there are no images; give at least one")
+    if np.shape(labels) != (len(images),):
+        raise UsageError(f"evaluate: {len(images)} images but labels of shape {np.shape(labels)}; give one label each")
     right = 0
     with no_grad():
         for start in range(0, len(images), batch):
@@ -178,9 +183,9 @@ def _processor() -> str:
 
 def layer_counts(net: Sequential) -> list[dict[str, Any]]:
     """Per layer with weights: name, weights, kept, hidden, inverted, all integers; a dense layer keeps everything."""
-    rows = []
+    rows, sizes = [], net.sizes()
     for name, source in net.weights().items():
-        weights = sum(t.size for t in source.parameters().values())
+        weights = sizes[name]
         kept, hidden, inverted = source.counts() or (weights, 0, 0)
         rows.append({"name": name, "weights": weights, "kept": kept, "hidden": hidden, "inverted": inverted})
     return rows
@@ -197,7 +202,8 @@ class Progress:
     """
 
     def __init__(self, label: str = "", stream: TextIO | None = None, pause: float = 2.0):
-        self.label, self.stream, self.pause = label, stream or sys.stderr, pause
+        self.label, self.pause = label, pause
+        self.stream = stream or sys.stderr or io.StringIO()  # a process may have no stderr
         self.terminal = self.stream.isatty()
         self.started = self.written = time.perf_counter()
         self.last = ""  # the last epoch, as text
@@ -223,6 +229,11 @@ class Progress:
             self.written = now
             self.stream.write(line.strip() + "\n")
         self.stream.flush()
+
+    def stop(self) -> None:
+        """Ends the line on a terminal, so that what follows does not hang on to it."""
+        if self.terminal:
+            self.stream.write("\n")
 
     def columns(self) -> int:
         """Width of the terminal; a longer line would wrap and could not be renewed."""

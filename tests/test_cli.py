@@ -47,7 +47,7 @@ def test_the_demo(folder):
     end, baseline = record["epochs"][-1], dense["epochs"][-1]
     assert end["test_accuracy"] >= baseline["test_accuracy"] - 0.01 and baseline["test_accuracy"] > 0.97
     assert end["weights_left"] <= 0.08
-    assert "digits epoch 150/150" in done.stderr and "digits-dense epoch 50/50" in done.stderr
+    assert "demo epoch 150/150" in done.stderr and "demo-dense epoch 50/50" in done.stderr
     lines = done.stdout.splitlines()
     assert lines[1].split() == ["layer", "weights", "kept", "hidden", "inverted", "left"]
     assert [line.split()[0] for line in lines[2:6]] == ["dense1", "dense2", "dense3", "all"]
@@ -120,7 +120,7 @@ def test_without_matplotlib_everything_but_the_pictures_is_there(folder):
     done = run("train", "digits", "--epochs", "1", "--out", "a", "--quiet", cwd=folder,
                env={**os.environ, "PYTHONPATH": str(folder)})
     assert done.returncode == 0 and set(os.listdir(folder / "a")) == {"record.json", "network.npz"}
-    assert "pip install 'minimask[plot]'" in done.stdout
+    assert "pictures need matplotlib: pip install matplotlib" in done.stdout
 
 
 # ---- mistakes ---------------------------------------------------------------------------------------------------------
@@ -133,10 +133,15 @@ def test_without_matplotlib_everything_but_the_pictures_is_there(folder):
     (["train", "digits", "--epoch", "3"], "unrecognized arguments: --epoch 3; did you mean --epochs?"),
     (["--sed", "3"], "unrecognized arguments: --sed 3; did you mean --seed?"),
     (["train"], "the following arguments are required: recipe"),
-    (["train", "digits", "--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
-    (["train", "digits", "--epochs", "0"], "epochs 0 and batch 128 must be 1 or more"),
-    (["train", "digits", "--seed", "-1"], "seed -1: give a whole number, 0 or more"),
-    (["train", "digits", "--threads", "0"], "threads must be 1 or more, not 0"),
+    (["train", "digits", "--epochs", "many"], "argument --epochs: 'many' is no whole number from 1 up (`minimask train --help`"),
+    (["train", "digits", "--epochs", "0"], "argument --epochs: '0' is no whole number from 1 up"),
+    (["train", "digits", "--seed", "-1"], "argument --seed: '-1' is no whole number from 0 up"),
+    (["train", "digits", "--threads", "0"], "argument --threads: '0' is no whole number from 1 up"),
+    (["--threads", "0"], "argument --threads: '0' is no whole number from 1 up"),
+    (["train", "FNC"], "unknown recipe 'FNC': did you mean 'fcn'?"),
+    (["--seed", "1", "train", "digits"], "the command comes first: minimask train ..."),
+    (["demo"], "unknown command 'demo': there are train; without a command the demo runs"),
+    (["train", "digits", "--lr", "0.1"], "unrecognized arguments: --lr 0.1 (`minimask train --help`"),
     (["train", "digits", "--backend", "jax"], "unknown backend 'jax'"),
     (["train", "fcn"], "no data folder: give --data DIR"),
     (["train", "fcn", "--data", "nowhere"], "the data folder 'nowhere' does not exist"),
@@ -190,6 +195,54 @@ def test_the_demo_replaces_its_own_folder_only(folder, capsys):
     assert len(json.loads((folder / "runs/demo/record.json").read_text())["epochs"]) == 2
 
 
+def test_an_interrupted_demo_does_not_block_the_next(folder, capsys, monkeypatch):
+    """Interrupted in the supermask, and in the baseline after it."""
+    real, calls, stops = train.train_epoch, [], []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == stops[-1]:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(train, "train_epoch", interrupted)
+    for stop, word in ((3, "demo; the record so far"), (155, "demo-dense; what was finished before is kept")):
+        calls.clear()
+        stops.append(stop)
+        assert main(["--quiet"]) == 1
+        assert f"interrupted while training {word}" in capsys.readouterr().err
+    assert len(json.loads((folder / "runs/demo/record.json").read_text())["epochs"]) == 150
+
+
+def test_output_that_cannot_be_written_is_no_bug(folder):
+    """A reader that leaves early, a full device."""
+    command = f"{sys.executable} -m minimask train digits --epochs 2 --quiet --overwrite --out a"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command.split(), stdout=full, stderr=subprocess.PIPE, text=True, cwd=folder)
+    assert done.returncode == 1 and "No space left" in done.stderr and "bug" not in done.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command.split(), stdout=writer, stderr=subprocess.PIPE, text=True, cwd=folder)
+    os.close(writer)
+    assert done.returncode == 1 and "bug" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_data_sets_own_folder_is_told_apart(folder, capsys):
+    (folder / "mnist").mkdir()
+    assert main(["train", "fcn", "--data", "mnist"]) == 2
+    assert "is the data set's own; give the folder above it" in capsys.readouterr().err
+    (folder / "file").write_text("x")
+    assert main(["train", "fcn", "--data", "file"]) == 2
+    assert "the data folder 'file' is no folder" in capsys.readouterr().err
+
+
+def test_plain_trains_the_same(folder):
+    for words in ([], ["--plain"]):
+        assert main(["train", "digits", "--epochs", "1", "--quiet", "--threads", "1", "--out", f"x{len(words)}", *words]) == 0
+    a, b = (json.loads((folder / name / "record.json").read_text())["epochs"][0] for name in ("x0", "x1"))
+    assert a["train_loss"] == b["train_loss"]
+
+
 def test_a_file_in_the_place_of_the_folder(folder, capsys):
     (folder / "a").write_text("x")
     assert train_digits("a") == 2
@@ -201,7 +254,7 @@ def test_a_file_in_the_place_of_the_folder(folder, capsys):
 def test_a_write_that_fails_leaves_the_old_file(folder, monkeypatch):
     runs.write(folder / "x", b"old")
 
-    def full(*_):
+    def full(*_):  # a disk that fills up in the last moment
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
@@ -259,7 +312,7 @@ def test_ctrl_c_writes_the_record_so_far(folder):
     finally:
         process.kill()
     assert process.returncode == 1 and "Traceback" not in error
-    assert error.splitlines()[-1].startswith("minimask: interrupted; the record so far")
+    assert error.splitlines()[-1].startswith("minimask: interrupted while training digits; the record so far")
     digits = data.digits()
     net, record = runs.load(folder / "a", digits)
     assert len(record["epochs"]) >= 3

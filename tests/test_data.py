@@ -123,6 +123,8 @@ IMAGES, LABELS = np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 1])
 
 @pytest.mark.parametrize(("changes", "sentence"), [
     (dict(train_labels=np.array([0, 1, 2])), r"train part: labels from 0 to 2, but there are 2 classes.*0\.\.1"),
+    (dict(train_labels=[0, 1, 1]), "train_labels is a list, but must be a NumPy array"),
+    (dict(classes=2), "classes is 2, but must be a tuple"),
     (dict(test_labels=np.array([-1, 0, 1])), "test part: labels from -1"),
     (dict(train_labels=np.array([0.0, 1.0, 1.0])), "labels are float64, but must be integers"),
     (dict(train_labels=LABELS[:2]), r"images \(3, 2, 2, 1\) and labels \(2,\)"),

@@ -181,6 +181,25 @@ def test_writing_after_backward_is_how_one_trains():
         x.data -= 0.1 * x.grad
 
 
+def in_place(x):
+    x -= 1.0
+
+
+@op(register=False)
+def no_pullback(xp, x):
+    return x * x
+
+
+@op(register=False)
+def no_tuple(xp, x):
+    return x * x, lambda g: 2 * x * g
+
+
+@op(register=False)
+def buggy(xp, x, y):
+    return x + y + None, lambda g: (g, g)
+
+
 REFUSED = [
     (lambda: leaf(2, 3) + leaf(2), ValueError, r"add: shapes \(2, 3\) and \(2,\) do not broadcast; counted from the right"),
     (lambda: leaf(2, 3) @ leaf(2, 3), ValueError, r"matmul: \(2, 3\) @ \(2, 3\): the last axis of the first \(3\)"),
@@ -231,6 +250,21 @@ REFUSED = [
     (lambda: Tensor("abc"), TypeError, "Tensor: <U3 data"),
     (lambda: leaf(2).item(), ValueError, r"item: a tensor of shape \(2,\) is not one number"),
     (lambda: leaf(2).__setitem__(0, 1.0), TypeError, "no item assignment"),
+    (lambda: in_place(leaf(2)), TypeError, r"no -= on a tensor.*write t.data -= .* for a parameter"),
+    (lambda: np.concatenate([leaf(2), leaf(2)]), TypeError, "numpy.concatenate would lose the gradient"),
+    (lambda: np.where(leaf(2) > 0, leaf(2), 0.0), TypeError, "numpy.where would lose the gradient"),
+    (lambda: ops.concat([leaf(2), leaf(2)], 1), TypeError, r"concat: takes one list of arrays.*concat\(\[x, y\], axis=1\)"),
+    (lambda: ops.exp(leaf(2), 1), TypeError, "exp: too many positional arguments; it takes x"),
+    (lambda: ops.keep_hide_invert(leaf(2)), TypeError, "keep_hide_invert: missing a required argument: 'tau'; it takes m, tau"),
+    (lambda: ops.keep_hide_invert(leaf(2), np.ones(2)), TypeError, "keep_hide_invert: tau is a ndarray"),
+    (lambda: leaf(2, 3).cross_entropy(["a", "b"]), TypeError, "cross_entropy: labels, conditions and indices are integers"),
+    (lambda: Tensor(np.array(["a"])), TypeError, "Tensor: <U1 data"),
+    (lambda: Tensor(np.array([1j])), TypeError, "Tensor: complex128 data"),
+    (lambda: Tensor([[1.0], [1.0, 2.0]]), TypeError, "Tensor: rows of different lengths"),
+    (lambda: setattr(leaf(2), "data", 3.0), TypeError, r"Tensor.data: float is no array; give one of shape \(2,\)"),
+    (lambda: no_pullback(leaf(2, 3)), TypeError, "no_pullback: an op returns two things, its value and its pullback"),
+    (lambda: no_tuple(leaf(3)).sum().backward(), RuntimeError, r"no_tuple: its pullback returned a ndarray.*\(dx,\) with the comma"),
+    (lambda: buggy(leaf(2, 3), leaf(3)), TypeError, r"buggy: unsupported operand.*\(shapes \(2, 3\), \(3,\)\)"),
     (lambda: len(leaf()), TypeError, "0-d tensor has no length"),
     (lambda: setattr(leaf(2), "data", np.zeros(3)), ValueError, r"Tensor.data: \(3,\) float64 cannot replace \(2,\)"),
     (lambda: setattr(leaf(2), "data", np.zeros(2, np.float32)), ValueError, "Tensor.data: .*float32 cannot replace"),
@@ -309,6 +343,16 @@ def test_conversions():
     assert len({x, x}) == 1
     assert Tensor([1.0, 2.0]).dtype == np.float64 and Tensor(Tensor([1.0])).shape == (1,)
     assert leaf(2, 3).T.shape == (3, 2) and leaf(2, 3).ndim == 2 and leaf(2, 3).size == 6
+
+
+def test_what_people_do_out_of_habit():
+    x = Tensor(np.arange(6.0), requires_grad=True)
+    assert f"{x[1]:.2f}" == "1.00" and f"{x.reshape(2, 3).shape}" == "(2, 3)" == f"{x.reshape((2, 3)).shape}"
+    assert x[np.int64(2)].item() == 2.0 and x.reshape(2, 3).mean(np.int64(1)).shape == (2,)
+    with no_grad():
+        assert np.stack([x, x]).shape == (2, 6)
+    assert type(np.clip(Tensor(np.arange(3.0)), 0, 1)) is np.ndarray
+    assert np.array_equal(np.asarray(x), x.data)
 
 
 def test_repr_is_short_and_honest():

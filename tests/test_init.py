@@ -77,6 +77,7 @@ def test_dtype(scheme, distribution, dtype, rng):
 @pytest.mark.parametrize(("arguments", "kind", "sentence"), [
     (dict(scheme="xaver"), UsageError, "unknown initialisation 'xaver': did you mean 'xavier'"),
     (dict(distribution="signed-constant"), UsageError, "unknown distribution .*did you mean 'signed_constant'"),
+    (dict(rng=0), TypeError, "init: rng is a int, but must be a generator"),
     (dict(factor=0.0), ValueError, "factor is 0.0, but must be positive"),
     (dict(shape=(3,)), ValueError, r"init: shape \(3,\); needed is \(in, out\)"),
     (dict(shape=(0, 3)), ValueError, "all positive"),

@@ -249,6 +249,11 @@ def test_a_failure_names_the_first_wrong_element():
         gradcheck(wrong_last, np.arange(3.0))
 
 
+def test_gradcheck_says_that_a_declared_gradient_cannot_be_checked():
+    with pytest.raises(TypeError, match="gradient of keep_hide_invert is declared"):
+        gradcheck(ops.keep_hide_invert, np.ones(3), tau=0.1)
+
+
 def test_gradcheck_needs_float64():
     with pytest.raises(TypeError, match="float64"):
         gradcheck(ops.exp, np.ones(3, np.float32))

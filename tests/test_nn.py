@@ -6,9 +6,9 @@ import array_api_strict as strict
 import numpy as np
 import pytest
 
-from minimask import MinimaskError, Tensor, models, nn, ops, optim
+from minimask import MinimaskError, Tensor, UsageError, models, nn, ops, optim
 from minimask.backend import to_host
-from minimask.mask import SignedSupermask, Trained
+from minimask.mask import SignedSupermask, Supermask, Trained
 from minimask.testing import gradcheck
 
 
@@ -60,7 +60,7 @@ def test_forward_is_what_one_would_write_by_hand(rng):
     np.testing.assert_allclose(net(x).data, h, rtol=1e-12)
 
 
-@pytest.mark.parametrize("weights", [Trained(), Trained("he", "normal")])
+@pytest.mark.parametrize("weights", [Trained(), Trained(init="he", distribution="normal")])
 def test_gradient_of_a_whole_net(weights, rng):
     net = net_of(weights, rng, dtype="float64")
     x, labels = rng.standard_normal((5, 3, 3, 2)), rng.integers(0, 4, 5)
@@ -168,6 +168,38 @@ def test_load_checks_before_it_changes(rng):
 def test_mistakes(call, sentence, rng):
     with pytest.raises(ValueError, match=sentence):
         call(rng)
+
+
+def test_a_weight_source_without_its_brackets_is_named(rng):
+    with pytest.raises(UsageError, match="Dense: weights is <class .*SignedSupermask.*with its brackets"):
+        net_of(SignedSupermask, rng)
+
+
+def test_a_method_of_ones_own_needs_a_step_and_nothing_else(rng):
+    """What mask.py promises: keep or hide, by a subclass with one method; and a source with a parameter more."""
+    class KeepOrHide(Supermask):
+        def step(self, scores):
+            return scores.keep_hide_invert(self.tau).maximum(0.0)
+
+    net = net_of(KeepOrHide(tau=0.05), rng)
+    kept, hidden, inverted = net.counts()[0]
+    assert inverted == 0 and kept > 0 and kept + hidden == 18 * 6
+
+    class Scaled(SignedSupermask):
+        def draw(self, *arguments):
+            drawn = super().draw(*arguments)
+            drawn.scale = Tensor(np.ones(1, np.float32), requires_grad=True)
+            return drawn
+
+        def effective(self):
+            return super().effective() * self.scale
+
+        def parameters(self):
+            return {**super().parameters(), "scale": self.scale}
+
+    net = net_of(Scaled(), rng)
+    assert net.size() == 18 * 6 + 6 * 5 + 5 * 4 and sum(map(sum, net.counts())) == net.size()
+    net.load(net.arrays())
 
 
 def test_the_docstrings_examples():

@@ -228,6 +228,25 @@ def test_indexing_with_negative_steps_and_newaxis():
         gradcheck(lambda t, index=index: t[index], x)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32, np.uint64])
+def test_narrow_labels_and_indices_do_not_overflow(dtype):
+    """300 classes counted in uint8 would wrap around."""
+    z = np.random.default_rng(0).standard_normal((3, 300))
+    labels = np.array([1, 2, 100])
+    a, b = Tensor(z, requires_grad=True), Tensor(z, requires_grad=True)
+    for leaf, narrow in ((a, labels), (b, labels.astype(dtype))):
+        ops.cross_entropy(leaf, narrow).backward()
+        ops.take(leaf, narrow, axis=1).sum().backward()
+    np.testing.assert_array_equal(a.grad, b.grad)
+
+
+def test_a_logit_of_minus_infinity_is_a_class_ruled_out():
+    x = Tensor(np.array([[-np.inf, 0.0]]), requires_grad=True)
+    loss = ops.cross_entropy(x, [1])
+    loss.backward()
+    assert loss.item() == 0.0 and x.grad.tolist() == [[0.0, 0.0]]
+
+
 def test_extreme_inputs_stay_finite():
     """No overflow in sigmoid, softmax, log_softmax, cross_entropy and elu for float32 of any size; in value and slope."""
     x = np.array([[-1e4, 0.0, 1e4]], np.float32)

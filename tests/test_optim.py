@@ -124,6 +124,11 @@ P = [Tensor(START.copy(), requires_grad=True)]
 
 @pytest.mark.parametrize(("call", "sentence"), [
     (lambda: SGDW([], lr=0.1), "SGDW: no parameters to train"),
+    (lambda: SGD(P[0], lr=0.1), "SGD: no parameters to train; give net.parameters"),
+    (lambda: SGD({"a": P[0]}, lr=0.1), "SGD: parameter 0 is 'a', but must be a leaf Tensor"),
+    (lambda: SGD([P[0] * 2.0], lr=0.1), "SGD: parameter 0 is made by an op, but must be a leaf Tensor"),
+    (lambda: SGD([Tensor(START)], lr=0.1), "parameter 0 is without a gradient, but must be a leaf Tensor with requires_grad=True"),
+    (lambda: SGD(P, lr=0.1, schedule=0.9), "SGD: schedule is 0.9, but must be a function of the step"),
     (lambda: SGDW(P, lr=0.0), "lr is 0.0, but must be above 0"),
     (lambda: SGD(P, lr=float("inf")), "lr is inf"),
     (lambda: SGDW(P, lr=0.1, wd=1.0), r"wd 1.0 and momentum 0.9 must lie in \[0, 1\)"),

@@ -58,5 +58,17 @@ def test_mistakes(trained):
     net, record, digits = trained
     with pytest.raises(MinimaskError, match="the record has no epochs; train first"):
         plot.training({**record, "epochs": []})
-    with pytest.raises(MinimaskError, match=r"first mask is \(0, 0\), but \(64, units\) is needed"):
+    with pytest.raises(MinimaskError, match="this net has no masked layer"):
         plot.masks(models.fcn(Trained(), np.random.default_rng(0), (8, 8, 1)), digits)
+    with pytest.raises(MinimaskError, match=r"first mask is \(784, 300\), but \(64, units\) is needed"):
+        plot.masks(models.fcn(SignedSupermask(), np.random.default_rng(0)), digits)
+    with pytest.raises(MinimaskError, match="the record has no epochs"):
+        plot.training({})
+
+
+def test_a_record_of_one_epoch_is_a_band_not_a_blank(trained):
+    _, record, _ = trained
+    figure = plot.training({**record, "epochs": record["epochs"][:1]})
+    assert all(ax.get_xlim() == (0, 1) for ax in figure.axes)
+    band = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert np.ptp(band[:, 0]) == 1

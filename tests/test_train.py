@@ -187,6 +187,14 @@ def test_ctrl_c_leaves_the_record_and_the_net_of_the_last_whole_epoch():
     assert record["epochs"][-1]["test_accuracy"] == train.evaluate(net, BLOBS.test_images, BLOBS.test_labels)
 
 
+def test_evaluate_refuses_labels_that_do_not_match():
+    """(n, 1) labels would broadcast to n x n comparisons and an accuracy above 1."""
+    net, _, _ = setup()
+    for labels in (BLOBS.test_labels[:, None], BLOBS.test_labels[:1], BLOBS.test_labels[:3]):
+        with pytest.raises(UsageError, match="evaluate: 50 images but labels of shape"):
+            train.evaluate(net, BLOBS.test_images, labels)
+
+
 def test_fit_refuses_what_does_not_fit():
     net, optimizer, rng = setup()
     for epochs, batch in ((0, 32), (1, 0), (-1, 32)):

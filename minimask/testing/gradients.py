@@ -35,7 +35,7 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
         cotangent: c, if it is to be a certain one: to see what a bad choice misses.
 
     Raises:
-        GradientError: they disagree. TypeError: there is no float64 array to check.
+        GradientError: they disagree. TypeError: there is no float64 array to check, or the gradient is a surrogate.
     """
     rng = np.random.default_rng(0) if rng is None else rng
     checked = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and is_floating(x)]
@@ -47,6 +47,9 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
     if y.requires_grad:
         y.backward(c)
     name = getattr(function, "__name__", "function")
+    if getattr(function, "surrogate", False):
+        raise TypeError(f"gradcheck: the gradient of {name} is declared (straight-through), not derived; "
+                        "differences cannot check it, compare it with its declaration")
 
     def change(i: int, d: np.ndarray) -> float:
         """<c, df> along direction d of input i."""
