@@ -1,14 +1,16 @@
 """Training steps and a whole epoch, side by side with PyTorch eager in one process, alternating.
 
-    python benchmarks/steps.py                  # prints a table
+    python benchmarks/steps.py                  # the FCN: a table
+    python benchmarks/steps.py --nets all       # and conv2, conv4, conv6, conv8, resnet20 (some minutes)
     python benchmarks/steps.py --json FILE      # and writes a record
     python benchmarks/steps.py --threads 1      # both sides limited to one thread
 
 A step is forward, backward and SGDW of a signed supermask at batch 128 in float32. Both sides do the same: the same
-masks, no biases, the same update, PyTorch's with in-place operations. Machines are noisy: read the ratio, not the
-milliseconds. "GEMM share" is the time the step's matrix products would take at the machine's peak, measured in the
-same run with a large product, over our time. MNIST is used where MINIMASK_DATA has it, random images of its size
-elsewhere. Needs the extra `oracle`.
+masks, no biases, the same update, PyTorch's with in-place operations. For nets with convolutions PyTorch runs in both
+its layouts, NCHW and channels_last, and the better one counts. Machines are noisy: read the ratio, not the
+milliseconds. "GEMM share" is the time the step's products would take at the machine's peak, measured in the same run
+with a large product, over our time. MNIST is used where MINIMASK_DATA has it, random images of its size elsewhere.
+Needs the extra `oracle`.
 """
 
 import argparse
@@ -22,23 +24,25 @@ import time
 
 import numpy as np
 
-from minimask import data, models, ops, optim, recipes, train
+from minimask import data, models, nn, ops, optim, recipes, train
 from minimask.backend import blas_threads
 
 BATCH = 128
+NETS = ("fcn", "conv2", "conv4", "conv6", "conv8", "resnet20")
 
 
 class OurSide:
-    """The same with minimask, as `minimask train fcn` runs it."""
+    """A net with signed supermasks in minimask, trained as `minimask train` does it."""
 
-    def __init__(self, images):
+    def __init__(self, name, images=50_000):
         self.recipe = recipe = recipes.find("fcn")
-        self.net = models.fcn(weights=recipe.weights(), rng=np.random.default_rng(0))
+        options = {"norm": "stem"} if name.startswith("resnet") else {}
+        self.net = models.MODELS[name](weights=recipe.weights(), rng=np.random.default_rng(0), **options)
         schedule = optim.exponential(recipe.decay, every=recipe.decay_epochs * images / BATCH)
         self.optimizer = optim.SGDW(self.net.parameters(), recipe.lr, recipe.wd, recipe.momentum, schedule)
 
     def step(self, x, labels):
-        loss = ops.cross_entropy(self.net(x), labels)
+        loss = ops.cross_entropy(self.net(x, training=True), labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -69,18 +73,19 @@ def timed(call):
     return time.perf_counter() - start
 
 
-def alternate(ours, theirs, rounds, repeats):
-    """Rounds of `repeats` calls of each in turn: (median seconds of ours, of theirs, median over rounds of the ratio).
+def alternate(calls, rounds, repeats):
+    """Rounds of `repeats` calls of each side in turn: (median seconds of each, median ratio of ours to the best other).
 
     The ratio is taken within a round, seconds apart, so that a machine that slows down for a while slows both.
     The first call of each turn warms the caches and is not counted; nor is the first round.
     """
     seconds = []
     for _ in range(rounds + 1):
-        turns = [[timed(call) for _ in range(repeats)] for call in (ours, theirs)]
+        turns = [[timed(call) for _ in range(repeats)] for call in calls]
         seconds.append([statistics.median(turn[1:] or turn) for turn in turns])
-    mine, other = (statistics.median(column) for column in zip(*seconds[1:]))
-    return mine, other, statistics.median(a / b for a, b in seconds[1:])
+    medians = [statistics.median(column) for column in zip(*seconds[1:])]
+    best = 1 + medians[1:].index(min(medians[1:]))
+    return medians, statistics.median(row[0] / row[best] for row in seconds[1:])
 
 
 def turns(step, batches):
@@ -91,77 +96,132 @@ def turns(step, batches):
 
 def gemm_flop(net):
     """Multiplications and additions in the products of a step: forward, dW, and dx but for the first layer."""
-    sizes = [p.size for p in net.parameters()]
-    return 2 * BATCH * (3 * sum(sizes) - sizes[0])
+    places = []  # (weights, how often each is used per image)
+    shape = net.input_shape
+    for layer in net.layers.values():
+        places += layer_flop(layer, shape)
+        shape = layer.output_shape(shape)
+    used = [weights * times for weights, times in places]
+    return 2 * BATCH * (3 * sum(used) - used[0])
 
 
-def peak_mb(side):
-    """Peak memory of one side alone, in a process of its own: 20 steps, imports included."""
-    out = subprocess.run([sys.executable, __file__, "--peak", side], capture_output=True, text=True, check=True)
+def layer_flop(layer, shape):
+    if isinstance(layer, nn.Residual):
+        found = []
+        for way in (layer.main, layer.shortcut):
+            inside = shape
+            for each in way.values():
+                found += layer_flop(each, inside)
+                inside = each.output_shape(inside)
+        return found
+    if layer.weight is None:
+        return []
+    return [(int(np.prod(layer.shape)), int(np.prod(layer.output_shape(shape)[:-1])))]
+
+
+def sample(name, count):
+    """Batches of random images of the net's input shape, with labels."""
+    rng = np.random.default_rng(0)
+    shape = OurSide(name).net.input_shape if count else ()
+    return [(rng.standard_normal((BATCH, *shape)).astype(np.float32), rng.integers(0, 10, BATCH)) for _ in range(count)]
+
+
+def peak_mb(name, side):
+    """Peak memory of one side alone, in a process of its own: 3 steps, imports included."""
+    out = subprocess.run([sys.executable, __file__, "--peak", side, "--nets", name], capture_output=True, text=True,
+                         check=True)
     return float(out.stdout)
 
 
-def print_peak(side):
-    """What `--peak` prints; the side that is not asked for is not imported. Images stay out: both would hold them."""
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((BATCH, 28, 28, 1)).astype(np.float32), rng.integers(0, 10, BATCH)
-    ours = OurSide(60_000)
+def print_peak(name, side):
+    """What `--peak` prints; the side that is not asked for is not imported."""
+    (x, y), = sample(name, 1)
+    ours = OurSide(name)
     if side == "torch":
         import torch
         from torch_side import TorchSide
 
-        ours, x, y = TorchSide(ours.net, ours.recipe), torch.tensor(x), torch.tensor(y)
-    for _ in range(20):
+        ours = TorchSide(ours.net, ours.recipe)
+        x, y = ours.images(x), torch.tensor(y)
+    for _ in range(3):
         ours.step(x, y)
     with open("/proc/self/status", encoding="utf-8") as file:  # ru_maxrss would hold the parent's peak
         print(next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM")))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", metavar="FILE", help="write a record there")
-    parser.add_argument("--threads", type=int, help="threads of both sides (default: all cores)")
-    parser.add_argument("--rounds", type=int, default=20, help="turns of 20 steps each (default: 20)")
-    parser.add_argument("--epochs", type=int, default=5, help="turns of a whole epoch each (default: 5)")
-    parser.add_argument("--peak", choices=("ours", "torch"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.peak:
-        return print_peak(options.peak)
+def measure_step(name, rounds, peak):
+    """One row of "steps"."""
     import torch
     from torch_side import TorchSide
 
-    with blas_threads(options.threads or os.cpu_count()) as threads:
-        torch.set_num_threads(options.threads or os.cpu_count())
-        dataset = mnist_or_noise()
-        images, labels = dataset.train_images, dataset.train_labels.astype(np.int64)
+    ours = OurSide(name)
+    layouts = (False,) if name == "fcn" else (False, True)
+    others = [TorchSide(ours.net, ours.recipe, last) for last in layouts]
+    batches = sample(name, 20 if name == "fcn" else 2)
+    calls = [turns(ours.step, batches)]
+    for other in others:
+        calls.append(turns(other.step, [(other.images(x), torch.tensor(y)) for x, y in batches]))
+    medians, ratio = alternate(calls, rounds, 20 if name == "fcn" else 2)
+    return {"net": name, "ours_ms": 1e3 * medians[0], "torch_ms": 1e3 * min(medians[1:]), "ratio": ratio,
+            "torch_layout": ("NCHW", "channels_last")[medians[1:].index(min(medians[1:]))],
+            "ours_peak_mb": peak_mb(name, "ours"), "torch_peak_mb": peak_mb(name, "torch"),
+            "gemm_share": gemm_flop(ours.net) / (peak * 1e9) / medians[0]}
+
+
+def measure_epoch(turns_each):
+    """The row of "epochs": MNIST, whole, with standardisation and accuracy."""
+    import torch
+    from torch_side import TorchSide
+
+    dataset = mnist_or_noise()
+    ours = OurSide("fcn", len(dataset.train_images))
+    theirs = TorchSide(ours.net, ours.recipe)
+    images = torch.tensor(dataset.train_images).permute(0, 3, 1, 2).contiguous()
+    labels = torch.tensor(dataset.train_labels.astype(np.int64))
+    rng = np.random.default_rng(0)
+    (mine, other), ratio = alternate(
+        [lambda: train.train_epoch(ours.net, dataset, ours.optimizer, rng, BATCH),
+         lambda: theirs.epoch(images, labels, torch.tensor(rng.permutation(len(images))))], turns_each, 1)
+    return {"net": "fcn", "data": dataset.name, "ours_s": mine, "torch_s": other, "ratio": ratio}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nets", default="fcn", help=f"comma-separated, of {', '.join(NETS)}, or all (default: fcn)")
+    parser.add_argument("--json", metavar="FILE", help="write a record there")
+    parser.add_argument("--threads", type=int, help="threads of both sides (default: all cores)")
+    parser.add_argument("--rounds", type=int, default=20,
+                        help="turns of each side (default: 20; a third of it for nets with convolutions)")
+    parser.add_argument("--epochs", type=int, default=5, help="turns of a whole epoch each (default: 5; 0 for none)")
+    parser.add_argument("--peak", choices=("ours", "torch"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    nets = NETS if options.nets == "all" else options.nets.split(",")
+    if unknown := set(nets) - set(NETS):
+        parser.error(f"unknown nets {sorted(unknown)}; there are {', '.join(NETS)}")
+    if options.peak:
+        return print_peak(nets[0], options.peak)
+    import torch
+
+    threads = options.threads or os.cpu_count()
+    with blas_threads(threads) as in_force:
+        torch.set_num_threads(threads)
         peak = gemm_gflops()
-
-        ours = OurSide(len(images))
-        theirs = TorchSide(ours.net, ours.recipe)
-        batches = [(data.standardise(images[i:i + BATCH]), labels[i:i + BATCH]) for i in range(0, 50 * BATCH, BATCH)]
-        torch_batches = [(torch.tensor(x), torch.tensor(y)) for x, y in batches]
-        mine, other, ratio = alternate(turns(ours.step, batches), turns(theirs.step, torch_batches), options.rounds, 20)
-        share = gemm_flop(ours.net) / (peak * 1e9) / mine
-        step = {"net": "fcn", "ours_ms": 1e3 * mine, "torch_ms": 1e3 * other, "ratio": ratio,
-                "ours_peak_mb": peak_mb("ours"), "torch_peak_mb": peak_mb("torch"), "gemm_share": share}
-
-        ours = OurSide(len(images))  # both begin anew
-        theirs = TorchSide(ours.net, ours.recipe)
-        torch_images, torch_labels = torch.tensor(images), torch.tensor(labels)
-        rng = np.random.default_rng(0)
-        my_epoch, other_epoch, epoch_ratio = alternate(
-            lambda: train.train_epoch(ours.net, dataset, ours.optimizer, rng, BATCH),
-            lambda: theirs.epoch(torch_images, torch_labels, torch.tensor(rng.permutation(len(images)))),
-            options.epochs, 1)
-    epoch = {"net": "fcn", "data": dataset.name, "ours_s": my_epoch, "torch_s": other_epoch,
-             "ratio": epoch_ratio}
-    record = {"threads": threads, "gemm_gflops": peak, "torch": torch.__version__, "environment": train.environment(),
-              "steps": [step], "epochs": [epoch]}
-    print(f"{threads} threads, GEMM peak {peak:.0f} GFLOP/s, PyTorch {torch.__version__} eager, batch {BATCH}, float32")
-    print(f"{'':12}{'ours':>10}{'PyTorch':>10}{'ratio':>8}{'GEMM share':>12}{'peak MB ours':>14}{'PyTorch':>9}")
-    print(f"{'fcn step':12}{1e3 * mine:>7.2f} ms{1e3 * other:>7.2f} ms{ratio:>8.2f}{share:>12.0%}"
-          f"{step['ours_peak_mb']:>14.0f}{step['torch_peak_mb']:>9.0f}")
-    print(f"{'fcn epoch':12}{my_epoch:>8.2f} s{other_epoch:>8.2f} s{epoch_ratio:>8.2f}   ({dataset.name})")
+        print(f"{in_force} threads, GEMM peak {peak:.0f} GFLOP/s, PyTorch {torch.__version__} eager, "
+              f"batch {BATCH}, float32")
+        print(f"{'':16}{'ours':>11}{'PyTorch':>11}{'ratio':>8}{'GEMM share':>12}{'peak MB ours':>14}{'PyTorch':>9}")
+        record = {"threads": in_force, "gemm_gflops": peak, "torch": torch.__version__,
+                  "environment": train.environment(), "steps": [], "epochs": []}
+        for name in nets:
+            row = measure_step(name, options.rounds if name == "fcn" else max(1, options.rounds // 3), peak)
+            record["steps"].append(row)
+            print(f"{name + ' step':16}{row['ours_ms']:>8.2f} ms{row['torch_ms']:>8.2f} ms{row['ratio']:>8.2f}"
+                  f"{row['gemm_share']:>12.0%}{row['ours_peak_mb']:>14.0f}{row['torch_peak_mb']:>9.0f}"
+                  f"  {row['torch_layout'] if name != 'fcn' else ''}", flush=True)
+        if options.epochs and "fcn" in nets:
+            row = measure_epoch(options.epochs)
+            record["epochs"].append(row)
+            print(f"{'fcn epoch':16}{row['ours_s']:>9.2f} s{row['torch_s']:>9.2f} s{row['ratio']:>8.2f}"
+                  f"   ({row['data']})")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(record, file, indent=1)

@@ -2,7 +2,10 @@
 
 import torch
 
+from minimask import nn
+
 BATCH = 128
+F = torch.nn.functional
 
 
 class KeepHideInvert(torch.autograd.Function):
@@ -18,37 +21,72 @@ class KeepHideInvert(torch.autograd.Function):
 
 
 class TorchSide:
-    """The FCN with a signed supermask in PyTorch eager, from the arrays of one of our nets."""
+    """A net of ours with signed supermasks, rebuilt in PyTorch eager; images are NCHW or, in memory, channels_last."""
 
-    def __init__(self, net, recipe):
-        sources = list(net.weights().values())
-        self.frozen = [torch.tensor(s.frozen) for s in sources]
-        self.scores = [torch.tensor(s.scores.data.copy(), requires_grad=True) for s in sources]
-        self.taus = [s.tau for s in sources]
-        self.velocity = [torch.zeros_like(m) for m in self.scores]
+    def __init__(self, net, recipe, channels_last=False):
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.trained = []
+        self.layers = [self.translate(layer) for layer in net.layers.values()]
+        self.velocity = [torch.zeros_like(m) for m in self.trained]
         self.lr, self.wd, self.mu = recipe.lr, recipe.wd, recipe.momentum
 
-    def forward(self, x):
-        x = x.reshape(len(x), -1)
-        for i, (w, m, tau) in enumerate(zip(self.frozen, self.scores, self.taus)):
-            x = x @ (w * KeepHideInvert.apply(m, tau))
-            x = torch.nn.functional.elu(x) if i + 1 < len(self.scores) else x
-        return x
+    def train(self, array):
+        """A leaf to be trained, from an array of ours."""
+        self.trained.append(torch.tensor(array.copy()).requires_grad_())
+        return self.trained[-1]
+
+    def weight(self, source, order=None):
+        """A function that gives the effective weight; `order` turns HWIO into OIHW."""
+        frozen, scores, tau = torch.tensor(source.frozen), source.scores.data, source.tau
+        if order:
+            frozen = frozen.permute(order).contiguous(memory_format=self.format)
+            scores = scores.transpose(order)
+        m = self.train(scores)
+        m.data = m.data.contiguous(memory_format=self.format) if order else m.data
+        return lambda: frozen * KeepHideInvert.apply(m, tau)
+
+    def translate(self, layer):
+        """One of our layers as a function of a torch tensor."""
+        if isinstance(layer, nn.Dense):
+            weight = self.weight(layer.weight)
+            return lambda x: x @ weight()
+        if isinstance(layer, nn.Conv2D):
+            weight, stride = self.weight(layer.weight, (3, 2, 0, 1)), layer.stride
+            padding = layer.shape[0] // 2 if layer.padding == "same" else 0
+            return lambda x: F.conv2d(x, weight(), stride=stride, padding=padding)
+        if isinstance(layer, nn.MaxPool2D):
+            padding = (layer.window - 1) // 2 if layer.padding == "same" else 0
+            return lambda x: F.max_pool2d(x, layer.window, layer.stride, padding)
+        if isinstance(layer, nn.BatchNorm):
+            scale, shift = self.train(layer.scale.data), self.train(layer.shift.data)
+            mean, variance = torch.tensor(layer.mean), torch.tensor(layer.variance)
+            return lambda x: F.batch_norm(x, mean, variance, scale, shift, True, 0.01, 1e-3)
+        if isinstance(layer, nn.Residual):
+            main = [self.translate(each) for each in layer.main.values()]
+            around = [self.translate(each) for each in layer.shortcut.values()]
+            return lambda x: F.elu(run(main, x) + run(around, x))
+        simple = {nn.ELU: F.elu, nn.Flatten: lambda x: x.flatten(1), nn.GlobalAvgPool: lambda x: x.mean((2, 3))}
+        return simple[type(layer)]
+
+    def images(self, array):
+        """A batch of ours, (n, h, w, c), as this side takes it."""
+        return torch.tensor(array).permute(0, 3, 1, 2).contiguous(memory_format=self.format)
 
     def step(self, x, labels):
-        logits = self.forward(x)
-        loss = torch.nn.functional.cross_entropy(logits, labels)
-        for m in self.scores:
+        logits = run(self.layers, x)
+        loss = F.cross_entropy(logits, labels)
+        for m in self.trained:
             m.grad = None
         loss.backward()
         with torch.no_grad():
-            for m, v in zip(self.scores, self.velocity):
+            for m, v in zip(self.trained, self.velocity):
                 m.mul_(1 - self.wd)
                 v.mul_(self.mu).sub_(m.grad, alpha=self.lr)
                 m.add_(v, alpha=self.mu).sub_(m.grad, alpha=self.lr)
         return loss.item(), logits
 
     def epoch(self, images, labels, order):
+        """A pass over uint8 images (n, c, h, w), each standardised by itself, as ours does."""
         loss_sum, right, floor = 0.0, 0, images[0].numel() ** -0.5
         for start in range(0, len(order), BATCH):
             chosen = order[start:start + BATCH]
@@ -59,3 +97,9 @@ class TorchSide:
             loss_sum += loss * len(chosen)
             right += int((logits.argmax(1) == y).sum())
         return loss_sum / len(order), right / len(order)
+
+
+def run(layers, x):
+    for layer in layers:
+        x = layer(x)
+    return x

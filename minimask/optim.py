@@ -84,7 +84,8 @@ class SGD:
             raise UsageError(f"{kind}: no parameters to train; give net.parameters(), or a list of leaf Tensors")
         for i, p in enumerate(self.parameters):
             if not isinstance(p, Tensor) or not p.requires_grad or not p.is_leaf:
-                what = repr(p) if not isinstance(p, Tensor) else "made by an op" if not p.is_leaf else "without a gradient"
+                what = "made by an op" if isinstance(p, Tensor) and not p.is_leaf else (
+                    "without a gradient" if isinstance(p, Tensor) else repr(p))
                 raise UsageError(f"{kind}: parameter {i} is {what}, but must be a leaf Tensor with requires_grad=True; "
                                  "give net.parameters()")
         if not callable(schedule):
