@@ -10,8 +10,10 @@ seed gives the same weights and the same batches everywhere.
 
 import functools
 import importlib
+import itertools
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -160,6 +162,58 @@ def plain() -> Iterator[None]:
 def takes_fast_path(xp: ModuleType) -> bool:
     """Whether ops on arrays of library xp take their faster version here: NumPy does, outside plain()."""
     return xp is np and not getattr(_settings, "plain", False)
+
+
+# ---- threads of our own --------------------------------------------------------------------------------------------
+
+#: Work is cut into this many parts, one after the other or on as many threads. A constant, so that sums over parts do
+#: not depend on how many cores there are.
+PARTS = 2
+#: Bytes of one array in a block of in_blocks, and from where on blocks pay.
+BLOCK, LARGE = 1 << 18, 1 << 22
+
+
+def in_parts(work: Callable[[int, int], Any], count: int) -> list[Any]:
+    """work(start, stop) over PARTS contiguous ranges of 0..count, on threads where BLAS may use some; results in order.
+
+    NumPy lets go of the interpreter while it computes. Inside, every matrix product takes one thread.
+    """
+    edges = [count * part // PARTS for part in range(PARTS + 1)]
+    ranges = [(start, stop) for start, stop in itertools.pairwise(edges) if stop > start]
+    with single_threaded_blas() as alone:
+        if not alone or len(ranges) < 2 or (os.cpu_count() or 1) < 2:
+            return [work(*each) for each in ranges]
+        return list(_threads().map(lambda each: work(*each), ranges))
+
+
+@functools.cache
+def _threads() -> Any:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(PARTS, thread_name_prefix="minimask")
+
+
+def in_blocks(xp: ModuleType, function: Callable[..., Array], *arrays: Array) -> Array:
+    """function(*arrays), which works on every entry of axis 0 by itself, a block of entries at a time.
+
+    For large NumPy arrays only: what function makes on the way stays in a core's cache, and two threads share the
+    blocks. The numbers are the same. Anything else is handed to function as it is.
+    """
+    first = arrays[0]
+    if not takes_fast_path(xp) or first.nbytes < LARGE or first.shape[0] < 2 * PARTS or any(
+            x.shape[0] != first.shape[0] for x in arrays):
+        return function(*arrays)
+    size = max(1, BLOCK * first.shape[0] // first.nbytes)
+    probe = function(*(x[:1] for x in arrays))
+    result = np.empty((first.shape[0], *probe.shape[1:]), probe.dtype)
+
+    def work(start: int, stop: int) -> None:
+        for low in range(start, stop, size):
+            high = min(low + size, stop)
+            result[low:high] = function(*(x[low:high] for x in arrays))
+
+    in_parts(work, first.shape[0])
+    return result
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .backend import Array, asarray, takes_fast_path
+from .backend import Array, asarray, in_blocks, takes_fast_path
 from .engine import op
 from .ops import Result
 
@@ -176,21 +176,26 @@ def max_pool2d(xp: Any, x: Array, /, window: Pair, stride: Pair | None = None, p
     """
     at = geometry("max_pool2d", x.shape, window, window if stride is None else stride, padding)
     _no_empty_window("max_pool2d", at)
-    padded = pad(xp, x, at.padding, -math.inf)
-    y = padded[:, *at.slices()[0], :]
-    for rows, columns in at.slices()[1:]:
-        y = xp.maximum(y, padded[:, rows, columns, :])
 
-    def pullback(g: Array) -> tuple[Array]:
-        dx, zero = xp.zeros_like(padded), asarray(0.0, g)
+    def largest(x: Array) -> Array:
+        padded = pad(xp, x, at.padding, -math.inf)
+        y, *others = (padded[:, rows, columns, :] for rows, columns in at.slices())
+        for other in others:
+            y = xp.maximum(y, other)
+        return y
+
+    def transpose(x: Array, y: Array, g: Array) -> Array:
+        padded, zero = pad(xp, x, at.padding, -math.inf), asarray(0.0, g)
+        dx = xp.zeros_like(padded)
         free = xp.isfinite(g) | True  # all True: the windows whose largest entry has not been met yet
         for rows, columns in at.slices():
             first = free & (padded[:, rows, columns, :] == y)
             dx[:, rows, columns, :] += xp.where(first, g, zero)
             free = free & ~first
-        return (crop(dx, at.padding),)
+        return crop(dx, at.padding)
 
-    return y, pullback
+    y = in_blocks(xp, largest, x)
+    return y, lambda g: (in_blocks(xp, transpose, x, y, g),)
 
 
 @op

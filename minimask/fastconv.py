@@ -10,38 +10,16 @@ runs repeat bit for bit, with one thread as with two.
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from .backend import single_threaded_blas
+from .backend import in_parts
 from .conv import Geometry
 
 #: Bytes of windows in a block: what a core's second-level cache holds, found by measuring (benchmarks/ops.py).
 BUDGET = 1 << 20
-#: A batch is cut into this many parts, one after the other or on as many threads. A constant, so that sums do not
-#: depend on how many cores there are.
-PARTS = 2
-
-_pool: ThreadPoolExecutor | None = None
-
-
-def in_parts(work: Callable[[int, int], Any], images: int) -> list[Any]:
-    """work(start, stop) over PARTS contiguous ranges of images, on threads where there are cores; results in order."""
-    global _pool
-    edges = [images * part // PARTS for part in range(PARTS + 1)]
-    ranges = [(a, b) for a, b in itertools.pairwise(edges) if b > a]
-    with single_threaded_blas() as alone:
-        if not alone or len(ranges) < 2 or (os.cpu_count() or 1) < 2:
-            return [work(*each) for each in ranges]
-        if _pool is None:
-            _pool = ThreadPoolExecutor(PARTS, thread_name_prefix="minimask")
-        return list(_pool.map(lambda each: work(*each), ranges))
 
 
 class Windows:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, asarray, beside
+from .backend import Array, asarray, beside, in_blocks
 from .engine import OPS, Pullback, op
 
 Axis = int | tuple[int, ...] | None
@@ -39,7 +39,11 @@ def subtract(xp: Any, x: Array, y: Array, /) -> Result:
 @op
 def multiply(xp: Any, x: Array, y: Array, /) -> Result:
     """x * y: broadcastable shapes -> their common shape. d/dx = y, d/dy = x."""
-    return x * y, lambda g: (lambda: g * y, lambda: g * x)
+    if x.shape != y.shape:
+        return x * y, lambda g: (lambda: g * y, lambda: g * x)
+    product = xp.multiply
+    return in_blocks(xp, product, x, y), lambda g: (lambda: in_blocks(xp, product, g, y),
+                                                    lambda: in_blocks(xp, product, g, x))
 
 
 @op
@@ -179,13 +183,12 @@ def elu(xp: Any, x: Array, /, alpha: float = 1.0) -> Result:
     """
     if alpha <= 0:
         raise ValueError(f"elu: alpha is {alpha}, but must be positive")
-    zero = asarray(0.0, x)
-    below = xp.expm1(xp.minimum(x, zero))
+    zero, one = asarray(0.0, x), asarray(1.0, x)
     if alpha == 1:  # then x <= e^x - 1 picks the branch, and min(y, 0) + 1 is the slope: three passes each
-        y = xp.maximum(x, below)
-        return y, lambda g: (g * (xp.minimum(y, zero) + 1),)
-    y = xp.maximum(x, zero) + alpha * below
-    return y, lambda g: (g * xp.where(x > 0, asarray(1.0, x), y + alpha),)
+        y = in_blocks(xp, lambda x: xp.maximum(x, xp.expm1(xp.minimum(x, zero))), x)
+        return y, lambda g: (in_blocks(xp, lambda g, y: g * (xp.minimum(y, zero) + 1), g, y),)
+    y = xp.maximum(x, zero) + alpha * xp.expm1(xp.minimum(x, zero))
+    return y, lambda g: (g * xp.where(x > 0, one, y + alpha),)
 
 
 # ---- reductions ----------------------------------------------------------------------------------------------------
@@ -463,8 +466,11 @@ def keep_hide_invert(xp: Any, m: Array, /, tau: float) -> Result:
         raise TypeError(f"keep_hide_invert: tau is a {type(tau).__name__}, but must be one Python number, 0 or more")
     if not tau >= 0:
         raise ValueError(f"keep_hide_invert: tau is {tau}, but a threshold on |m| must be 0 or more")
-    s = xp.astype(m > tau, xp.int8) - xp.astype(m < -tau, xp.int8)  # int8: a quarter of the memory to go through
-    return xp.astype(s, m.dtype), lambda g: (g,)
+    def step(m: Array) -> Array:
+        s = xp.astype(m > tau, xp.int8) - xp.astype(m < -tau, xp.int8)  # int8: a quarter of the memory to go through
+        return xp.astype(s, m.dtype)
+
+    return in_blocks(xp, step, m), lambda g: (g,)
 
 
 def __getattr__(name: str) -> Any:
