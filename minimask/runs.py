@@ -37,12 +37,13 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         raise UsageError(f"seed {seed}: give a whole number, 0 or more")
     rng = np.random.default_rng(seed)
     net = recipe.build(dataset, rng, backend)
-    record = train.new_record(recipe.as_dict(), seed, dataset.name, net)
+    optimizer = recipe.optimizer(net, dataset)
+    record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
     folder = claim(out, overwrite) if out is not None else None
     if folder:
         write_record(folder, record)
     try:
-        train.fit(net, dataset, recipe.optimizer(net, dataset), recipe.epochs, rng, recipe.batch, record, progress,
+        train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
                   on_epoch=lambda record: write_record(folder, record) if folder else None)
     finally:
         if folder:

@@ -68,6 +68,11 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
             start = time.perf_counter()
             loss, accuracy = train_epoch(net, dataset, optimizer, rng, batch, epoch, progress)
             seconds = time.perf_counter() - start
+            for name, p in net.named_parameters().items():  # a NaN score would hide its weight and never be noticed
+                if not np.isfinite(to_host(p.data)).all():
+                    raise TrainingError(f"fit: {name} holds NaN or infinity after epoch {epoch}, step "
+                                        f"{optimizer.steps}: training diverged; try a smaller learning rate; "
+                                        "the net is back at its state before this epoch")
             test_accuracy = evaluate(net, dataset.test_images, dataset.test_labels)
             before, masks = masks, net.masks()
             flips = sum(int(np.count_nonzero(masks[name] != before[name])) for name in masks)
@@ -84,6 +89,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
                 optimizer.schedule.observe(loss)
                 if optimizer.schedule.finished:
                     break
+        if progress:
+            progress.stop()
     except BaseException:
         net.load(good)
         if progress:
@@ -206,7 +213,7 @@ class Progress:
         self.stream = stream or sys.stderr or io.StringIO()  # a process may have no stderr
         self.terminal = self.stream.isatty()
         self.started = self.written = time.perf_counter()
-        self.last = ""  # the last epoch, as text
+        self.last = self.pending = ""  # the last epoch, as text
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         now = time.perf_counter()
@@ -221,19 +228,19 @@ class Progress:
                    + (f" · {remaining:.0f} s to go" if done < epochs else f" · {now - self.started:.1f} s"))
         self.last = f" · {numbers}"
         line = f"{self.label} epoch {done}/{epochs} · loss {entry['train_loss']:.4f} · {numbers}"
+        self.pending = line.strip()  # what a log has not been told yet
         if self.terminal:
             self._renew(line)
-            if done == epochs:
-                self.stream.write("\n")
-        elif now - self.written > self.pause or done == epochs:
-            self.written = now
+        elif now - self.written > self.pause:
+            self.written, self.pending = now, ""
             self.stream.write(line.strip() + "\n")
-        self.stream.flush()
+            self.stream.flush()
 
     def stop(self) -> None:
-        """Ends the line on a terminal, so that what follows does not hang on to it."""
-        if self.terminal:
-            self.stream.write("\n")
+        """The last word: ends the line on a terminal, tells a log of the last epoch if it has not been told."""
+        self.stream.write("\n" if self.terminal else f"{self.pending}\n" if self.pending else "")
+        self.stream.flush()
+        self.pending = ""
 
     def columns(self) -> int:
         """Width of the terminal; a longer line would wrap and could not be renewed."""

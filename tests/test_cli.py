@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -241,6 +242,15 @@ def test_plain_trains_the_same(folder):
         assert main(["train", "digits", "--epochs", "1", "--quiet", "--threads", "1", "--out", f"x{len(words)}", *words]) == 0
     a, b = (json.loads((folder / name / "record.json").read_text())["epochs"][0] for name in ("x0", "x1"))
     assert a["train_loss"] == b["train_loss"]
+
+
+def test_a_recipe_that_cannot_start_leaves_the_old_run(folder):
+    recipe = replace(recipes.find("digits"), epochs=1)
+    runs.run(recipe, data.digits(), np.int64(0), folder / "a")
+    before = (folder / "a/record.json").read_bytes()
+    with pytest.raises(runs.UsageError, match="lr is -1"):
+        runs.run(replace(recipe, lr=-1), data.digits(), 0, folder / "a", overwrite=True)
+    assert (folder / "a/record.json").read_bytes() == before
 
 
 def test_a_file_in_the_place_of_the_folder(folder, capsys):

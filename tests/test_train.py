@@ -117,6 +117,14 @@ def test_array_api_strict_trains_the_same():
         assert theirs["test_accuracy"] == pytest.approx(ours["test_accuracy"], abs=0.03)
 
 
+def test_a_run_that_ends_early_tells_its_last_epoch():
+    stream = Stream(terminal=False)
+    net, optimizer, rng = setup(Trained())
+    optimizer.schedule = optim.Plateau(factor=0.5, patience=1, cooldown=0, min_delta=10.0, max_cuts=1)
+    train.fit(net, BLOBS, optimizer, 50, rng, progress=train.Progress("x", stream, pause=1e9))
+    assert stream.text.startswith("x epoch 2/50") and stream.text.count("\n") == 1
+
+
 def test_a_plateau_sees_the_loss_and_stops_training():
     net, optimizer, rng = setup(Trained())
     optimizer.schedule = optim.Plateau(factor=0.5, patience=1, cooldown=0, min_delta=10.0, max_cuts=3)
@@ -141,6 +149,21 @@ def test_nan_or_infinite_inputs_stop_with_epoch_step_and_image(value):
     before = net.arrays()
     with pytest.raises(TrainingError, match=r"the loss became nan in epoch 1, step \d+: image 17 holds NaN or infinity"):
         train.fit(net, dataset, optimizer, 3, rng, batch=32)
+    assert all(np.array_equal(a, b) for a, b in zip(before.values(), net.arrays().values()))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_scores_that_turn_nan_stop_although_the_loss_stays_finite():
+    """A NaN score is not above tau: its weight is hidden, and the loss is a number all the same."""
+    net, optimizer, rng = setup()
+    before = net.arrays()
+
+    class Poison(train.Progress):
+        def step(self, epoch, step, steps, loss):
+            net.parameters()[1].data = np.full_like(net.parameters()[1].data, np.nan)
+
+    with pytest.raises(TrainingError, match=r"dense2.scores holds NaN or infinity after epoch 1, step 8"):
+        train.fit(net, BLOBS, optimizer, 2, rng, batch=32, progress=Poison())
     assert all(np.array_equal(a, b) for a, b in zip(before.values(), net.arrays().values()))
 
 
