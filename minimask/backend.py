@@ -65,15 +65,21 @@ def namespace(array: Array) -> ModuleType:
 def load(library: str) -> ModuleType:
     """The module of an array library by its ``backend=`` name: 'numpy', 'cupy' or 'strict'.
 
-    Raises UsageError for an unknown name, MinimaskError where the library is not installed.
+    Raises UsageError for an unknown name, MinimaskError where the library is not installed or finds no device.
     """
     if library not in LIBRARIES:
         raise unknown("backend", library, LIBRARIES)
     try:
-        return importlib.import_module(LIBRARIES[library])
+        xp = importlib.import_module(LIBRARIES[library])
     except ImportError as error:
         package = {"cupy": "cupy-cuda12x or cupy-cuda13x", "strict": "array-api-strict"}[library]
         raise MinimaskError(f"backend {library!r} needs the package {package}: pip install it") from error
+    if library == "cupy":
+        try:
+            xp.cuda.runtime.getDeviceCount()
+        except Exception as error:  # CuPy's own class, or a missing driver's
+            raise MinimaskError(f"backend 'cupy' finds no CUDA device ({error}); use --backend numpy") from error
+    return xp
 
 
 def asarray(value: Any, like: Array) -> Array:

@@ -51,11 +51,15 @@ class Layer:
         if self.weight is not None:
             self.weight.load_state(state)
 
-    def walk(self, name: str = "") -> Iterator[tuple[str, Layer]]:
-        """This layer and all inside it, with their names, in order of declaration."""
+    def walk(self, name: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Layer]]:
+        """This layer and all inside it, with their names, in order of declaration; one that is used twice comes once."""
+        seen = set() if seen is None else seen
+        if id(self) in seen:
+            return
+        seen.add(id(self))
         yield name, self
         for part, child in self.children.items():
-            yield from child.walk(f"{name}.{part}" if name else part)
+            yield from child.walk(f"{name}.{part}" if name else part, seen)
 
 
 class Dense(Layer):

@@ -2,6 +2,7 @@
 
 import builtins
 import importlib.util
+import types
 
 import array_api_strict as strict
 import numpy as np
@@ -30,6 +31,18 @@ def test_a_library_that_is_not_installed_is_named(monkeypatch):
 
     monkeypatch.setattr(backend.importlib, "import_module", missing)
     with pytest.raises(MinimaskError, match="backend 'cupy' needs the package cupy-cuda12x or cupy-cuda13x: pip install"):
+        backend.load("cupy")
+
+
+def test_cupy_without_a_device_is_a_sentence(monkeypatch):
+    class Runtime:
+        @staticmethod
+        def getDeviceCount():
+            raise RuntimeError("cudaErrorNoDevice")
+
+    cupy = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=Runtime))
+    monkeypatch.setattr(backend.importlib, "import_module", lambda name: cupy)
+    with pytest.raises(MinimaskError, match="backend 'cupy' finds no CUDA device .cudaErrorNoDevice.; use --backend numpy"):
         backend.load("cupy")
 
 

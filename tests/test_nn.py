@@ -170,6 +170,12 @@ def test_mistakes(call, sentence, rng):
         call(rng)
 
 
+def test_a_layer_that_is_used_twice_is_trained_once(rng):
+    layer = nn.Dense(4, 4, Trained(), rng)
+    net = nn.Sequential([layer, nn.ELU(), layer], (4,))
+    assert len(net.parameters()) == 1 and net.size() == 16 and list(net.named_parameters()) == ["dense1.weight"]
+
+
 def test_a_weight_source_without_its_brackets_is_named(rng):
     with pytest.raises(UsageError, match="Dense: weights is <class .*SignedSupermask.*with its brackets"):
         net_of(SignedSupermask, rng)
