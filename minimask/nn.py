@@ -52,7 +52,7 @@ class Layer:
             self.weight.load_state(state)
 
     def walk(self, name: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Layer]]:
-        """This layer and all inside it, with their names, in order of declaration; one that is used twice comes once."""
+        """This layer and all inside it, with their names, in order of declaration, each once."""
         seen = set() if seen is None else seen
         if id(self) in seen:
             return

@@ -7,7 +7,7 @@ from cases import CASES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimask import Tensor, conv, fastconv, models, nn, ops, optim, plain
+from minimask import Tensor, conv, data, fastconv, models, nn, ops, optim, plain, train
 from minimask.backend import blas_threads, to_host
 from minimask.mask import SignedSupermask, Trained
 from minimask.testing import gradcheck
@@ -208,3 +208,22 @@ def image(*shape):
 def test_mistakes(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+@pytest.mark.parametrize(("name", "options"), [("conv2", {}), ("resnet20", {"norm": "stem"})])
+def test_a_masked_conv_net_learns(name, options):
+    """Three classes of 8x8 colour images told apart by where they are bright: the training loss falls below half."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 256)
+    images = rng.integers(0, 100, (256, 8, 8, 3))
+    for i, label in enumerate(labels):
+        images[i, 4 * (label // 2):4 * (label // 2) + 4, 4 * (label % 2):4 * (label % 2) + 4] += 100
+    images = images.astype(np.uint8)
+    dataset = data.Dataset("corners", images, labels, images[:64], labels[:64], ("a", "b", "c"))
+    net = models.MODELS[name](weights=SignedSupermask(tau=0.01), rng=rng, input_shape=(8, 8, 3), classes=3, **options)
+    optimizer = optim.SGDW(net.parameters(), lr=0.02, wd=5e-4)
+    frozen = {key: array.copy() for key, array in net.state().items() if key.endswith("frozen")}
+    record = train.fit(net, dataset, optimizer, 12, rng, batch=32)
+    losses = [entry["train_loss"] for entry in record["epochs"]]
+    assert losses[-1] < losses[0] / 2 and record["epochs"][-1]["test_accuracy"] > 0.9
+    assert all(np.array_equal(net.state()[key], array) for key, array in frozen.items())
