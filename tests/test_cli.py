@@ -48,6 +48,9 @@ def test_the_demo(folder):
     end, baseline = record["epochs"][-1], dense["epochs"][-1]
     assert end["test_accuracy"] >= baseline["test_accuracy"] - 0.01 and baseline["test_accuracy"] > 0.97
     assert end["weights_left"] <= 0.08
+    assert record["environment"]["blas_threads"] in (1, None)
+    left = sum(layer["kept"] + layer["inverted"] for layer in end["layers"])
+    assert f"weights left {left:6,} of 50,200 ({end['weights_left']:.1%})" in done.stdout
     assert "demo epoch 150/150" in done.stderr and "demo-dense epoch 50/50" in done.stderr
     lines = done.stdout.splitlines()
     assert lines[1].split() == ["layer", "weights", "kept", "hidden", "inverted", "left"]
@@ -67,6 +70,16 @@ def test_train_keeps_record_network_and_pictures(folder, capsys):
     assert layer_table(record) in out and f"{record['epochs'][-1]['test_accuracy']:.2%}" in out
     with np.load(folder / "a/network.npz", allow_pickle=False) as file:
         assert set(file) == {f"dense{i}.{part}" for i in (1, 2, 3) for part in ("scores", "frozen", "tau")}
+
+
+def test_the_table_of_layers():
+    layers = [{"name": "dense1", "weights": 2000, "kept": 3, "hidden": 1995, "inverted": 2},
+              {"name": "residual10.conv2d1", "weights": 40, "kept": 10, "hidden": 0, "inverted": 30}]
+    assert layer_table({"epochs": [{"layers": []}, {"layers": layers}]}).splitlines() == [
+        "layer                  weights      kept    hidden  inverted     left",
+        "dense1                   2,000         3     1,995         2     0.2%",
+        "residual10.conv2d1          40        10         0        30   100.0%",
+        "all                      2,040        13     1,995        32     2.2%"]
 
 
 def test_a_run_can_be_read_back(folder):
@@ -317,6 +330,8 @@ def test_ctrl_c_writes_the_record_so_far(folder):
             if path.exists() and len(json.loads(path.read_text())["epochs"]) >= 3:
                 break
             time.sleep(0.05)
+        else:
+            pytest.fail("record.json does not grow while the run goes on")
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     finally:

@@ -90,6 +90,28 @@ def test_a_damaged_file_is_named_with_what_was_expected(tmp_path, name, content,
     assert str(tmp_path / name) in str(caught.value)
 
 
+def test_no_more_is_read_than_the_file_should_hold(tmp_path, monkeypatch):
+    """A gzip bomb is not unpacked: one byte more than needed tells that it is wrong."""
+    asked = []
+
+    class Endless:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def read(self, size=-1):
+            asked.append(size)
+            return bytes(size)
+
+    (tmp_path / "x.gz").write_bytes(b"")
+    monkeypatch.setattr("gzip.open", lambda path: Endless())
+    with pytest.raises(DataError, match="more than 76 bytes"):
+        data.read_idx(tmp_path, "x", DIGEST, SHAPE)
+    assert asked == [77]
+
+
 def test_a_header_that_disagrees_with_its_shape(tmp_path):
     (tmp_path / "x").write_bytes(CONTENT)
     with pytest.raises(DataError, match="expected sha256"):

@@ -35,7 +35,8 @@ def test_second_moment_and_support(shape, scheme, distribution, rng):
         expected = {c} if distribution == "constant" else {c, -c}
         assert set(np.unique(w.astype(np.float32))) == expected
         if distribution == "signed_constant":
-            assert abs(np.mean(w > 0) - 0.5) < 5 * 0.5 / math.sqrt(n)
+            many = init.draw((1000, 1000), rng, scheme, distribution)
+            assert abs(np.mean(many > 0) - 0.5) < 5 * 0.5 / 1000
 
 
 def test_the_papers_constants():

@@ -198,10 +198,11 @@ def test_max_shares_the_cotangent_among_ties(torch):
 
 
 def test_slopes_at_the_kinks():
-    for function, at, slope in [(ops.relu, 0.0, 0.0), (ops.abs, 0.0, 0.0), (ops.elu, 0.0, 1.0)]:
+    for function, at, slope in [(ops.relu, 0.0, 0.0), (ops.abs, 0.0, 0.0), (ops.elu, 0.0, 1.0),
+                                (lambda x: ops.elu(x, 0.5), 0.0, 0.5)]:  # as in PyTorch
         x = Tensor(np.array([at]), requires_grad=True)
         function(x).backward(np.ones(1))
-        assert x.grad[0] == slope, function.__name__
+        assert x.grad[0] == slope
     x = Tensor(np.array([-1.0, -0.5, 0.5, 1.0]), requires_grad=True)
     ops.clip(x, -0.5, 0.5).backward(np.ones(4))
     np.testing.assert_array_equal(x.grad, [0, 1, 1, 0])
