@@ -53,7 +53,7 @@ def namespace(array: Array) -> ModuleType:
 
     Raises TypeError for anything that is no array.
     """
-    if isinstance(array, np.ndarray):
+    if isinstance(array, (np.ndarray, np.generic)):
         return np
     if hasattr(array, "__array_namespace__"):
         return array.__array_namespace__()
@@ -103,7 +103,7 @@ def to_host(array: Array) -> np.ndarray:
         return array.get()
     xp = namespace(array)
     if hasattr(xp, "Device"):  # array-api-strict: NumPy can read its CPU device only
-        array = xp.asarray(array, device=xp.Device("CPU_DEVICE"))
+        array = xp.asarray(array, device=xp.Device("CPU_DEVICE"), copy=True)
     return np.from_dlpack(array)
 
 

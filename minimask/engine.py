@@ -147,6 +147,8 @@ class Tensor:
         summed: set[int] = set()  # tensors whose cotangent is a sum that we allocated, so may add into
         handed_out: set[int] = {id(cotangents[id(self)])}  # arrays that somebody else holds
         order = self._tape_order()
+        for tensor in order:  # before anything is pulled: a refused backward() leaves gradients and tape as they were
+            tensor._refuse_if_written()
         while order:  # popping lets go of each tensor as soon as it is done, and of its array
             tensor = order.pop()
             g, node = cotangents.pop(id(tensor), None), tensor._node
@@ -154,13 +156,13 @@ class Tensor:
                 continue
             if node is None:  # a leaf
                 if tensor.grad is not None:
-                    tensor.grad = tensor.grad + g
+                    tensor.grad = namespace(g).asarray(tensor.grad + g)
                 else:
                     g = namespace(g).asarray(g, copy=True) if id(g) in handed_out else own(g)
                     handed_out.add(id(g))
                     tensor.grad = g
                 continue
-            for input, gradient in zip(node.inputs, _pull(node, tensor, g)):
+            for input, gradient in zip(node.inputs, _pull(node, g)):
                 if input is None or gradient is None:
                     continue
                 key = id(input)
@@ -169,7 +171,7 @@ class Tensor:
                 elif key in summed:
                     cotangents[key] += gradient
                 else:
-                    cotangents[key] = cotangents[key] + gradient
+                    cotangents[key] = namespace(gradient).asarray(cotangents[key] + gradient)
                     summed.add(key)
             node.pullback, node.inputs = None, ()  # free the tape behind us
 
@@ -208,6 +210,14 @@ class Tensor:
                 order.append(tensor)
                 stack.pop()
         return order
+
+    def _refuse_if_written(self) -> None:
+        """RuntimeError where an input of the op that made self, or self, was written to since."""
+        node = self._node
+        if node and (self._version or any(t is not None and t._version != v
+                                          for t, v in zip(node.inputs, node.versions))):
+            raise RuntimeError(f"backward: an input or the result of {node.name} was written to after the op ran; "
+                               "update parameters after backward(), not before")
 
     def _inputs(self) -> tuple["Tensor | None", ...]:
         if self._node is None:
@@ -349,7 +359,8 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
     per array: its cotangent (a broadcast axis may stay unsummed, the engine sums it), None where there is
     none, or a function without arguments that computes it, which the engine calls only if it is needed.
 
-    Neither function nor pullback may write into what it was given; the pullback keeps arrays, not Tensors.
+    Neither function nor pullback may write into what it was given, and the pullback returns g itself, views of it or
+    new arrays, never an array that it keeps; it keeps arrays, not Tensors.
 
     Args:
         surrogate: the gradient is declared, not derived (straight-through): finite differences do not apply.
@@ -401,7 +412,7 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
         return result
 
     public: Any = call
-    public.__signature__ = signature.replace(parameters=parameters)
+    public.__signature__ = signature.replace(parameters=parameters, return_annotation=Tensor)
     public.surrogate, public.discrete = surrogate, discrete
     if register:
         if name in OPS:
@@ -457,6 +468,8 @@ def _discrete(name: str, x: Any, like: Array) -> Array:
         x = x.astype(np.int64)  # so that counting up to n classes cannot overflow uint8 labels
     if isinstance(x, np.ndarray) and not isinstance(like, np.ndarray):
         x = namespace(like).asarray(x, **beside(like))
+    if not isinstance(x, np.ndarray) and namespace(x).isdtype(x.dtype, "integral"):
+        x = namespace(x).astype(x, namespace(x).int64)
     if is_floating(x) or (isinstance(x, np.ndarray) and x.dtype.kind not in "iub"):
         raise TypeError(f"{name}: labels, conditions and indices are integers or booleans, not {x.dtype}")
     if type(x) is not type(like):
@@ -497,12 +510,8 @@ def _named(name: str, error: Exception, arrays: list[Array], signature: inspect.
 # ---- one step of backward ------------------------------------------------------------------------------------------
 
 
-def _pull(node: Node, output: Tensor, g: Array) -> list[Array | None]:
-    """The cotangents of the node's inputs, each in its input's shape; checks that nothing was written to."""
-    stale = output._version != 0 or any(t is not None and t._version != v for t, v in zip(node.inputs, node.versions))
-    if stale:
-        raise RuntimeError(f"backward: an input or the result of {node.name} was written to after the op ran; "
-                           "update parameters after backward(), not before")
+def _pull(node: Node, g: Array) -> list[Array | None]:
+    """The cotangents of the node's inputs, each in its input's shape and dtype."""
     assert node.pullback is not None
     entries = node.pullback(g)
     if type(entries) is not tuple:

@@ -21,6 +21,12 @@ from .engine import OPS, Pullback, op
 Axis = int | tuple[int, ...] | None
 Result = tuple[Array, Pullback]
 
+
+def _cast(xp: Any, x: Array, dtype: Any) -> Array:
+    """x in another dtype; through asarray, since a comparison of 0-d NumPy arrays gives a scalar, not an array."""
+    return xp.astype(xp.asarray(x), dtype)
+
+
 # ---- arithmetic, elementwise with broadcasting ---------------------------------------------------------------------
 
 
@@ -93,7 +99,7 @@ def minimum(xp: Any, x: Array, y: Array, /) -> Result:
 
 def _share(xp: Any, x: Array, y: Array) -> Array:
     """1 where x > y, 1/2 where they are equal, 0 elsewhere, in x's dtype."""
-    return (xp.astype(x > y, x.dtype) + xp.astype(x >= y, x.dtype)) / 2
+    return (_cast(xp, x > y, x.dtype) + _cast(xp, x >= y, x.dtype)) / 2
 
 
 @op
@@ -106,9 +112,9 @@ def clip(xp: Any, x: Array, /, low: float | None = None, high: float | None = No
         raise ValueError(f"clip: low {low} lies above high {high}; swap them")
     y, inside = x, xp.ones_like(x)
     if low is not None:
-        y, inside = xp.maximum(y, asarray(low, x)), inside * xp.astype(x >= low, x.dtype)
+        y, inside = xp.maximum(y, asarray(low, x)), inside * _cast(xp, x >= low, x.dtype)
     if high is not None:
-        y, inside = xp.minimum(y, asarray(high, x)), inside * xp.astype(x <= high, x.dtype)
+        y, inside = xp.minimum(y, asarray(high, x)), inside * _cast(xp, x <= high, x.dtype)
     return y, lambda g: (g * inside,)
 
 
@@ -172,7 +178,7 @@ def sigmoid(xp: Any, x: Array, /) -> Result:
 @op
 def relu(xp: Any, x: Array, /) -> Result:
     """max(x, 0), elementwise: any shape -> same shape. The slope at 0 is 0."""
-    return xp.maximum(x, asarray(0.0, x)), lambda g: (g * xp.astype(x > 0, x.dtype),)
+    return xp.maximum(x, asarray(0.0, x)), lambda g: (g * _cast(xp, x > 0, x.dtype),)
 
 
 @op
@@ -183,6 +189,7 @@ def elu(xp: Any, x: Array, /, alpha: float = 1.0) -> Result:
     """
     if alpha <= 0:
         raise ValueError(f"elu: alpha is {alpha}, but must be positive")
+    alpha = float(alpha)  # a NumPy scalar would promote float32
     zero, one = asarray(0.0, x), asarray(1.0, x)
     if alpha == 1:  # then x <= e^x - 1 picks the branch, and min(y, 0) + 1 is the slope: three passes each
         y = in_blocks(xp, lambda x: xp.maximum(x, xp.expm1(xp.minimum(x, zero))), x)
@@ -224,7 +231,7 @@ def max(xp: Any, x: Array, /, axis: Axis = None, keepdims: bool = False) -> Resu
     y = xp.max(x, axis=axes, keepdims=keepdims)
 
     def pullback(g: Array) -> tuple[Array]:
-        ties = xp.astype(x == xp.reshape(y, spread), x.dtype)
+        ties = _cast(xp, x == xp.reshape(y, spread), x.dtype)
         return (ties * (xp.reshape(g, spread) / xp.sum(ties, axis=axes, keepdims=True)),)
 
     return y, pullback
@@ -269,7 +276,7 @@ def _count(name: str, x: Array, axes: tuple[int, ...]) -> int:
 @op
 def reshape(xp: Any, x: Array, /, shape: Sequence[int] | int) -> Result:
     """The same entries in row-major order under another shape; one length may be -1 and is worked out."""
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
     try:
         y = xp.reshape(x, shape)
     except ValueError:
@@ -376,7 +383,7 @@ def take(xp: Any, x: Array, indices: Array, /, axis: int = 0) -> Result:
 def take_transpose(xp: Any, g: Array, positions: Array, n: int, axis: int) -> Array:
     """The cotangent of take's x as a product with a one-hot matrix: the standard has no scatter-add."""
     grid = xp.arange(n, dtype=positions.dtype, **beside(g))
-    one_hot = xp.astype(positions[:, None] == grid[None, :], g.dtype)  # (len(indices), n)
+    one_hot = _cast(xp, positions[:, None] == grid[None, :], g.dtype)  # (len(indices), n)
     return xp.moveaxis(xp.matmul(xp.moveaxis(g, axis, -1), one_hot), -1, axis)
 
 
@@ -446,7 +453,7 @@ def cross_entropy(xp: Any, logits: Array, labels: Array, /) -> Result:
     right = labels[:, None] == classes[None, :]  # (n, k)
     picked = xp.where(right, log_p, asarray(0.0, log_p))  # a product would make NaN of a logit of -infinity
     return (-xp.sum(picked) / n,
-            lambda g: ((xp.exp(log_p) - xp.astype(right, logits.dtype)) * (g / n), None))
+            lambda g: ((xp.exp(log_p) - _cast(xp, right, logits.dtype)) * (g / n), None))
 
 
 # ---- the straight-through step -------------------------------------------------------------------------------------
@@ -466,9 +473,10 @@ def keep_hide_invert(xp: Any, m: Array, /, tau: float) -> Result:
         raise TypeError(f"keep_hide_invert: tau is a {type(tau).__name__}, but must be one Python number, 0 or more")
     if not tau >= 0:
         raise ValueError(f"keep_hide_invert: tau is {tau}, but a threshold on |m| must be 0 or more")
+    tau = float(tau)  # a NumPy scalar would compare float32 scores in float64
     def step(m: Array) -> Array:
-        s = xp.astype(m > tau, xp.int8) - xp.astype(m < -tau, xp.int8)  # int8: a quarter of the memory to go through
-        return xp.astype(s, m.dtype)
+        s = _cast(xp, m > tau, xp.int8) - _cast(xp, m < -tau, xp.int8)  # int8: a quarter of the memory to go through
+        return _cast(xp, s, m.dtype)
 
     return in_blocks(xp, step, m), lambda g: (g,)
 

@@ -58,6 +58,8 @@ class Plateau:
 
     def observe(self, loss: float) -> None:
         """Takes note of an epoch's training loss, and cuts if it is time."""
+        if self.finished:
+            return
         if self.cooling:
             self.cooling, self.waited = self.cooling - 1, 0
         if loss < self.best - self.min_delta:
@@ -100,11 +102,12 @@ class SGD:
         Raises:
             UsageError: a parameter has no gradient; call backward() first.
         """
-        factor = float(self.schedule(self.steps))  # a NumPy scalar would promote float32
-        for i, p in enumerate(self.parameters):
+        for i, p in enumerate(self.parameters):  # all of them before the first is changed
             if p.grad is None:
                 raise UsageError(f"{type(self).__name__}: parameter {i} of shape {p.shape} has no gradient; "
                                  "call loss.backward() before step(), and check that the loss depends on it")
+        factor = float(self.schedule(self.steps))  # a NumPy scalar would promote float32
+        for i, p in enumerate(self.parameters):
             p.data = self.update(i, p.data, p.grad, factor)
         self.steps += 1
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -54,7 +53,8 @@ class Recipe:
             raise UsageError(f"recipe {self.name!r}: epochs {self.epochs} and batch {self.batch} must be 1 or more")
         if self.source not in SOURCES:
             raise unknown("weight source", self.source, SOURCES)
-        object.__setattr__(self, "source_settings", MappingProxyType(dict(self.source_settings)))
+        if self.model not in models.MODELS:
+            raise unknown("model", self.model, models.MODELS)
 
     def weights(self) -> WeightSource:
         """The weight source, as a template."""

@@ -62,9 +62,13 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         raise UsageError(f"fit: the net maps {net.input_shape} to {outputs}, but data set {dataset.name!r} needs "
                          f"{dataset.input_shape} to {(len(dataset.classes),)}; build the net with these shapes")
     record = new_record() if record is None else record
+    if dataset.test_images.dtype.kind == "f" and not np.isfinite(dataset.test_images).all():
+        raise TrainingError("fit: before epoch 1, step 1: a held-out image holds NaN or infinity: "
+                            f"{_cause(dataset.test_images, np.arange(len(dataset.test_images)))}")
+    done = len(record["epochs"])  # a record that was begun before is continued
     good, masks = net.arrays(), net.masks()  # as they were at the end of the last whole epoch
     try:
-        for epoch in range(1, epochs + 1):
+        for epoch in range(done + 1, done + epochs + 1):
             start = time.perf_counter()
             loss, accuracy = train_epoch(net, dataset, optimizer, rng, batch, epoch, progress)
             seconds = time.perf_counter() - start
@@ -76,13 +80,14 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
             test_accuracy = evaluate(net, dataset.test_images, dataset.test_labels)
             before, masks = masks, net.masks()
             flips = sum(int(np.count_nonzero(masks[name] != before[name])) for name in masks)
-            record["epochs"].append({"epoch": epoch, "step": optimizer.steps, "train_loss": loss,
-                                     "train_accuracy": accuracy, "test_accuracy": test_accuracy,
-                                     "weights_left": net.weights_left(), "flips": flips, "seconds": seconds,
-                                     "layers": layer_counts(net)})
-            good = net.arrays()
+            entry = {"epoch": epoch, "step": optimizer.steps, "train_loss": loss, "train_accuracy": accuracy,
+                     "test_accuracy": test_accuracy, "weights_left": net.weights_left(), "flips": flips,
+                     "seconds": seconds, "layers": layer_counts(net)}
+            arrays = net.arrays()
+            record["epochs"].append(entry)  # these two belong together: what an interruption leaves must agree
+            good = arrays
             if progress:
-                progress.epoch(record["epochs"][-1], epochs)
+                progress.epoch(entry, done + epochs)
             if on_epoch:
                 on_epoch(record)
             if isinstance(optimizer.schedule, Plateau):

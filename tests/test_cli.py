@@ -132,7 +132,7 @@ def test_help_is_for_newcomers():
 def test_without_matplotlib_everything_but_the_pictures_is_there(folder):
     (folder / "matplotlib.py").write_text("raise ImportError('not here')")
     done = run("train", "digits", "--epochs", "1", "--out", "a", "--quiet", cwd=folder,
-               env={**os.environ, "PYTHONPATH": str(folder)})
+               env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])})
     assert done.returncode == 0 and set(os.listdir(folder / "a")) == {"record.json", "network.npz"}
     assert "pictures need matplotlib: pip install matplotlib" in done.stdout
 

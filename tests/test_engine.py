@@ -173,6 +173,24 @@ def test_writing_to_a_result_before_backward_is_refused():
         (y * 2.0).sum().backward()
 
 
+def test_a_refused_backward_leaves_everything_as_it_was():
+    a, b = leaf(2), leaf(2, seed=1)
+    loss = (a * 2.0 + b * 3.0 * b).sum()
+    b.data -= 1.0
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="was written to"):
+            loss.backward()
+        assert a.grad is None and b.grad is None
+
+
+def test_gradients_of_scalars_stay_arrays():
+    a = Tensor(np.array(1.0), requires_grad=True)
+    for _ in range(3):
+        (a + a * a).backward()
+        assert type(a.grad) is np.ndarray
+    assert a.grad == 9.0
+
+
 def test_writing_after_backward_is_how_one_trains():
     x = leaf(2)
     for _ in range(3):

@@ -194,6 +194,21 @@ def test_evaluate_names_the_image_that_is_not_finite():
         train.evaluate(net, dataset.train_images[:0], dataset.train_labels[:0])
 
 
+def test_a_held_out_image_that_is_not_finite_is_found_before_training():
+    dataset = blobs(dtype=np.float64)
+    dataset.test_images[3, 0, 0, 0] = np.nan
+    net, optimizer, rng = setup()
+    with pytest.raises(TrainingError, match="before epoch 1, step 1: a held-out image .*image 3 holds NaN"):
+        train.fit(net, dataset, optimizer, 1, rng)
+
+
+def test_a_record_that_was_begun_is_continued():
+    net, optimizer, rng = setup()
+    record = train.fit(net, BLOBS, optimizer, 2, rng)
+    train.fit(net, BLOBS, optimizer, 1, rng, record=record)
+    assert [e["epoch"] for e in record["epochs"]] == [1, 2, 3]
+
+
 def test_ctrl_c_leaves_the_record_and_the_net_of_the_last_whole_epoch():
     class Interrupting(train.Progress):
         def step(self, epoch, step, steps, loss):

@@ -1,5 +1,7 @@
 """backward() against central differences, along random directions and for random cotangents."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any
