@@ -241,7 +241,8 @@ def read_content(folder: Path, name: str, size: int, digest: str, header: bytes,
     try:
         path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
         if path is None:
-            raise DataError(f"{name} is missing: put {name} or {name}.gz into {folder}")
+            raise DataError(f"{name} is missing: put {name} or {name}.gz into {folder} "
+                            f"(sha256 of its content: {digest})")
         opened = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
         with opened as file:
             content = file.read(size + 1)  # one more than is needed: tells a longer file, and stops a bomb
@@ -251,8 +252,8 @@ def read_content(folder: Path, name: str, size: int, digest: str, header: bytes,
         raise DataError(f"{path} cannot be read ({error}): it is truncated or no gzip file; get it again") from error
     if len(content) != size:
         found_size = f"{len(content):,}" if len(content) < size else f"more than {size:,}"
-        raise DataError(f"{path}: {found_size} bytes of content, but {size:,} are needed: "
-                        "it is truncated or another file; get it again")
+        raise DataError(f"{path}: {found_size} bytes of content, but {size:,} are needed (with sha256 {digest}): "
+                        f"it is truncated or another file; put the official {name} there")
     found = hashlib.sha256(content).hexdigest()
     if content[:len(header)] != header or (found != digest and not allow_unverified):
         raise DataError(f"{path}: expected sha256 {digest} of its content, found {found}: "

@@ -29,7 +29,7 @@ def test_every_op_is_a_function_of_the_module_and_a_method_or_operator_of_tensor
             assert hasattr(Tensor, operators.get(name, name)), name
 
 
-def test_every_op_states_shapes_in_its_first_line():
+def test_every_ops_docstring_begins_with_a_sentence():
     for name, op in OPS.items():
         assert op.__doc__ and op.__doc__.splitlines()[0].strip().endswith((".", ":")), name
 
