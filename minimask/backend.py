@@ -10,10 +10,8 @@ seed gives the same weights and the same batches everywhere.
 
 import functools
 import importlib
-import itertools
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -134,7 +132,7 @@ def blas_threads(count: int | None) -> Iterator[int | None]:
     try:
         import threadpoolctl
     except ImportError:
-        library = _openblas()
+        library = openblas()
         if library is None:
             yield None
             return
@@ -170,58 +168,6 @@ def takes_fast_path(xp: ModuleType) -> bool:
     return xp is np and not getattr(_settings, "plain", False)
 
 
-# ---- threads of our own --------------------------------------------------------------------------------------------
-
-#: Work is cut into this many parts, one after the other or on as many threads. A constant, so that sums over parts do
-#: not depend on how many cores there are.
-PARTS = 2
-#: Bytes of one array in a block of in_blocks, and from where on blocks pay.
-BLOCK, LARGE = 1 << 18, 1 << 22
-
-
-def in_parts(work: Callable[[int, int], Any], count: int) -> list[Any]:
-    """work(start, stop) over PARTS contiguous ranges of 0..count, on threads where BLAS may use some; results in order.
-
-    NumPy lets go of the interpreter while it computes. Inside, every matrix product takes one thread.
-    """
-    edges = [count * part // PARTS for part in range(PARTS + 1)]
-    ranges = [(start, stop) for start, stop in itertools.pairwise(edges) if stop > start]
-    with single_threaded_blas() as alone:
-        if not alone or len(ranges) < 2 or (os.cpu_count() or 1) < 2:
-            return [work(*each) for each in ranges]
-        return list(_threads().map(lambda each: work(*each), ranges))
-
-
-@functools.cache
-def _threads() -> Any:
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(PARTS, thread_name_prefix="minimask")
-
-
-def in_blocks(xp: ModuleType, function: Callable[..., Array], *arrays: Array) -> Array:
-    """function(*arrays), which works on every entry of axis 0 by itself, a block of entries at a time.
-
-    For large NumPy arrays only: what function makes on the way stays in a core's cache, and two threads share the
-    blocks. The numbers are the same. Anything else is handed to function as it is.
-    """
-    first = arrays[0]
-    if not takes_fast_path(xp) or first.nbytes < LARGE or first.shape[0] < 2 * PARTS or any(
-            x.shape[0] != first.shape[0] for x in arrays):
-        return function(*arrays)
-    size = max(1, BLOCK * first.shape[0] // first.nbytes)
-    probe = function(*(x[:1] for x in arrays))
-    result = np.empty((first.shape[0], *probe.shape[1:]), probe.dtype)
-
-    def work(start: int, stop: int) -> None:
-        for low in range(start, stop, size):
-            high = min(low + size, stop)
-            result[low:high] = function(*(x[low:high] for x in arrays))
-
-    in_parts(work, first.shape[0])
-    return result
-
-
 @contextmanager
 def single_threaded_blas() -> Iterator[bool]:
     """Inside the block every matrix product takes one thread, quick to enter: for threads of our own.
@@ -229,7 +175,7 @@ def single_threaded_blas() -> Iterator[bool]:
     Yields whether that is so; False where BLAS is another than the OpenBLAS of NumPy's wheels, or allowed one thread
     only, and then nothing was changed.
     """
-    library = _openblas()
+    library = openblas()
     before = library.scipy_openblas_get_num_threads64_() if library is not None else 1
     if before == 1:
         yield False
@@ -242,7 +188,7 @@ def single_threaded_blas() -> Iterator[bool]:
 
 
 @functools.cache
-def _openblas() -> Any:
+def openblas() -> Any:
     """The OpenBLAS inside NumPy's wheel as a ctypes library; None where NumPy was built on another BLAS."""
     import ctypes
     from pathlib import Path

@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .backend import Array, asarray, in_blocks, takes_fast_path
+from .backend import Array, takes_fast_path
 from .engine import op
 from .ops import Result
+from .parallel import in_blocks
 
 Pair = int | tuple[int, int]
 Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
@@ -185,13 +186,12 @@ def max_pool2d(xp: Any, x: Array, /, window: Pair, stride: Pair | None = None, p
         return y
 
     def transpose(x: Array, y: Array, g: Array) -> Array:
-        padded, zero = pad(xp, x, at.padding, -math.inf), asarray(0.0, g)
-        dx = xp.zeros_like(padded)
-        free = xp.isfinite(g) | True  # all True: the windows whose largest entry has not been met yet
+        padded = pad(xp, x, at.padding, -math.inf)
+        dx, taken = xp.zeros_like(padded), xp.zeros_like(y, dtype=xp.bool)  # windows whose largest entry has been met
         for rows, columns in at.slices():
-            first = free & (padded[:, rows, columns, :] == y)
-            dx[:, rows, columns, :] += xp.where(first, g, zero)
-            free = free & ~first
+            first = (padded[:, rows, columns, :] == y) & ~taken
+            taken = taken | first
+            dx[:, rows, columns, :] += g * xp.astype(first, g.dtype)
         return crop(dx, at.padding)
 
     y = in_blocks(xp, largest, x)
@@ -240,14 +240,30 @@ def global_avg_pool(xp: Any, x: Array, /) -> Result:
 
 def moments(xp: Any, x: Array) -> tuple[Array, Array]:
     """Mean and population variance per channel: (..., c) -> (c,), (c,). ValueError for under 2 values a channel."""
-    axes = tuple(range(len(x.shape) - 1))
     values = math.prod(x.shape[:-1])
     if values < 2:
         raise ValueError(f"batch_norm: x of shape {x.shape} has {values} value(s) a channel, but training needs 2 or "
                          "more; take a larger batch, or training=False")
-    mean = xp.mean(x, axis=axes)
-    centred = x - mean
-    return mean, xp.mean(centred * centred, axis=axes)
+    rows = long_rows(xp, x)
+    mean = per_channel(xp, rows, x.shape[-1]) / values
+    centred = rows - repeated(xp, mean, rows)
+    return mean, per_channel(xp, centred * centred, x.shape[-1]) / values
+
+
+def long_rows(xp: Any, x: Array) -> Array:
+    """(..., c) -> (rows, k*c), k a power of 2 up to 64: inner loops over more than c numbers."""
+    c, values = x.shape[-1], math.prod(x.shape[:-1])
+    return xp.reshape(x, (-1, math.gcd(values, 64) * c)) if c and values else xp.reshape(x, (values, c))
+
+
+def repeated(xp: Any, vector: Array, rows: Array) -> Array:
+    """A number per channel, (c,), as often as long_rows put channels side by side: -> (k*c,)."""
+    return xp.tile(vector, (rows.shape[1] // vector.shape[0],)) if vector.shape[0] else vector
+
+
+def per_channel(xp: Any, rows: Array, c: int) -> Array:
+    """The sum of long_rows per channel: (rows, k*c) -> (c,)."""
+    return xp.sum(xp.reshape(xp.sum(rows, axis=0), (-1, c)), axis=0)
 
 
 @op
@@ -263,19 +279,27 @@ def batch_norm(xp: Any, x: Array, scale: Array, shift: Array, /, mean: Array, va
         eps: added to the variance, 1e-3 as in the paper's code.
         training: whether mean and variance depend on x.
     """
-    axes = tuple(range(len(x.shape) - 1))
     if not scale.shape == shift.shape == mean.shape == variance.shape == x.shape[-1:]:
         raise ValueError(f"batch_norm: x {x.shape}, scale {scale.shape}, shift {shift.shape}, mean {mean.shape}, "
                          f"variance {variance.shape}; all but x need one number per channel, the last axis of x")
     inverse = 1 / xp.sqrt(variance + eps)  # (c,)
     factor = scale * inverse
-    values = math.prod(x.shape[:-1])
+    values, c = math.prod(x.shape[:-1]), x.shape[-1]
+    rows = long_rows(xp, x)  # (rows, k*c)
+
+    def wide(vector: Array) -> Array:
+        return repeated(xp, vector, rows)  # (k*c,)
 
     def pullback(g: Array) -> tuple[Any, ...]:
-        z = (x - mean) * inverse
-        dshift, dscale = xp.sum(g, axis=axes), xp.sum(g * z, axis=axes)  # (c,), (c,)
-        if not training:
-            return lambda: g * factor, dscale, dshift
-        return lambda: factor * (g - (dshift + z * dscale) / values), dscale, dshift
+        g = xp.reshape(g, rows.shape)
+        z = (rows - wide(mean)) * wide(inverse)
+        dshift, dscale = per_channel(xp, g, c), per_channel(xp, g * z, c)
 
-    return x * factor + (shift - mean * factor), pullback
+        def dx() -> Array:
+            if not training:
+                return xp.reshape(g * wide(factor), x.shape)
+            return xp.reshape(wide(factor) * (g - (wide(dshift) + z * wide(dscale)) / values), x.shape)
+
+        return dx, dscale, dshift
+
+    return xp.reshape(rows * wide(factor) + wide(shift - mean * factor), x.shape), pullback

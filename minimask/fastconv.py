@@ -15,8 +15,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from .backend import in_parts
+from . import winograd
 from .conv import Geometry
+from .parallel import in_parts
 
 #: Bytes of windows in a block: what a core's second-level cache holds, found by measuring (benchmarks/ops.py).
 BUDGET = 1 << 20
@@ -49,11 +50,11 @@ class Windows:
         for first in range(start, stop, self.images):
             n = min(self.images, stop - first)
             chosen = slice(first, first + n)
-            padded = self.padded[:n]
             if self.direct:
-                padded = self.x[chosen]
-            else:
-                padded[:, top:top + h, left:left + w] = self.x[chosen]
+                yield chosen, slice(0, oh), self.x[chosen, ::sh, ::sw].reshape(-1, c)
+                continue
+            padded = self.padded[:n]
+            padded[:, top:top + h, left:left + w] = self.x[chosen]
             s0, s1, s2, s3 = padded.strides
             for row in range(0, oh, self.rows):
                 count = min(self.rows, oh - row)
@@ -65,6 +66,8 @@ class Windows:
 
 def forward(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int = BUDGET) -> np.ndarray:
     """conv2d: (n, h, w, c_in), (kh, kw, c_in, c_out) -> (n, oh, ow, c_out)."""
+    if winograd.pays(x.shape, w.shape, at, x.dtype):
+        return winograd.forward(x, w, at)
     matrix, c_out = np.ascontiguousarray(w).reshape(-1, w.shape[3]), w.shape[3]
     y = np.empty((x.shape[0], *at.output, c_out), x.dtype)
 
@@ -83,6 +86,8 @@ def forward(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int = BUDGET) ->
 def backward_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int = BUDGET) -> np.ndarray:
     """dW of conv2d: windows^T g, summed over blocks, the parts in order -> (kh, kw, c_in, c_out)."""
     c_in, c_out = x.shape[3], g.shape[3]
+    if winograd.pays(x.shape, (*at.kernel, c_in, c_out), at, x.dtype):
+        return winograd.backward_kernel(x, g, at)
 
     def work(start: int, stop: int) -> np.ndarray:
         total = np.zeros((at.kernel[0] * at.kernel[1] * c_in, c_out), x.dtype)
@@ -97,6 +102,13 @@ def backward_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int = BU
     return first.reshape(*at.kernel, c_in, c_out)
 
 
+def geometry_of_image(shape: tuple[int, ...], at: Geometry) -> Geometry:
+    """Where the windows on g lie in the convolution that gives dx of `shape`, for stride 1."""
+    (kh, kw), (top, bottom), (left, right) = at.kernel, *at.padding
+    sides = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
+    return Geometry(at.kernel, (1, 1), sides, (shape[1], shape[2]))
+
+
 def backward_image(g: np.ndarray, w: np.ndarray, shape: tuple[int, ...], at: Geometry,
                    budget: int = BUDGET) -> np.ndarray:
     """dx of conv2d -> `shape`. For stride 1 it is the convolution of g with the kernel turned by 180 degrees."""
@@ -104,8 +116,7 @@ def backward_image(g: np.ndarray, w: np.ndarray, shape: tuple[int, ...], at: Geo
     n, h, width, c_in = shape
     if at.stride == (1, 1) and max(top, bottom) < kh and max(left, right) < kw:
         turned = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))  # (kh, kw, c_out, c_in)
-        sides = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
-        return forward(g, turned, Geometry(at.kernel, (1, 1), sides, (h, width)), budget)
+        return forward(g, turned, geometry_of_image(shape, at), budget)
     dx = np.zeros((n, h + top + bottom, width + left + right, c_in), g.dtype)
     transposed = np.ascontiguousarray(w.reshape(-1, w.shape[3]).T)  # (c_out, kh*kw*c_in)
     images = max(1, budget // (at.output[0] * at.output[1] * transposed.shape[1] * g.itemsize))

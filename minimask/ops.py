@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, asarray, beside, in_blocks
+from .backend import Array, asarray, beside
 from .engine import OPS, Pullback, op
+from .parallel import elementwise, product
 
 Axis = int | tuple[int, ...] | None
 Result = tuple[Array, Pullback]
@@ -47,9 +48,8 @@ def multiply(xp: Any, x: Array, y: Array, /) -> Result:
     """x * y: broadcastable shapes -> their common shape. d/dx = y, d/dy = x."""
     if x.shape != y.shape:
         return x * y, lambda g: (lambda: g * y, lambda: g * x)
-    product = xp.multiply
-    return in_blocks(xp, product, x, y), lambda g: (lambda: in_blocks(xp, product, g, y),
-                                                    lambda: in_blocks(xp, product, g, x))
+    return elementwise(xp, xp.multiply, x, y), lambda g: (lambda: elementwise(xp, xp.multiply, g, y),
+                                                          lambda: elementwise(xp, xp.multiply, g, x))
 
 
 @op
@@ -185,15 +185,16 @@ def relu(xp: Any, x: Array, /) -> Result:
 def elu(xp: Any, x: Array, /, alpha: float = 1.0) -> Result:
     r"""x where x > 0, alpha (e^x - 1) elsewhere: any shape -> same shape (Clevert et al. 2016, arXiv:1511.07289).
 
-    d/dx = 1 where x > 0, y + alpha elsewhere; alpha is positive.
+    d/dx = 1 where x > 0, y + alpha elsewhere; alpha is positive. For alpha 1 by way of e^x, which NumPy computes ten
+    times as fast as expm1: in float32 y errs by up to 1.4e-7, near 0 too.
     """
     if alpha <= 0:
         raise ValueError(f"elu: alpha is {alpha}, but must be positive")
     alpha = float(alpha)  # a NumPy scalar would promote float32
+    if alpha == 1:  # e^-|x| - 1 is the lower branch, and below x in the upper one; the slope is min(y, 0) + 1
+        y = elementwise(xp, lambda x: xp.maximum(x, xp.exp(-xp.abs(x)) - 1), x)
+        return y, lambda g: (elementwise(xp, lambda g, y: g * (xp.clip(y, -1.0, 0.0) + 1), g, y),)
     zero, one = asarray(0.0, x), asarray(1.0, x)
-    if alpha == 1:  # then x <= e^x - 1 picks the branch, and min(y, 0) + 1 is the slope: three passes each
-        y = in_blocks(xp, lambda x: xp.maximum(x, xp.expm1(xp.minimum(x, zero))), x)
-        return y, lambda g: (in_blocks(xp, lambda g, y: g * (xp.minimum(y, zero) + 1), g, y),)
     y = xp.maximum(x, zero) + alpha * xp.expm1(xp.minimum(x, zero))
     return y, lambda g: (g * xp.where(x > 0, one, y + alpha),)
 
@@ -399,8 +400,8 @@ def matmul(xp: Any, x: Array, y: Array, /) -> Result:
     if x.shape[-1] != y.shape[-2]:
         raise ValueError(f"matmul: {x.shape} @ {y.shape}: the last axis of the first ({x.shape[-1]}) must equal "
                          f"the second to last of the second ({y.shape[-2]})")
-    return xp.matmul(x, y), lambda g: (lambda: xp.matmul(g, xp.matrix_transpose(y)),
-                                       lambda: xp.matmul(xp.matrix_transpose(x), g))
+    return product(xp, x, y), lambda g: (lambda: product(xp, g, xp.matrix_transpose(y)),
+                                         lambda: product(xp, xp.matrix_transpose(x), g))
 
 
 # ---- softmax and loss ----------------------------------------------------------------------------------------------
@@ -478,7 +479,7 @@ def keep_hide_invert(xp: Any, m: Array, /, tau: float) -> Result:
         s = _cast(xp, m > tau, xp.int8) - _cast(xp, m < -tau, xp.int8)  # int8: a quarter of the memory to go through
         return _cast(xp, s, m.dtype)
 
-    return in_blocks(xp, step, m), lambda g: (g,)
+    return elementwise(xp, step, m), lambda g: (g,)
 
 
 def __getattr__(name: str) -> Any:

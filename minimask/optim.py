@@ -10,6 +10,7 @@ from typing import Any
 
 from .backend import Array, UsageError, namespace
 from .engine import Tensor
+from .parallel import in_place
 
 Schedule = Callable[[int], float]
 
@@ -149,10 +150,15 @@ class SGDW(SGD):
         self.velocity: list[Any] = [namespace(p.data).zeros_like(p.data) for p in self.parameters]
 
     def update(self, i: int, p: Array, g: Array, factor: float) -> Array:
-        v, change = self.velocity[i], g * (self.lr * factor)
-        p *= 1.0 - self.wd * factor
-        p -= change
-        v *= self.momentum
-        v -= change
-        p += v * self.momentum
+        keep, rate = 1.0 - self.wd * factor, self.lr * factor
+
+        def step(p: Array, v: Array, g: Array) -> None:
+            change = g * rate
+            p *= keep
+            p -= change
+            v *= self.momentum
+            v -= change
+            p += v * self.momentum
+
+        in_place(namespace(p), step, p, self.velocity[i], g)
         return p

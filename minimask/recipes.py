@@ -62,9 +62,10 @@ class Recipe:
 
     def build(self, dataset: Dataset, rng: np.random.Generator, backend: str = "numpy") -> nn.Sequential:
         """The net, sized for the data set's images and classes, drawn from rng."""
-        units = (*models.FCN[:-1], len(dataset.classes))
-        return models.MODELS[self.model](weights=self.weights(), rng=rng, input_shape=dataset.input_shape, units=units,
-                                         backend=backend)
+        classes = len(dataset.classes)
+        end: dict[str, Any] = {"units": (*models.FCN[:-1], classes)} if self.model == "fcn" else {"classes": classes}
+        return models.MODELS[self.model](weights=self.weights(), rng=rng, input_shape=dataset.input_shape,
+                                         backend=backend, **end)
 
     def optimizer(self, net: nn.Sequential, dataset: Dataset) -> optim.SGDW:
         """SGDW over the net's parameters with this recipe's schedule."""
@@ -84,6 +85,9 @@ RECIPES = {recipe.name: recipe for recipe in (
            epochs=100, lr=0.05, wd=5e-4, source_settings={"tau_ratio": 0.4}),
     Recipe("fcn-dense", "its dense baseline: the same net, every weight trained",
            epochs=50, lr=0.01, wd=5e-4, source="trained", source_settings={"init": "elu"}),
+    *(Recipe(name, f"{name.capitalize()} on CIFAR-10 with one absolute threshold; whole runs are not measured yet",
+             epochs=100, lr=lr, wd=5e-4, model=name, dataset="cifar10", source_settings={"tau": 0.01})
+      for name, lr in (("conv2", 0.04), ("conv4", 0.05), ("conv6", 0.05), ("conv8", 0.05))),
     Recipe("digits", "the demo: FCN on the bundled digits",
            dataset="digits", epochs=150, lr=0.05, wd=3e-3, decay_epochs=15, source_settings={"tau": 0.01}),
     Recipe("digits-dense", "the demo's dense baseline",

@@ -28,12 +28,14 @@ from .data import Dataset, batches, standardise
 from .engine import no_grad
 from .nn import Sequential
 from .optim import SGD, Plateau
+from .parallel import reused_memory
 
 
 class TrainingError(MinimaskError):
     """Training cannot go on; the message says where and why, and the net is back at its last good state."""
 
 
+@reused_memory()
 def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.random.Generator, batch: int = 128,
         record: dict[str, Any] | None = None, progress: Progress | None = None,
         on_epoch: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
@@ -128,6 +130,7 @@ def train_epoch(net: Sequential, dataset: Dataset, optimizer: SGD, rng: np.rando
     return loss_sum / len(images), right / len(images)
 
 
+@reused_memory()
 def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 1000) -> float:
     """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest logit is at their label.
 

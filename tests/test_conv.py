@@ -210,9 +210,13 @@ def test_mistakes(call, sentence):
         call()
 
 
-@pytest.mark.parametrize(("name", "options"), [("conv2", {}), ("resnet20", {"norm": "stem"})])
-def test_a_masked_conv_net_learns(name, options):
-    """Three classes of 8x8 colour images told apart by where they are bright: the training loss falls below half."""
+@pytest.mark.parametrize(("name", "options", "lr"), [("conv2", {}, 0.02), ("resnet20", {"norm": "stem"}, 0.005)])
+def test_a_masked_conv_net_learns(name, options, lr):
+    """Three classes of 8x8 colour images told apart by where they are bright: the training loss falls below half.
+
+    The ResNet's signal grows from block to block without batch norm, so it wants a small rate: at 0.02 seed 0 ends in a
+    net that tells two of the classes apart, at 0.005 seeds 0 to 3 tell all three.
+    """
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 256)
     images = rng.integers(0, 100, (256, 8, 8, 3))
@@ -221,7 +225,7 @@ def test_a_masked_conv_net_learns(name, options):
     images = images.astype(np.uint8)
     dataset = data.Dataset("corners", images, labels, images[:64], labels[:64], ("a", "b", "c"))
     net = models.MODELS[name](weights=SignedSupermask(tau=0.01), rng=rng, input_shape=(8, 8, 3), classes=3, **options)
-    optimizer = optim.SGDW(net.parameters(), lr=0.02, wd=5e-4)
+    optimizer = optim.SGDW(net.parameters(), lr=lr, wd=5e-4)
     frozen = {key: array.copy() for key, array in net.state().items() if key.endswith("frozen")}
     record = train.fit(net, dataset, optimizer, 12, rng, batch=32)
     losses = [entry["train_loss"] for entry in record["epochs"]]
