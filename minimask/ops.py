@@ -185,18 +185,26 @@ def relu(xp: Any, x: Array, /) -> Result:
 def elu(xp: Any, x: Array, /, alpha: float = 1.0) -> Result:
     r"""x where x > 0, alpha (e^x - 1) elsewhere: any shape -> same shape (Clevert et al. 2016, arXiv:1511.07289).
 
-    d/dx = 1 where x > 0, y + alpha elsewhere; alpha is positive. For alpha 1 by way of e^x, which NumPy computes ten
-    times as fast as expm1: in float32 y errs by up to 1.4e-7, near 0 too.
+    d/dx = 1 where x > 0, y + alpha elsewhere; alpha is positive.
     """
     if alpha <= 0:
         raise ValueError(f"elu: alpha is {alpha}, but must be positive")
     alpha = float(alpha)  # a NumPy scalar would promote float32
-    if alpha == 1:  # e^-|x| - 1 is the lower branch, and below x in the upper one; the slope is min(y, 0) + 1
-        y = elementwise(xp, lambda x: xp.maximum(x, xp.exp(-xp.abs(x)) - 1), x)
+    if alpha == 1:  # the lower branch, of -|x|, lies below x in the upper one; the slope is min(y, 0) + 1
+        y = elementwise(xp, lambda x: xp.maximum(x, _expm1_of_minus_abs(xp, x)), x)
         return y, lambda g: (elementwise(xp, lambda g, y: g * (xp.clip(y, -1.0, 0.0) + 1), g, y),)
     zero, one = asarray(0.0, x), asarray(1.0, x)
     y = xp.maximum(x, zero) + alpha * xp.expm1(xp.minimum(x, zero))
     return y, lambda g: (g * xp.where(x > 0, one, y + alpha),)
+
+
+def _expm1_of_minus_abs(xp: Any, x: Array) -> Array:
+    """e^-|x| - 1 as 2t / (1 - t), t = tanh(-|x|/2): nothing cancels near 0, and NumPy's float32 tanh is five times as
+    fast as its expm1."""
+    t = xp.tanh(-0.5 * xp.abs(x))
+    t /= 1 - t
+    t *= 2
+    return t
 
 
 # ---- reductions ----------------------------------------------------------------------------------------------------
