@@ -1,7 +1,6 @@
 """Which library an array belongs to, moving arrays, and the threads of BLAS."""
 
 import builtins
-import importlib.util
 import types
 
 import array_api_strict as strict
@@ -27,7 +26,7 @@ def test_load():
 
 def test_a_library_that_is_not_installed_is_named(monkeypatch):
     def missing(name):
-        raise ImportError(name)
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr(backend.importlib, "import_module", missing)
     with pytest.raises(MinimaskError, match="backend 'cupy' needs the package cupy-cuda12x or cupy-cuda13x: pip install"):
@@ -108,19 +107,6 @@ def test_unknown_suggests_by_beginning_and_by_likeness():
     assert "did you mean 'mnist'?" in str(backend.unknown("dataset", "mn", ["digits", "mnist"]))
     assert "did you mean 'digits'?" in str(backend.unknown("dataset", "digist", ["digits", "mnist"]))
     assert "did you mean" not in str(backend.unknown("dataset", "q", ["digits", "xyz"]))
-
-
-def test_the_path_names_only_functions_that_cupy_has():
-    """Every xp.name of the package exists in CuPy, where it is installed (it imports without a GPU)."""
-    if importlib.util.find_spec("cupy") is None:
-        pytest.skip("CuPy is not installed: pip install cupy-cuda12x to check the names")
-    import re
-    from pathlib import Path
-
-    import cupy
-
-    text = "".join(path.read_text() for path in Path(backend.__file__).parent.glob("*.py"))
-    assert [name for name in set(re.findall(r"\bxp\.(\w+)", text)) if not hasattr(cupy, name)] == []
 
 
 @pytest.mark.parametrize("shape", [(4, 600, 500), (5, 600, 500), (70_000, 30), (3, 1_200_000)])
