@@ -33,15 +33,32 @@ def test_a_library_that_is_not_installed_is_named(monkeypatch):
         backend.load("cupy")
 
 
-def test_cupy_without_a_device_is_a_sentence(monkeypatch):
-    class Runtime:
-        @staticmethod
-        def getDeviceCount():
-            raise RuntimeError("cudaErrorNoDevice")
+def test_a_library_that_is_there_but_broken_is_not_called_missing(monkeypatch):
+    """CuPy's own text is a page: what it gives as the cause is enough."""
+    def broken(name):
+        try:
+            raise ImportError("libnvrtc.so.12: cannot open shared object file")
+        except ImportError as cause:
+            raise ImportError("\n====\nFailed to import CuPy.\n\nIf you installed CuPy via wheels, ...") from cause
 
-    cupy = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=Runtime))
+    monkeypatch.setattr(backend.importlib, "import_module", broken)
+    with pytest.raises(MinimaskError, match=r"cupy is installed but cannot be imported \(libnvrtc.so.12: cannot open .*\); "
+                       "install cupy-cuda12x or cupy-cuda13x anew") as caught:
+        backend.load("cupy")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("count", "reason"), [(RuntimeError("cudaErrorNoDevice"), "cudaErrorNoDevice"), (0, "none is visible")])
+def test_cupy_without_a_device_is_a_sentence(count, reason, monkeypatch):
+    def devices():
+        if isinstance(count, Exception):
+            raise count
+        return count
+
+    runtime = types.SimpleNamespace(getDeviceCount=devices)
+    cupy = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime))
     monkeypatch.setattr(backend.importlib, "import_module", lambda name: cupy)
-    with pytest.raises(MinimaskError, match="backend 'cupy' finds no CUDA device .cudaErrorNoDevice.; use --backend numpy"):
+    with pytest.raises(MinimaskError, match=f"backend 'cupy' finds no CUDA device .{reason}.; use --backend numpy"):
         backend.load("cupy")
 
 
