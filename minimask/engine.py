@@ -178,7 +178,8 @@ class Tensor:
                 gradients = _pull(node, g)
             except Exception as error:
                 if ran_out(error):
-                    raise out_of_memory(f"backward of {node.name}, g {g.shape} {g.dtype}", error) from error
+                    budget = node.name in OPS and "budget" in inspect.signature(OPS[node.name]).parameters
+                    raise out_of_memory(f"backward of {node.name}, g {g.shape} {g.dtype}", error, budget) from error
                 raise
             for input, gradient in zip(node.inputs, gradients):
                 if input is None or gradient is None:

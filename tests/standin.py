@@ -10,6 +10,7 @@ It holds the branches of backend.py to their promises. It says nothing about CuP
 import operator
 import types
 import weakref
+from typing import ClassVar
 
 import numpy as np
 
@@ -38,17 +39,20 @@ class Memory:
 
     limit = None
     held = 0
+    known: ClassVar[set[int]] = set()  # ids of the arrays counted
 
     @classmethod
     def take(cls, array):
-        if array.base is None:
+        if array.base is None and id(array) not in cls.known:
             if cls.limit is not None and cls.held + array.nbytes > cls.limit:
                 raise OutOfMemoryError(array.nbytes, cls.held)
             cls.held += array.nbytes
-            weakref.finalize(array, cls.give_back, array.nbytes)
+            cls.known.add(id(array))
+            weakref.finalize(array, cls.give_back, id(array), array.nbytes)
 
     @classmethod
-    def give_back(cls, size):
+    def give_back(cls, which, size):
+        cls.known.remove(which)
         cls.held -= size
 
 
@@ -68,6 +72,15 @@ class ndarray:
     size = property(lambda self: self._host.size)
     nbytes = property(lambda self: self._host.nbytes)
     strides = property(lambda self: self._host.strides)
+    itemsize = property(lambda self: self._host.itemsize)
+    flags = property(lambda self: self._host.flags)
+    T = property(lambda self: ndarray(self._host.T))
+
+    def reshape(self, *shape):
+        return ndarray(self._host.reshape(*shape))
+
+    def transpose(self, *axes):
+        return ndarray(self._host.transpose(*axes))
 
     def get(self):
         return self._host.copy()
@@ -159,17 +172,26 @@ def astype(x, dtype, /, *, copy=True):
     return ndarray(x._host.astype(dtype, copy=copy))
 
 
+def copyto(dst, src, casting="same_kind", where=None):
+    np.copyto(dst._host, _host(src), casting)
+
+
+def as_strided(x, shape=None, strides=None):
+    return ndarray(np.lib.stride_tricks.as_strided(x._host, shape, strides))
+
+
 def module():
     """The module to put into sys.modules as "cupy"."""
     cupy = types.ModuleType("cupy")
-    for name in ("abs", "arange", "broadcast_to", "concat", "exp", "expm1", "isfinite", "log", "matmul",
+    for name in ("abs", "arange", "ascontiguousarray", "broadcast_to", "concat", "empty", "empty_like", "exp", "expm1", "isfinite", "log", "matmul",
                  "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "moveaxis", "multiply", "ones",
                  "ones_like", "permute_dims", "reshape", "sign", "sqrt", "sum", "take", "tanh", "where", "zeros",
                  "zeros_like"):
         setattr(cupy, name, _wrapped(getattr(np, name)))
     for name in ("bool", "int8", "int64", "float32", "float64", "isdtype"):
         setattr(cupy, name, getattr(np, name))
-    cupy.ndarray, cupy.asarray, cupy.astype = ndarray, asarray, astype
+    cupy.ndarray, cupy.asarray, cupy.astype, cupy.copyto = ndarray, asarray, astype, copyto
+    cupy.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=as_strided))
     runtime = types.SimpleNamespace(getDeviceCount=lambda: 1)
     memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
     cupy.cuda = types.SimpleNamespace(runtime=runtime, memory=memory)

@@ -237,15 +237,17 @@ def test_documentation_stands_in_for_a_signature():
 
 
 def test_what_the_stand_in_pretends_is_true_of_cupy(cupy):
-    """Its functions exist there, with the signatures of the two that it writes out; its arrays differ from NumPy's alike."""
+    """Its functions exist there, with the signatures of those that it writes out; its arrays differ from NumPy's alike."""
     pretended = standin.module()
     for name in vars(pretended):
         if not name.startswith("_"):
             assert hasattr(cupy, name), name
-    for name in ("asarray", "astype"):
-        assert str(inspect.signature(getattr(cupy, name))) == str(inspect.signature(getattr(standin, name)))
+    for ours, theirs in ((standin.asarray, cupy.asarray), (standin.astype, cupy.astype), (standin.copyto, cupy.copyto),
+                         (standin.as_strided, cupy.lib.stride_tricks.as_strided)):
+        assert str(inspect.signature(ours)) == str(inspect.signature(theirs))
     assert cupy.ndarray.__module__ == standin.ndarray.__module__ == "cupy"
-    for attribute in ("get", "device", "shape", "dtype", "ndim", "size", "nbytes", "strides"):
+    for attribute in ("get", "device", "shape", "dtype", "ndim", "size", "nbytes", "strides", "itemsize", "flags", "T",
+                      "reshape", "transpose"):
         assert hasattr(cupy.ndarray, attribute) and hasattr(standin.ndarray(np.ones(1)), attribute)
     assert not hasattr(cupy.ndarray, "__array_namespace__") and not hasattr(standin.ndarray, "__array_namespace__")
     assert issubclass(cupy.cuda.memory.OutOfMemoryError, MemoryError)
