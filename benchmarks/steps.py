@@ -4,6 +4,7 @@
     python benchmarks/steps.py --nets all       # and conv2, conv4, conv6, conv8, resnet20 (some minutes)
     python benchmarks/steps.py --json FILE      # and writes a record
     python benchmarks/steps.py --threads 1      # both sides limited to one thread
+    python benchmarks/steps.py --backend cupy   # both sides on a GPU
 
 A step is forward, backward and SGDW of a signed supermask at batch 128 in float32. Both sides do the same: the same
 masks, no biases, the same update, PyTorch's with in-place operations. For nets with convolutions PyTorch runs in both
@@ -11,6 +12,9 @@ its layouts, NCHW and channels_last, and the better one counts. Machines are noi
 milliseconds. "GEMM share" is the time the step's products would take at the machine's peak, measured in the same run
 with a large product, over our time. MNIST is used where MINIMASK_DATA has it, random images of its size elsewhere.
 Needs the extra `oracle`.
+
+On a GPU the clock stops when the device is done, peak memory is what each side's memory pool has taken from the device,
+and both sides compute in float32 proper: PyTorch's TF32 is off, as it is in CuPy.
 """
 
 import argparse
@@ -25,7 +29,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from minimask import data, models, nn, ops, optim, recipes, train
+from minimask import backend, data, models, nn, ops, optim, recipes, train
 from minimask.backend import blas_threads
 from minimask.parallel import reused_memory
 
@@ -36,10 +40,11 @@ NETS = ("fcn", "conv2", "conv4", "conv6", "conv8", "resnet20")
 class OurSide:
     """A net with signed supermasks in minimask, trained as `minimask train` does it."""
 
-    def __init__(self, name, images=50_000):
+    def __init__(self, name, images=50_000, library="numpy"):
         self.recipe = recipe = recipes.find("fcn")
         options = {"norm": "stem"} if name.startswith("resnet") else {}
-        self.net = models.MODELS[name](weights=recipe.weights(), rng=np.random.default_rng(0), **options)
+        self.net = models.MODELS[name](weights=recipe.weights(), rng=np.random.default_rng(0), backend=library,
+                                       **options)
         schedule = optim.exponential(recipe.decay, every=recipe.decay_epochs * images / BATCH)
         self.optimizer = optim.SGDW(self.net.parameters(), recipe.lr, recipe.wd, recipe.momentum, schedule)
 
@@ -62,16 +67,30 @@ def mnist_or_noise():
         return data.Dataset("noise of MNIST's size", *parts, tuple("0123456789"))
 
 
-def gemm_gflops(size=2048, repeats=9):
-    """The machine's float32 peak in NumPy's BLAS: the best of several large products."""
-    a = np.random.default_rng(0).standard_normal((size, size)).astype(np.float32)
+def gemm_gflops(library="numpy", repeats=9):
+    """The machine's float32 peak in the library's products: the best of several large ones."""
+    size = 2048 if library == "numpy" else 8192
+    a = move(np.random.default_rng(0).standard_normal((size, size), np.float32), library)
     seconds = min(timed(lambda: a @ a) for _ in range(repeats))
     return 2 * size**3 / seconds / 1e9
 
 
+def move(array, library):
+    """A host array as one of the library."""
+    return backend.load(library).asarray(array)
+
+
+def wait():
+    """Until the GPU has done what either side asked of it; on the CPU everything is done when a call returns."""
+    if "cupy" in sys.modules:
+        sys.modules["cupy"].cuda.runtime.deviceSynchronize()
+
+
 def timed(call):
+    wait()
     start = time.perf_counter()
     call()
+    wait()
     return time.perf_counter() - start
 
 
@@ -125,51 +144,76 @@ def layer_flop(layer, shape):
 
 
 def sample(name, count):
-    """Batches of random images of the net's input shape, with labels."""
+    """Batches on the host of random images of the net's input shape, with labels."""
     rng = np.random.default_rng(0)
     shape = OurSide(name).net.input_shape if count else ()
     return [(rng.standard_normal((BATCH, *shape)).astype(np.float32), rng.integers(0, 10, BATCH)) for _ in range(count)]
 
 
-def peak_mb(name, side):
-    """Peak memory of one side alone, in a process of its own: 3 steps, imports included."""
-    out = subprocess.run([sys.executable, __file__, "--peak", side, "--nets", name], capture_output=True, text=True,
-                         check=True)
+def peak_mb(name, side, library):
+    """Peak memory of one side alone, in a process of its own, 3 steps: imports included, or on a GPU its pool alone."""
+    out = subprocess.run([sys.executable, __file__, "--peak", side, "--nets", name, "--backend", library],
+                         capture_output=True, text=True, check=True)
     return float(out.stdout)
 
 
-def print_peak(name, side):
+def print_peak(name, side, library):
     """What `--peak` prints; the side that is not asked for is not imported."""
     (x, y), = sample(name, 1)
-    ours = OurSide(name)
     if side == "torch":
         import torch
         from torch_side import TorchSide
 
-        ours = TorchSide(ours.net, ours.recipe)
+        host = OurSide(name)
+        ours = TorchSide(host.net, host.recipe)
         x, y = ours.images(x), torch.tensor(y)
+    else:
+        ours, x, y = OurSide(name, library=library), move(x, library), move(y, library)
     for _ in range(3):
         ours.step(x, y)
+    if library == "cupy":
+        print((torch.cuda.max_memory_reserved() if side == "torch"
+               else backend.load("cupy").get_default_memory_pool().total_bytes()) / 2**20)
+        return
     with open("/proc/self/status", encoding="utf-8") as file:  # ru_maxrss would hold the parent's peak
         print(next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM")))
 
 
-def measure_step(name, rounds, peak):
+def torch_on(library):
+    """PyTorch, with what it makes from here on in the place that our side computes in."""
+    import torch
+
+    if library == "cupy":
+        if not torch.cuda.is_available():
+            raise SystemExit("steps.py: PyTorch finds no GPU; install its build for the CUDA version of the driver")
+        torch.set_default_device("cuda")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return torch
+
+
+def device_name(library):
+    """What computes, in words; empty for the CPU, which the record's environment names."""
+    if library == "numpy":
+        return ""
+    return backend.load(library).cuda.runtime.getDeviceProperties(0)["name"].decode()
+
+
+def measure_step(name, rounds, peak, library):
     """One row of "steps"."""
     import torch
     from torch_side import TorchSide
 
-    ours = OurSide(name)
+    ours, host = OurSide(name, library=library), OurSide(name)  # PyTorch's is made from the one on the host
     layouts = (False,) if name == "fcn" else (False, True)
-    others = [TorchSide(ours.net, ours.recipe, last) for last in layouts]
+    others = [TorchSide(host.net, host.recipe, last) for last in layouts]
     batches = sample(name, 20 if name == "fcn" else 2)
-    calls = [turns(ours.step, batches)]
+    calls = [turns(ours.step, [(move(x, library), move(y, library)) for x, y in batches])]
     for other in others:
         calls.append(turns(other.step, [(other.images(x), torch.tensor(y)) for x, y in batches]))
     medians, ratio = alternate(calls, rounds, 20 if name == "fcn" else 2)
     return {"net": name, "ours_ms": 1e3 * medians[0], "torch_ms": 1e3 * min(medians[1:]), "ratio": ratio,
             "torch_layout": ("NCHW", "channels_last")[medians[1:].index(min(medians[1:]))],
-            "ours_peak_mb": peak_mb(name, "ours"), "torch_peak_mb": peak_mb(name, "torch"),
+            "ours_peak_mb": peak_mb(name, "ours", library), "torch_peak_mb": peak_mb(name, "torch", library),
             "gemm_share": gemm_flop(ours.net) / (peak * 1e9) / medians[0]}
 
 
@@ -197,32 +241,42 @@ def main():
     parser.add_argument("--threads", type=int, help="threads of both sides (default: all cores)")
     parser.add_argument("--rounds", type=int, default=20,
                         help="turns of each side (default: 20; a third of it for nets with convolutions)")
-    parser.add_argument("--epochs", type=int, default=5, help="turns of a whole epoch each (default: 5; 0 for none)")
+    parser.add_argument("--epochs", type=int, default=5,
+                        help="turns of a whole epoch each, on the CPU (default: 5; 0 for none)")
+    parser.add_argument("--backend", default="numpy", choices=("numpy", "cupy"),
+                        help="our array library; with cupy both sides compute on the GPU (default: numpy)")
     parser.add_argument("--peak", choices=("ours", "torch"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     nets = NETS if options.nets == "all" else options.nets.split(",")
     if unknown := set(nets) - set(NETS):
         parser.error(f"unknown nets {sorted(unknown)}; there are {', '.join(NETS)}")
+    library = options.backend
+    try:
+        backend.load(library)
+    except backend.MinimaskError as error:
+        raise SystemExit(f"steps.py: {error}") from None
     if options.peak:
-        return print_peak(nets[0], options.peak)
-    import torch
-
+        if options.peak == "torch":
+            torch_on(library)
+        return print_peak(nets[0], options.peak, library)
+    torch, device = torch_on(library), device_name(library)
     threads = options.threads or os.cpu_count()
     with blas_threads(threads) as in_force:
         torch.set_num_threads(threads)
-        peak = gemm_gflops()
-        print(f"{in_force} threads, GEMM peak {peak:.0f} GFLOP/s, PyTorch {torch.__version__} eager, "
+        peak = gemm_gflops(library)
+        print(f"{device or f'{in_force} threads'}, GEMM peak {peak:.0f} GFLOP/s, PyTorch {torch.__version__} eager, "
               f"batch {BATCH}, float32")
         print(f"{'':16}{'ours':>11}{'PyTorch':>11}{'ratio':>8}{'GEMM share':>12}{'peak MB ours':>14}{'PyTorch':>9}")
-        record = {"threads": in_force, "gemm_gflops": peak, "torch": torch.__version__,
-                  "environment": train.environment(), "steps": [], "epochs": []}
+        record = {"threads": in_force, "backend": library, "device": device, "gemm_gflops": peak,
+                  "torch": torch.__version__, "environment": train.environment(), "steps": [], "epochs": []}
         for name in nets:
-            row = measure_step(name, options.rounds if name == "fcn" else max(1, options.rounds // 3), peak)
+            row = measure_step(name, options.rounds if name == "fcn" else max(1, options.rounds // 3), peak,
+                               library)
             record["steps"].append(row)
             print(f"{name + ' step':16}{row['ours_ms']:>8.2f} ms{row['torch_ms']:>8.2f} ms{row['ratio']:>8.2f}"
                   f"{row['gemm_share']:>12.0%}{row['ours_peak_mb']:>14.0f}{row['torch_peak_mb']:>9.0f}"
                   f"  {row['torch_layout'] if name != 'fcn' else ''}", flush=True)
-        if options.epochs and "fcn" in nets:
+        if options.epochs and "fcn" in nets and library == "numpy":
             row = measure_epoch(options.epochs)
             record["epochs"].append(row)
             print(f"{'fcn epoch':16}{row['ours_s']:>9.2f} s{row['torch_s']:>9.2f} s{row['ratio']:>8.2f}"

@@ -66,7 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("the output was closed before it was all written", 1, debug)
     except OSError as error:
         return _fail(f"{error.filename or 'the output'}: {error.strerror or error}", 1, debug)
-    except Exception as error:  # a fault of ours: one sentence all the same, and how to see more
+    except Exception as error:
+        if backend.ran_out(error):  # outside any op, which would have said for what
+            return _fail(str(backend.out_of_memory("minimask", error)), 1, debug)
+        # a fault of ours: one sentence all the same, and how to see more
         return _fail(f"{type(error).__name__}: {error} (this is a bug in minimask; --debug shows where)", 1, debug)
     return 0
 
@@ -194,7 +197,7 @@ def _run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, ove
         kept = (f"the record so far and the network of its last whole epoch are in {folder}" if folder
                 else "what was finished before is kept")
         raise MinimaskError(f"interrupted while training {recipe.name}; {kept}") from None
-    except train.TrainingError as error:
+    except (train.TrainingError, backend.OutOfMemory) as error:
         raise MinimaskError(f"{error}{f', saved in {folder}' if folder else ''}") from error
 
 

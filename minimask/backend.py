@@ -34,6 +34,10 @@ class UsageError(MinimaskError):
     """The caller asked for something that does not exist or does not fit: exit status 2."""
 
 
+class OutOfMemory(MinimaskError, MemoryError):
+    """The host or the device has no room for an array; the message says for what, and how to need less."""
+
+
 def unknown(kind: str, name: object, known: Any) -> UsageError:
     """The error for a name that is not in `known`; it suggests the nearest valid one."""
     import difflib
@@ -67,22 +71,37 @@ def load(library: str) -> ModuleType:
     """
     if library not in LIBRARIES:
         raise unknown("backend", library, LIBRARIES)
+    name = LIBRARIES[library]
     try:
-        xp = importlib.import_module(LIBRARIES[library])
+        xp = importlib.import_module(name)
     except ImportError as error:
         package = {"cupy": "cupy-cuda12x or cupy-cuda13x", "strict": "array-api-strict"}[library]
-        raise MinimaskError(f"backend {library!r} needs the package {package}: pip install it") from error
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            raise MinimaskError(f"backend {library!r} needs the package {package}: pip install it") from error
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]  # CuPy's own text is a page
+        raise MinimaskError(f"backend {library!r}: {name} is installed but cannot be imported ({reason}); "
+                            f"install {package} anew, for the CUDA version of the driver") from error
     if library == "cupy":
         try:
-            xp.cuda.runtime.getDeviceCount()
+            count, reason = xp.cuda.runtime.getDeviceCount(), "none is visible"
         except Exception as error:  # CuPy's own class, or a missing driver's
-            raise MinimaskError(f"backend 'cupy' finds no CUDA device ({error}); use --backend numpy") from error
+            count, reason = 0, str(error)
+        if not count:
+            raise MinimaskError(f"backend 'cupy' finds no CUDA device ({reason}); use --backend numpy")
     return xp
 
 
 def asarray(value: Any, like: Array) -> Array:
-    """`value` (a Python number, or a host array) as an array of `like`'s library, device and dtype."""
-    return namespace(like).asarray(value, dtype=like.dtype, **beside(like))
+    """`value` (a Python number, or a host array) as an array of `like`'s library, device and dtype.
+
+    Raises OutOfMemory where there is no room for it.
+    """
+    try:
+        return namespace(like).asarray(value, dtype=like.dtype, **beside(like))
+    except Exception as error:
+        if ran_out(error):
+            raise out_of_memory(f"moving an array of shape {np.shape(value)} to {place(like)}", error) from error
+        raise
 
 
 def beside(like: Array) -> dict[str, Any]:
@@ -91,6 +110,42 @@ def beside(like: Array) -> dict[str, Any]:
     None for NumPy, which has one device, and for CuPy, which uses its current one and knows no ``device=``.
     """
     return {"device": like.device} if hasattr(like, "__array_namespace__") and not isinstance(like, np.ndarray) else {}
+
+
+def place(array: Array) -> str:
+    """The library and device that an array lives on, in words: 'numpy', 'cupy on <CUDA Device 0>'."""
+    xp = namespace(array)
+    return "numpy" if xp is np else f"{xp.__name__} on {array.device}"
+
+
+def refuse_mixed(name: str, first: Array, second: Array) -> None:
+    """TypeError, naming op `name` and both places, where two arrays are of two libraries or on two devices."""
+    xp = namespace(first)
+    if xp is not namespace(second) or (xp is not np and first.device != second.device):
+        raise TypeError(f"{name}: mixes arrays of {place(first)} and {place(second)}; move one first: "
+                        "minimask.backend.asarray(minimask.backend.to_host(x), like=y)")
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, NumPy's or CuPy's own, or one of the CUDA libraries'."""
+    return isinstance(error, MemoryError) or any(
+        code in str(error) for code in ("cudaErrorMemoryAllocation", "CUBLAS_STATUS_ALLOC_FAILED"))
+
+
+def out_of_memory(doing: str, error: BaseException, budget: bool = False) -> OutOfMemory:
+    """The error for memory that ran out while `doing` something; the library's own words say how much was asked for.
+
+    Args:
+        budget: whether a byte budget may be given to what was being done; one to try is half of what was asked for.
+    """
+    if isinstance(error, OutOfMemory):  # said already, by an op inside
+        return error
+    asked = getattr(error, "_size", None) or getattr(error, "_total_size", None)  # bytes, of CuPy's error or NumPy's
+    way_out = "take a smaller batch (batch= of the recipe and of train.fit)"
+    if budget:
+        way_out += f", or a smaller block: budget={asked // 2 if asked else 1 << 24} bytes"
+    reason = str(error).strip().rstrip(".") or "no room"
+    return OutOfMemory(f"{doing}: memory ran out: {reason[:1].lower()}{reason[1:]}; {way_out}")
 
 
 def to_host(array: Array) -> np.ndarray:
@@ -166,6 +221,11 @@ def plain() -> Iterator[None]:
 def takes_fast_path(xp: ModuleType) -> bool:
     """Whether ops on arrays of library xp take their faster version here: NumPy does, outside plain()."""
     return xp is np and not getattr(_settings, "plain", False)
+
+
+def takes_blocks(xp: ModuleType) -> bool:
+    """Whether convolutions go block by block here: NumPy's and CuPy's do, outside plain()."""
+    return xp.__name__ in ("numpy", "cupy") and not getattr(_settings, "plain", False)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .backend import Array, takes_fast_path
+from .backend import Array, takes_blocks
 from .engine import op
 from .ops import Result
 from .parallel import in_blocks
@@ -114,7 +114,8 @@ def windows_transpose(xp: Any, rows: Array, padded: Array, at: Geometry) -> Arra
 
 
 @op
-def conv2d(xp: Any, x: Array, w: Array, /, stride: Pair = 1, padding: Padding = "same") -> Result:
+def conv2d(xp: Any, x: Array, w: Array, /, stride: Pair = 1, padding: Padding = "same",
+           budget: int | None = None) -> Result:
     r"""Convolution (cross-correlation): (n, h, w, c_in), (kh, kw, c_in, c_out) -> (n, oh, ow, c_out).
 
     y[n, i, j, o] = sum over k, l, c of x[n, i*s + k - top, j*s + l - left, c] * w[k, l, c, o].
@@ -125,14 +126,18 @@ def conv2d(xp: Any, x: Array, w: Array, /, stride: Pair = 1, padding: Padding = 
         stride: an integer or (vertical, horizontal).
         padding: 'same' (TensorFlow's), 'valid' (none), an integer, (vertical, horizontal), or
             ((top, bottom), (left, right)).
+        budget: bytes of windows at a time where the blocked version runs, 1 or more; its own choice unless given.
     """
     check_channels("conv2d", x.shape, w.shape)
     at = geometry("conv2d", x.shape, w.shape[:2], stride, padding)
-    if takes_fast_path(xp):  # the same in blocks that stay in cache; a test holds both equal
+    if budget is not None and budget < 1:
+        raise ValueError(f"conv2d: budget is {budget}; give a number of bytes, 1 or more, or None")
+    if takes_blocks(xp):  # the same block by block; a test holds both equal
         from . import fastconv
 
-        return fastconv.forward(x, w, at), lambda g: (lambda: fastconv.backward_image(g, w, x.shape, at),
-                                                      lambda: fastconv.backward_kernel(x, g, at))
+        return (fastconv.forward(x, w, at, budget),
+                lambda g: (lambda: fastconv.backward_image(g, w, x.shape, at, budget),
+                           lambda: fastconv.backward_kernel(x, g, at, budget)))
     kh, kw, c_in, c_out = w.shape
     matrix = xp.reshape(w, (kh * kw * c_in, c_out))
     padded = pad(xp, x, at.padding)

@@ -21,7 +21,18 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
-from .backend import Array, asarray, beside, is_floating, namespace, own, to_host
+from .backend import (
+    Array,
+    asarray,
+    beside,
+    is_floating,
+    namespace,
+    out_of_memory,
+    own,
+    ran_out,
+    refuse_mixed,
+    to_host,
+)
 
 P = ParamSpec("P")
 Pullback = Callable[[Array], tuple[Any, ...]]
@@ -106,6 +117,7 @@ class Tensor:
     def data(self, array: Array) -> None:
         if not hasattr(array, "dtype"):
             raise TypeError(f"Tensor.data: {type(array).__name__} is no array; give one of shape {self.shape}")
+        refuse_mixed("Tensor.data", self._data, array)
         if array.shape != self.shape or array.dtype != self.dtype:
             raise ValueError(f"Tensor.data: {array.shape} {array.dtype} cannot replace {self.shape} {self.dtype}; "
                              "shape and dtype stay as they were, make a new Tensor instead")
@@ -162,7 +174,14 @@ class Tensor:
                     handed_out.add(id(g))
                     tensor.grad = g
                 continue
-            for input, gradient in zip(node.inputs, _pull(node, g)):
+            try:
+                gradients = _pull(node, g)
+            except Exception as error:
+                if ran_out(error):
+                    budget = node.name in OPS and "budget" in inspect.signature(OPS[node.name]).parameters
+                    raise out_of_memory(f"backward of {node.name}, g {g.shape} {g.dtype}", error, budget) from error
+                raise
+            for input, gradient in zip(node.inputs, gradients):
                 if input is None or gradient is None:
                     continue
                 key = id(input)
@@ -185,6 +204,7 @@ class Tensor:
         g = cotangent._data if isinstance(cotangent, Tensor) else cotangent
         if not hasattr(g, "dtype"):
             g = asarray(g, like=self._data)
+        refuse_mixed("backward", self._data, g)
         if g.shape != self.shape or g.dtype != self.dtype:
             raise ValueError(f"backward: the cotangent is {g.shape} {g.dtype}, the tensor {self.shape} {self.dtype}; "
                              "both must agree")
@@ -398,7 +418,10 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
         xp, arrays = _unwrap(name, inputs, is_discrete)
         try:
             made = function(xp, *arrays, *static, **settings)
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        except (ValueError, TypeError, IndexError, RuntimeError, MemoryError) as error:
+            if ran_out(error):
+                shapes = ", ".join(f"{x.shape} {x.dtype}" for x in arrays)
+                raise out_of_memory(f"{name} of {shapes}", error, "budget" in signature.parameters) from error
             raise _named(name, error, arrays, public.__signature__, args, settings) from error
         if type(made) is not tuple or len(made) != 2 or not callable(made[1]):
             raise TypeError(f"{name}: an op returns two things, its value and its pullback: return y, lambda g: (...,)")
@@ -436,10 +459,10 @@ def _unwrap(name: str, inputs: tuple[Any, ...], is_discrete: tuple[bool, ...]) -
                             "convert it first, for example x.astype(np.float32)")
         if like is None:
             like = x
-        elif type(x) is not type(like):
-            raise TypeError(f"{name}: mixes arrays of {_library(like)} and {_library(x)}; move one first")
-        elif x.dtype != like.dtype:
-            raise TypeError(f"{name}: mixes {like.dtype} and {x.dtype}; convert one, so that nothing grows unseen")
+        else:
+            refuse_mixed(name, like, x)
+            if x.dtype != like.dtype:
+                raise TypeError(f"{name}: mixes {like.dtype} and {x.dtype}; convert one, so that nothing grows unseen")
     if like is None:  # no array at all: a NumPy scalar will do, it has a dtype
         like = next((np.asarray(x) for x in arrays if isinstance(x, np.floating)), None)
     if like is None:
@@ -468,12 +491,11 @@ def _discrete(name: str, x: Any, like: Array) -> Array:
         x = x.astype(np.int64)  # so that counting up to n classes cannot overflow uint8 labels
     if isinstance(x, np.ndarray) and not isinstance(like, np.ndarray):
         x = namespace(like).asarray(x, **beside(like))
+    refuse_mixed(name, like, x)
     if not isinstance(x, np.ndarray) and namespace(x).isdtype(x.dtype, "integral"):
         x = namespace(x).astype(x, namespace(x).int64)
     if is_floating(x) or (isinstance(x, np.ndarray) and x.dtype.kind not in "iub"):
         raise TypeError(f"{name}: labels, conditions and indices are integers or booleans, not {x.dtype}")
-    if type(x) is not type(like):
-        raise TypeError(f"{name}: mixes arrays of {_library(like)} and {_library(x)}; move one first")
     return x
 
 
@@ -482,10 +504,6 @@ def _operand(other: Any, like: Array) -> Array:
     if isinstance(other, Tensor):
         return other._data
     return asarray(other, like) if isinstance(other, np.generic) else other
-
-
-def _library(array: Array) -> str:
-    return namespace(array).__name__
 
 
 def _named(name: str, error: Exception, arrays: list[Array], signature: inspect.Signature, args: Any,

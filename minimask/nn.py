@@ -94,17 +94,19 @@ class Conv2D(Layer):
 
     Args:
         inputs, outputs: channels before and after.
-        kernel: height and width of the window. stride, padding: as in conv2d.
+        kernel: height and width of the window. stride, padding, budget: as in conv2d.
         weights, rng, dtype, backend: as in :class:`Dense`; the weight has shape (kernel, kernel, inputs, outputs).
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, weights: WeightSource, rng: np.random.Generator,
-                 stride: int = 1, padding: conv.Padding = "same", dtype: str = "float32", backend: str = "numpy"):
+                 stride: int = 1, padding: conv.Padding = "same", dtype: str = "float32", backend: str = "numpy",
+                 budget: int | None = None):
         self.shape, self.stride, self.padding = (kernel, kernel, inputs, outputs), stride, padding
+        self.budget = budget
         self.weight: WeightSource = _drawn("Conv2D", weights, self.shape, rng, dtype, backend)
 
     def __call__(self, x: Tensor, training: bool = False) -> Tensor:
-        return conv.conv2d(x, self.weight.effective(), self.stride, self.padding)
+        return conv.conv2d(x, self.weight.effective(), self.stride, self.padding, self.budget)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         conv.check_channels("Conv2D", (1, *shape), self.shape)

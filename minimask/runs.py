@@ -119,8 +119,10 @@ def write_pictures(folder: Path, net: Sequential, record: dict[str, Any], datase
     return names
 
 
-def load(folder: str | Path, dataset: Dataset) -> tuple[Sequential, dict[str, Any]]:
+def load(folder: str | Path, dataset: Dataset, backend: str = "numpy") -> tuple[Sequential, dict[str, Any]]:
     """The trained net and the record in a run's folder; `dataset` (or one of the same shape) sizes the net.
+
+    The net lives on `backend` ('numpy', 'cupy' or 'strict'), wherever it was trained: files hold plain arrays.
 
     Raises:
         MinimaskError: a file is missing or damaged, or the arrays are not those of the record's recipe.
@@ -134,6 +136,6 @@ def load(folder: str | Path, dataset: Dataset) -> tuple[Sequential, dict[str, An
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise MinimaskError(f"{folder} holds no whole run: {error}; needed are record.json and network.npz "
                             "as `minimask train` writes them") from error
-    net = recipe.build(dataset, np.random.default_rng(0))
+    net = recipe.build(dataset, np.random.default_rng(0), backend)
     net.load(arrays)
     return net, record

@@ -50,9 +50,12 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         progress: told of every step and epoch; ``Progress()`` prints, None is silent.
         on_epoch: called with the record after every epoch, to save it for example.
 
+    Training runs where the net's arrays live: `backend=` of its builder says where that is.
+
     Raises:
         TrainingError: a loss is NaN or infinite; the message gives epoch, step and cause.
         UsageError: epochs or batch below 1, or net and data set do not fit.
+        OutOfMemory: a step needs more memory than there is; the message says for what.
 
     Whatever ends it early, Ctrl-C too, the net is put back to the end of the last whole epoch, which is what
     the record's last entry describes.
@@ -98,7 +101,9 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
                     break
         if progress:
             progress.stop()
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, MemoryError):
+            let_go(error)
         net.load(good)
         if progress:
             progress.stop()
@@ -151,6 +156,16 @@ def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int
                                     f"{_cause(images, chosen)}")
             right += int(np.count_nonzero(logits.argmax(axis=1) == labels[start:start + batch]))
     return right / len(images)
+
+
+def let_go(error: BaseException) -> None:
+    """Frees what the calls that led to an error hold, a step's activations: putting the net back needs room."""
+    import traceback
+
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
 
 
 def to_net(net: Sequential, x: np.ndarray) -> Array:

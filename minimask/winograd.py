@@ -25,6 +25,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from .backend import Array
 from .conv import Geometry
 from .parallel import in_parts, product
 
@@ -37,11 +38,11 @@ CHANNELS = 32
 BUDGET, LEAST = 1 << 20, 64
 
 
-def pays(x: tuple[int, ...], w: tuple[int, ...], at: Geometry, dtype: np.dtype) -> bool:
-    """Whether this version takes a convolution of x (n, h, w, c_in) with w (kh, kw, c_in, c_out)."""
+def pays(x: Array, kernel: tuple[int, ...], at: Geometry) -> bool:
+    """Whether this version takes a convolution of x (n, h, w, c_in) with a kernel of shape (kh, kw, c_in, c_out)."""
     small = max(max(sides) for sides in at.padding) < KERNEL  # so that dx is such a convolution too
-    return (at.kernel == (KERNEL, KERNEL) and at.stride == (1, 1) and dtype == np.float32 and small
-            and min(w[2:]) >= CHANNELS and min(at.output) >= OUT)
+    return (isinstance(x, np.ndarray) and x.dtype == np.float32 and at.kernel == (KERNEL, KERNEL) and small
+            and at.stride == (1, 1) and min(kernel[2:]) >= CHANNELS and min(at.output) >= OUT)
 
 
 @functools.cache

@@ -1,10 +1,12 @@
 """Hypothesis' settings, the array libraries to test with, and what to do where PyTorch or MNIST is missing."""
 
+import importlib
 import importlib.util
 import os
 from pathlib import Path
 
 import hypothesis
+import libraries
 import numpy as np
 import pytest
 
@@ -15,6 +17,11 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_
                                      suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile("local", deadline=None, max_examples=60)
 hypothesis.settings.load_profile("ci" if IN_CI else "local")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--cupy", choices=("package", "device"),
+                     help="fail, in place of a skip, where CuPy or its GPU is missing")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -47,6 +54,23 @@ def mnist_folder():
     if not folder or not (Path(folder) / "mnist").is_dir():
         pytest.skip("MNIST is not there: set MINIMASK_DATA to the folder that holds mnist/")
     return folder
+
+
+@pytest.fixture(scope="module", params=libraries.NAMES)
+def library(request):
+    """Every array library in turn; see libraries.py."""
+    with libraries.opened(request.param, request.config.getoption("--cupy")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def cupy(request):
+    """The module CuPy, which imports without a GPU; its functions can be looked at, not called."""
+    if importlib.util.find_spec("cupy") is None:
+        if request.config.getoption("--cupy"):
+            pytest.fail("CuPy is missing: pip install cupy-cuda12x")
+        pytest.skip("CuPy is not installed: pip install cupy-cuda12x to check the calls")
+    return importlib.import_module("cupy")
 
 
 @pytest.fixture

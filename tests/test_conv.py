@@ -1,6 +1,5 @@
 """Convolution, pools, batch norm and residual blocks: what registry rows do not say; the paper's conv nets."""
 
-import array_api_strict as strict
 import numpy as np
 import pytest
 from cases import CASES
@@ -8,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimask import Tensor, conv, data, fastconv, models, nn, ops, optim, plain, train
-from minimask.backend import blas_threads, to_host
+from minimask.backend import blas_threads
 from minimask.mask import SignedSupermask, Trained
 from minimask.testing import gradcheck
 
@@ -32,7 +31,7 @@ def test_the_blocked_convolution_equals_the_plain_one(data):
         y = ops.conv2d(*leaves, **example.settings)
         g = np.random.default_rng(0).standard_normal(y.shape)
         y.backward(g)
-    for budget in (1, 500, fastconv.BUDGET):
+    for budget in (1, 500, None):
         for fast, slow in ((fastconv.forward(x, w, at, budget), y.data),
                            (fastconv.backward_image(g, w, x.shape, at, budget), leaves[0].grad),
                            (fastconv.backward_kernel(x, g, at, budget), leaves[1].grad)):
@@ -141,38 +140,9 @@ def test_where_batch_norm_is(rng):
     assert [p.shape for name, p in stem.items() if "batchnorm" in name] == [(16,), (16,)]
 
 
-def small(name, weights, seed=0, backend="numpy"):
-    """A paper's net on 8x8 images, small enough for array-api-strict."""
-    options = {"norm": "all"} if name.startswith("resnet") else {}
-    return models.MODELS[name](weights=weights, rng=np.random.default_rng(seed), input_shape=(8, 8, 3), classes=4,
-                               dtype="float64", backend=backend, **options)
-
-
-@pytest.mark.parametrize("name", ["conv2", "resnet20"])
-@pytest.mark.parametrize("weights", [SignedSupermask(tau=0.01), Trained()], ids=["masked", "dense"])
-def test_three_training_steps_on_array_api_strict_equal_numpy(name, weights):
-    rng = np.random.default_rng(3)
-    x, labels = rng.standard_normal((3, 4, 8, 8, 3)), rng.integers(0, 4, (3, 4))
-    results = []
-    for backend, move in (("numpy", np.asarray), ("strict", strict.asarray)):
-        net = small(name, weights, backend=backend)
-        optimizer, losses = optim.SGDW(net.parameters(), lr=0.01, wd=1e-3), []
-        for images, y in zip(x, labels):
-            loss = ops.cross_entropy(net(move(images), training=True), move(y))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        results.append((losses, net.arrays(), to_host(net(move(x[0])).data)))
-    (losses, arrays, logits), (other_losses, other_arrays, other_logits) = results
-    np.testing.assert_allclose(other_losses, losses, rtol=1e-9)
-    np.testing.assert_allclose(other_logits, logits, rtol=1e-7, atol=1e-9)
-    for key in arrays:
-        np.testing.assert_allclose(other_arrays[key], arrays[key], rtol=1e-7, atol=1e-10, err_msg=key)
-
-
 def test_arrays_and_load_take_running_statistics_along(rng):
-    net, other = small("resnet20", Trained(), 0), small("resnet20", Trained(), 1)
+    net, other = (models.resnet20(Trained(), np.random.default_rng(seed), input_shape=(8, 8, 3), dtype="float64")
+                  for seed in (0, 1))
     x = rng.standard_normal((4, 8, 8, 3))
     net(x, training=True)
     other.load(net.arrays())
