@@ -176,6 +176,13 @@ def digest(path: Path, file: File, packed: bool, take: Callable[[bytes], object]
     return found.hexdigest()
 
 
+def verify(path: Path, file: File, packed: bool) -> None:
+    """DataError unless the content at `path` is that of `file`, as far as that is known; otherwise as :func:`digest`."""
+    found = digest(path, file, packed)
+    if file.sha256 not in (None, found):
+        raise DataError(other_content(path, file, found))
+
+
 def _pieces(path: Path, file: File, packed: bool) -> Iterator[bytes]:
     """The content in pieces, at most one byte more than there should be; a file of impossible size is not opened."""
     import gzip
@@ -222,14 +229,10 @@ def state(folder: Path, file: File) -> tuple[State, str]:
         path = find(folder, file)
         if path is None:
             return State.MISSING, missing(folder, file)
-        found = digest(path, file, path.suffix == ".gz")
+        verify(path, file, path.suffix == ".gz")
     except DataError as error:
         return State.DAMAGED, str(error)
-    if file.sha256 is None:
-        return State.UNVERIFIED, ""
-    if found != file.sha256:
-        return State.DAMAGED, other_content(path, file, found)
-    return State.VERIFIED, ""
+    return (State.UNVERIFIED if file.sha256 is None else State.VERIFIED), ""
 
 
 def missing(folder: Path, file: File) -> str:

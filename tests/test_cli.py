@@ -176,7 +176,8 @@ def test_a_missing_data_file_is_a_failure_and_status_1(folder, capsys):
 
 def test_a_damaged_data_file_names_expected_and_found(folder, capsys):
     (folder / "mnist").mkdir()
-    (folder / "mnist/train-images-idx3-ubyte").write_bytes(bytes(47_040_016))
+    header = data.datafiles.SETS["mnist"].files[0].header
+    (folder / "mnist/train-images-idx3-ubyte").write_bytes(header + bytes(47_040_000))
     assert main(["train", "fcn", "--data", str(folder)]) == 1
     error = capsys.readouterr().err
     assert "expected sha256 ba891046" in error and "found" in error and "put the official" in error
