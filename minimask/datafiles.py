@@ -177,7 +177,7 @@ def digest(path: Path, file: File, packed: bool, take: Callable[[bytes], object]
 
 
 def verify(path: Path, file: File, packed: bool) -> None:
-    """DataError unless the content at `path` is that of `file`, as far as that is known; otherwise as :func:`digest`."""
+    """DataError unless the content at `path` is that of `file`, if that is known (`packed`: see :func:`digest`)."""
     found = digest(path, file, packed)
     if file.sha256 not in (None, found):
         raise DataError(other_content(path, file, found))

@@ -245,7 +245,7 @@ def _network() -> Iterator[None]:
         if error.code not in TRY_AGAIN:
             raise Refused(said) from error
         after = error.headers.get("Retry-After", "") if error.headers else ""
-        raise Broken(said, float(after) if re.fullmatch(r"\d{1,6}", after) else 0.0) from error
+        raise Broken(said, float(after) if re.fullmatch(r"\d{1,9}", after) else 0.0) from error
     except TimeoutError as error:
         raise Broken(f"was too slow ({error})") from error
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -61,25 +61,23 @@ def fetch(name: str, folder: str | Path | None = None, overwrite: bool = False, 
         raise unknown("dataset", name, SETS)
     below = datafiles.set_folder(name, folder, must_exist=False)
     patience, meter, mirrors = patience or Patience(), meter or Meter(), mirrors or MIRRORS[name]
-    if not _lacking(name, below, overwrite):
-        say(f"{name}: {describe(name, below)}; nothing to fetch")
-        return
-    try:
-        below.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{below} cannot be made ({error.strerror}); give another folder with --data") from error
-    with locked(below):
-        lacking = _lacking(name, below, overwrite)  # once more: another process may just have been here
+    lacking = _lacking(name, below, overwrite)
+    if lacking:
         try:
-            if is_archive(name):
-                _fetch_archive(name, lacking, below, mirrors, patience, meter, say)
-            else:
-                _fetch_files(name, lacking, below, mirrors, patience, meter, say)
-        except Refused as reason:
-            raise MinimaskError(_by_hand(name, below, mirrors, str(reason))) from reason
-        finally:
-            meter.stop()
-    say(f"{name}: {describe(name, below)}")
+            below.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{below} cannot be made ({error.strerror}); give another folder with --data") from error
+        with locked(below):
+            lacking = _lacking(name, below, overwrite)  # once more: another process may just have been here
+            if lacking:
+                try:
+                    steps = _fetch_archive if is_archive(name) else _fetch_files
+                    steps(name, lacking, below, mirrors, patience, meter, say)
+                except Refused as reason:
+                    raise MinimaskError(_by_hand(name, below, mirrors, str(reason))) from reason
+                finally:
+                    meter.stop()
+    say(f"{name}: {describe(name, below)}{'' if lacking else '; nothing to fetch'}")
 
 
 def check(names: Sequence[str] = (), folder: str | Path | None = None, say: Callable[[str], object] = print) -> None:
