@@ -53,7 +53,7 @@ def extract(archive: Path, files: FileSet, wanted: Sequence[File], folder: Path)
 def _take(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, file: File, parts: dict[str, Path],
           folder: Path) -> None:
     """One member into a temporary file in `folder`, checked; it is entered in `parts`."""
-    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         raise DataError(f"{archive}: {member.name} is a link or the like, but must be a regular file")
     if member.size != file.size or member.name in parts:
         raise DataError(f"{archive}: {member.name} has {member.size:,} bytes, but {file.size:,} are needed, once")

@@ -159,7 +159,7 @@ def check_success(dataset, contents, originals, files, verified):
         expected = (parts[0][..., None], parts[1], parts[2][..., None], parts[3])
     else:
         rows = [[c[i:i + f.shape[1]] for i in range(0, len(c), f.shape[1])] for f, c in zip(files.files, contents)]
-        train, test = sum(rows[:-1], []), rows[-1]
+        train, test = [row for part in rows[:-1] for row in part], rows[-1]
 
         def images(part):
             return np.array([[[[r[len(r) - 3072 + 1024 * c + 32 * y + x] for c in range(3)] for x in range(32)]
