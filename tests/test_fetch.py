@@ -238,6 +238,25 @@ def test_a_range_behind_the_end_starts_anew(fashion, tmp_path, patience):
     assert [asked for n, asked in fashion.requests if n == f"{IMAGES}.gz"][1] is None
 
 
+def test_a_whole_answer_in_place_of_a_range_leaves_nothing_of_the_old_part(fashion, tmp_path, patience):
+    """The old part is longer than the file: its end must go."""
+    (tmp_path / "fashion-mnist").mkdir()
+    (tmp_path / f"fashion-mnist/.{IMAGES}.gz.part").write_bytes(bytes(len(fashion.files[f"{IMAGES}.gz"]) + 10))
+    fetch.fetch("fashion-mnist", tmp_path, patience=patience)
+    is_whole(tmp_path, "fashion-mnist", fashion)
+    assert [name for name, _ in fashion.requests].count(f"{IMAGES}.gz") == 1
+
+
+def test_a_host_that_starts_over_and_over_brings_nothing(mnist, tmp_path, patience, monkeypatch):
+    """No ranges, and every connection is cut, sooner or later: what was there before counts for nothing new."""
+    monkeypatch.setattr(download, "ENOUGH", 10_000)
+    cuts = [hostile.cut(50_000, hostile.whole), hostile.cut(5_000, hostile.whole)]
+    mnist.script[f"{IMAGES}.gz"] = cuts * 30
+    with pytest.raises(MinimaskError, match="broke off after .* the last of 3 tries in a row"):
+        fetch.fetch("mnist", tmp_path, patience=patience, mirrors=mnist.mirrors[:1])
+    assert len(mnist.requests) == 3
+
+
 @pytest.mark.parametrize("size", [40_000, "same", "longer"])
 def test_a_part_with_wrong_bytes_is_fetched_once_more_from_the_start(mnist, tmp_path, patience, size):
     """Left by an earlier run, or by another mirror."""
