@@ -31,10 +31,9 @@ class DataError(MinimaskError):
 class State(enum.IntEnum):
     """How a file stands; of several files, the largest is how they stand together."""
 
-    VERIFIED = 0
-    UNVERIFIED = 1  # of the right size and header, and no checksum of it is known
-    MISSING = 2
-    DAMAGED = 3
+    WHOLE = 0
+    MISSING = 1
+    DAMAGED = 2
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,11 @@ class FileSet:
 
     below: str
     files: tuple[File, ...]
+
+    @property
+    def verified(self) -> bool:
+        """Whether a file that is whole is known to be the official one; else only its size and header are."""
+        return all(file.sha256 is not None for file in self.files)
 
 
 def idx(name: str, shape: tuple[int, ...], sha256: str | None) -> File:
@@ -232,7 +236,7 @@ def state(folder: Path, file: File) -> tuple[State, str]:
         verify(path, file, path.suffix == ".gz")
     except DataError as error:
         return State.DAMAGED, str(error)
-    return (State.UNVERIFIED if file.sha256 is None else State.VERIFIED), ""
+    return State.WHOLE, ""
 
 
 def missing(folder: Path, file: File) -> str:

@@ -127,9 +127,6 @@ def _from_mirror(url: str, wanted: Published, part: Path, check: Callable[[Path]
 def _try(url: str, wanted: Published, part: Path, patience: Patience, meter: Meter) -> None:
     """One request, for what `part` lacks; what it brings is in `part` afterwards, even if it ends in an exception."""
     asked_from = size_of(part)
-    if asked_from > (wanted.limit if wanted.size is None else wanted.size):
-        _cut(part)
-        asked_from = 0
     request = urllib.request.Request(url, headers={"User-Agent": "minimask", "Accept-Encoding": "identity"})
     if asked_from:
         request.add_header("Range", f"bytes={asked_from}-")

@@ -130,7 +130,7 @@ def _lacking(name: str, below: Path, overwrite: bool) -> list[File]:
         state, wrong = datafiles.state(below, file)
         if state is State.DAMAGED and not overwrite:
             raise DataError(f"{wrong}, or move it away, or let --overwrite replace it")
-        if state >= State.MISSING:
+        if state is not State.WHOLE:
             lacking.append(file)
     return lacking
 
@@ -177,10 +177,9 @@ def part_of(below: Path, wanted: Published) -> Path:
 
 def describe(name: str, below: Path) -> str:
     """The end of a sentence on a set that is whole."""
-    if any(file.sha256 is None for file in SETS[name].files):
-        return (f"present, unverified, in {below} (sizes and headers are right; no official checksum is known to "
-                "minimask)")
-    return f"present and verified in {below}"
+    if SETS[name].verified:
+        return f"present and verified in {below}"
+    return f"present, unverified, in {below} (sizes and headers are right; no official checksum is known to minimask)"
 
 
 def _by_hand(name: str, below: Path, mirrors: Sequence[str], reason: str) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from minimask import MinimaskError, UsageError, archive, data, datafiles, download, fetch, meter
 from minimask.__main__ import main
-from minimask.datafiles import DataError, FileSet, State
+from minimask.datafiles import DataError, State
 from minimask.download import Patience, Published
 
 IMAGES = "train-images-idx3-ubyte"
@@ -135,6 +135,7 @@ BODY = {"404": (hostile.status(404), "answered 404 (Not Found)"), "403": (hostil
         "an empty success": (hostile.status(204), "answered 204"),
         "wrong bytes of the right size": (lambda h, body, asked: hostile.ranged(h, bytes(len(body)), asked), "sent wrong bytes (sha256"),
         "longer without a length": (lambda h, body, asked: hostile.no_length(h, body + b"0", asked), "sent more than the"),
+        "shorter": (lambda h, body, asked: hostile.whole(h, body[:-1], asked), "bytes, but"),
         "another length": (lambda h, body, asked: hostile.whole(h, body + b"0", asked), "bytes, but")}
 
 
@@ -241,7 +242,7 @@ def test_a_range_behind_the_end_starts_anew(fashion, tmp_path, patience):
 def test_a_whole_answer_in_place_of_a_range_leaves_nothing_of_the_old_part(fashion, tmp_path, patience):
     """The old part is longer than the file: its end must go."""
     (tmp_path / "fashion-mnist").mkdir()
-    (tmp_path / f"fashion-mnist/.{IMAGES}.gz.part").write_bytes(bytes(len(fashion.files[f"{IMAGES}.gz"]) + 10))
+    (tmp_path / f"fashion-mnist/.{IMAGES}.gz.part").write_bytes(b"x" * (len(fashion.files[f"{IMAGES}.gz"]) + 10))
     fetch.fetch("fashion-mnist", tmp_path, patience=patience)
     is_whole(tmp_path, "fashion-mnist", fashion)
     assert [name for name, _ in fashion.requests].count(f"{IMAGES}.gz") == 1
@@ -295,7 +296,7 @@ def test_a_cut_without_a_length(mnist, tmp_path, patience, waits, behaviour):
     assert waits == [1.0]
 
 
-@pytest.mark.parametrize("behaviour", [hostile.drip, hostile.drip_head, hostile.stall])
+@pytest.mark.parametrize("behaviour", [hostile.drip, hostile.drip_head, hostile.drip_after_a_burst, hostile.stall])
 def test_a_server_that_is_too_slow_is_left(mnist, tmp_path, patience, behaviour):
     """Bytes that drip, in the body or before it, and none at all; over in seconds, where the server has 20."""
     mnist.script[f"{IMAGES}.gz"] = [behaviour]
@@ -303,6 +304,13 @@ def test_a_server_that_is_too_slow_is_left(mnist, tmp_path, patience, behaviour)
     with pytest.raises(MinimaskError, match="was too slow .* or by hand"):
         fetch.fetch("mnist", tmp_path, patience=replace(patience, tries=2), mirrors=mnist.mirrors[:1])
     assert time.monotonic() - start < 8 and holds_no_data(tmp_path)
+
+
+def test_what_came_before_a_stall_is_kept(mnist, tmp_path, patience):
+    mnist.script[f"{IMAGES}.gz"] = [hostile.stall, hostile.ranged]
+    fetch.fetch("mnist", tmp_path, patience=patience)
+    is_whole(tmp_path, "mnist", mnist)
+    assert mnist.requests[1] == (f"{IMAGES}.gz", "bytes=1000-")
 
 
 def test_a_slow_server_that_is_fast_enough_is_not_left(mnist, tmp_path, patience, waits):
@@ -567,14 +575,26 @@ def test_a_full_disk_is_said_and_not_taken_for_a_bad_mirror(mnist, tmp_path, pat
     assert len(mnist.requests) == 1 and holds_no_data(tmp_path)
 
 
-def test_a_rename_that_fails_leaves_no_file(mnist, tmp_path, patience, monkeypatch):
+def test_a_rename_that_fails_leaves_the_old_file(mnist, tmp_path, patience, monkeypatch):
     def fails(*_):
         raise OSError(5, "Input/output error")
 
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / IMAGES).write_bytes(b"mine")
     monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(MinimaskError, match=f"{IMAGES}.gz cannot be written .Input/output error"):
-        fetch.fetch("mnist", tmp_path, patience=patience)
-    assert holds_no_data(tmp_path)
+        fetch.fetch("mnist", tmp_path, overwrite=True, patience=patience)
+    assert (tmp_path / "mnist" / IMAGES).read_bytes() == b"mine"
+    assert not (tmp_path / f"mnist/{IMAGES}.gz").exists()
+
+
+def test_a_file_is_safe_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch):
+    calls, fsync, replaced = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: calls.append("fsync") or fsync(file))
+    monkeypatch.setattr(os, "replace", lambda *paths: calls.append("replace") or replaced(*paths))
+    (tmp_path / "part").write_bytes(b"x")
+    download.put(tmp_path / "part", tmp_path / "file")
+    assert calls == ["fsync", "replace"] and os.listdir(tmp_path) == ["file"]
 
 
 def test_a_file_in_the_place_of_the_folder(mnist, tmp_path, patience):
@@ -788,7 +808,7 @@ def test_the_tables_are_complete():
         published = fetch.PUBLISHED[name]
         assert fetch.is_archive(name) or [one.name for one in published] == [f"{file.name}.gz" for file in files.files]
         assert all(mirror.endswith("/") for mirror in fetch.MIRRORS[name])
-        verified = all(file.sha256 for file in files.files)
+        verified = files.verified
         assert all(mirror.startswith("https://") for mirror in fetch.MIRRORS[name]) or not verified
         assert all((one.sha256 is not None) == (one.size is not None) == verified for one in published)
         assert all(one.limit == one.size or one.size is None for one in published)
@@ -844,8 +864,3 @@ def test_nobody_who_listens_is_no_reason_to_end_a_download(mnist, tmp_path, pati
     stream.write = lambda _: (_ for _ in ()).throw(BrokenPipeError(32, "Broken pipe"))
     fetch.fetch("mnist", tmp_path, patience=patience, meter=meter.Meter(stream))
     is_whole(tmp_path, "mnist", mnist)
-
-
-def test_a_set_is_as_its_worst_file():
-    assert max(State) is State.DAMAGED and State.MISSING > State.UNVERIFIED > State.VERIFIED
-    assert isinstance(FileSet("x", ()), FileSet)
