@@ -154,7 +154,7 @@ def test_without_matplotlib_everything_but_the_pictures_is_there(folder):
     (["--threads", "0"], "argument --threads: '0' is no whole number from 1 up"),
     (["train", "FNC"], "unknown recipe 'FNC': did you mean 'fcn'?"),
     (["--seed", "1", "train", "digits"], "the command comes first: minimask train ..."),
-    (["demo"], "unknown command 'demo': there are train; without a command the demo runs"),
+    (["demo"], "unknown command 'demo': there are data, train; without a command the demo runs"),
     (["train", "digits", "--lr", "0.1"], "unrecognized arguments: --lr 0.1 (`minimask train --help`"),
     (["train", "digits", "--backend", "jax"], "unknown backend 'jax'"),
     (["train", "fcn"], "no data folder: give --data DIR"),
