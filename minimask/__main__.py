@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from . import __version__, backend, data, plot, recipes, runs, train
 from .backend import MinimaskError, UsageError, blas_threads
 
-COMMANDS = ("train",)
+COMMANDS = ("train", "data")
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if words[0] not in COMMANDS:
                 raise UsageError(f"{backend.unknown('command', words[0], COMMANDS)}; without a command the demo runs, "
                                  "`minimask --help` tells more")
-            train_command(_train_parser().parse_args(words[1:]))
+            if words[0] == "data":
+                data_command(_data_parser().parse_intermixed_args(words[1:]))
+            else:
+                train_command(_train_parser().parse_args(words[1:]))
         else:
             demo_command(_demo_parser().parse_args(words))
         sys.stdout.flush()
@@ -91,7 +94,8 @@ def _demo_parser() -> Parser:
                                 "handwritten digits, beside a dense baseline, in seconds, and leaves the result\n"
                                 "in runs/demo/.",
                     epilog="commands:\n  train RECIPE   train a network on MNIST or the digits "
-                           "(`minimask train --help`)")
+                           "(`minimask train --help`)\n"
+                           "  data           fetch and check data sets (`minimask data --help`)")
     parser.add_argument("--version", action="version", version=f"minimask {__version__}")
     _shared_options(parser, "runs/demo", threads="1")
     return parser
@@ -102,7 +106,8 @@ def _train_parser() -> Parser:
     parser = Parser(prog="minimask train", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
                     description="Train one recipe and keep its record, its network and pictures of it in a folder.",
                     epilog=f"recipes:\n{rows}\n\nexample:\n  minimask train fcn --data DIR --seed 0 --out runs/fcn-0\n"
-                           "  where DIR/mnist/ holds the four MNIST files (train-images-idx3-ubyte.gz, ...)")
+                           "  where DIR/mnist/ holds the four MNIST files (train-images-idx3-ubyte.gz, ...);\n"
+                           "  `minimask data fetch mnist --data DIR` gets them")
     parser.add_argument("recipe", help="what to train, a name from the list below")
     parser.add_argument("--dataset", metavar="NAME",
                         help=f"train on other data: {', '.join(['digits', *data.DATASETS])}")
@@ -116,6 +121,33 @@ def _train_parser() -> Parser:
     parser.add_argument("--plain", action="store_true",
                         help="take the plain version of every op, on one thread: slow, to step through")
     _shared_options(parser, "runs/RECIPE-seedS", threads="as NumPy is set up")
+    return parser
+
+
+def _data_parser() -> Parser:
+    parser = Parser(prog="minimask data", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    usage="minimask data fetch NAME... [--data DIR] [--overwrite] [--quiet]\n"
+                          "       minimask data check [NAME...] [--data DIR]",
+                    description="Get data sets from the net, or see whether those you have are whole.\n\n"
+                                "fetch   download what is lacking into DIR; an interrupted download goes on\n"
+                                "        where it stopped when you give the same command again\n"
+                                "check   compare the files in DIR with the official checksums; changes nothing",
+                    epilog="data sets:           to download   folder\n"
+                           "  mnist                   11.6 MB   DIR/mnist/\n"
+                           "  fashion-mnist            31 MB*   DIR/fashion-mnist/\n"
+                           "  cifar10                170.1 MB   DIR/cifar-10-batches-bin/\n"
+                           "  cifar100               168.5 MB   DIR/cifar-100-binary/\n"
+                           "* about; no checksum of it is known to minimask, so it stays unverified\n\n"
+                           "example:\n  minimask data fetch mnist --data DIR\n"
+                           "  minimask train fcn --data DIR\n\n"
+                           "check exits with 1 if a data set is damaged, or one that you named is missing.\n"
+                           "Nothing is downloaded by any other command.")
+    parser.add_argument("action", metavar="fetch|check", help="what to do")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="data sets, from the list below")
+    parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
+    parser.add_argument("--overwrite", action="store_true", help="fetch: replace damaged files, which stay otherwise")
+    parser.add_argument("--quiet", action="store_true", help="fetch: no progress while it runs")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -153,6 +185,29 @@ def train_command(options: Any) -> None:
     end = record["epochs"][-1]
     print(f"test accuracy {end['test_accuracy']:.2%} with {end['weights_left']:.2%} of the weights left")
     _say_files(folder, net, record, dataset)
+
+
+def data_command(options: Any) -> None:
+    """`minimask data fetch NAME...` and `minimask data check [NAME...]`."""
+    from . import fetch, meter  # and with them the parts of the standard library that speak with servers
+
+    if options.action not in ("fetch", "check"):
+        raise backend.unknown("data command", options.action, ("fetch", "check"))
+    if "digits" in options.names:
+        print("digits: comes with minimask; nothing to fetch")
+    names = [name for name in options.names if name != "digits"]
+    if options.action == "check":
+        if names or not options.names:
+            fetch.check(names, options.data)
+        return
+    if not options.names:
+        raise UsageError(f"which data set? minimask data fetch NAME; there are {', '.join(data.DATASETS)}")
+    progress = meter.Meter(None if options.quiet else sys.stderr)
+    try:
+        for name in names:
+            fetch.fetch(name, options.data, options.overwrite, meter=progress)
+    except KeyboardInterrupt:
+        raise MinimaskError("interrupted; what has arrived is kept, and the same command goes on from there") from None
 
 
 def demo_command(options: Any) -> None:

@@ -1,7 +1,7 @@
-"""Data sets: the bundled digits, MNIST from its IDX files, standardisation and seeded batches. All host work.
+"""Data sets: the bundled digits, MNIST and CIFAR from their files, standardisation and seeded batches. All host work.
 
 Images stay as they are stored (uint8, NHWC); :func:`standardise` turns a batch into float when it is used.
-Nothing is ever downloaded here, and nothing is unpickled.
+Nothing is downloaded here (`minimask data fetch` does, when it is asked to), and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .backend import MinimaskError, UsageError, unknown
+from . import datafiles
+from .backend import unknown
+from .datafiles import DataError
 
-if TYPE_CHECKING:  # pathlib, gzip and hashlib are imported where files are read: `import minimask` stays quick
+if TYPE_CHECKING:
     from pathlib import Path
-
-
-class DataError(MinimaskError):
-    """A data file is missing, damaged or not what its name says; the message tells which, and where to put it."""
 
 
 @dataclass(frozen=True)
@@ -126,15 +124,6 @@ def digits() -> Dataset:
     return Dataset("digits", images[train], labels[train], images[test], labels[test], tuple("0123456789"))
 
 
-#: MNIST's files: name -> (sha256 of the decompressed bytes, shape in its header).
-MNIST = {
-    "train-images-idx3-ubyte": ("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", (60000, 28, 28)),
-    "train-labels-idx1-ubyte": ("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", (60000,)),
-    "t10k-images-idx3-ubyte": ("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", (10000, 28, 28)),
-    "t10k-labels-idx1-ubyte": ("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", (10000,)),
-}
-
-
 def mnist(folder: str | Path | None = None, allow_unverified: bool = False) -> Dataset:
     """MNIST, 60,000 + 10,000 handwritten digits of 28x28 pixels, from its four IDX files (LeCun et al. 1998).
 
@@ -145,28 +134,25 @@ def mnist(folder: str | Path | None = None, allow_unverified: bool = False) -> D
     Raises:
         DataError: a file is missing, damaged, or its content has another sha256 than the official one.
     """
-    folder = data_folder(folder)
-    if folder.name == "mnist" and not (folder / "mnist").exists():
-        raise UsageError(f"the data folder {str(folder)!r} is the data set's own; give the folder above it, "
-                         f"{str(folder.parent)!r}")
-    folder = folder / "mnist"
-    parts = [read_idx(folder, name, digest, shape, allow_unverified) for name, (digest, shape) in MNIST.items()]
-    return Dataset("mnist", parts[0][..., None], parts[1], parts[2][..., None], parts[3], tuple("0123456789"))
+    return _idx("mnist", folder, allow_unverified, tuple("0123456789"))
 
 
-#: CIFAR's binary files: data set -> (folder, label bytes per record, sha256 by file; the last file is the test part).
-CIFAR = {
-    "cifar10": ("cifar-10-batches-bin", 1, {
-        "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
-        "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
-        "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
-        "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
-        "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
-        "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"}),
-    "cifar100": ("cifar-100-binary", 2, {
-        "train.bin": "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29",
-        "test.bin": "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a"}),
-}
+FASHION_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+
+
+def fashion_mnist(folder: str | Path | None = None, allow_unverified: bool = False) -> Dataset:
+    """Fashion-MNIST, 60,000 + 10,000 articles of clothing in MNIST's format (Xiao, Rasul and Vollgraf 2017).
+
+    Looked for in ``fashion-mnist/``. No checksum of it is known here: sizes, headers and the range of the labels are
+    checked, and it warns that the content is unverified (with `allow_unverified` it does not).
+    """
+    dataset = _idx("fashion-mnist", folder, allow_unverified, FASHION_CLASSES)
+    if not allow_unverified:
+        warnings.warn("fashion-mnist is unverified: its files have the right sizes and headers, but no official "
+                      "checksum of them is known to minimask", UserWarning, stacklevel=2)
+    return dataset
+
+
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -181,7 +167,7 @@ def cifar10(folder: str | Path | None = None, allow_unverified: bool = False) ->
     Raises:
         DataError: a file is missing, of another size, or (unless allowed) of another content.
     """
-    return _cifar("cifar10", folder, allow_unverified, 10_000, CIFAR10_CLASSES)
+    return _cifar("cifar10", folder, allow_unverified, CIFAR10_CLASSES)
 
 
 def cifar100(folder: str | Path | None = None, allow_unverified: bool = False) -> Dataset:
@@ -189,84 +175,34 @@ def cifar100(folder: str | Path | None = None, allow_unverified: bool = False) -
 
     Looked for in ``cifar-100-binary/`` as train.bin and test.bin. The coarse labels are not used.
     """
-    return _cifar("cifar100", folder, allow_unverified, 50_000, tuple(map(str, range(100))))
+    return _cifar("cifar100", folder, allow_unverified, tuple(map(str, range(100))))
 
 
-def _cifar(name: str, folder: str | Path | None, allow_unverified: bool, records: int,
-           classes: tuple[str, ...]) -> Dataset:
-    """Reads a CIFAR set; a training file holds `records` records, the test file 10,000."""
-    below, label_bytes, files = CIFAR[name]
-    folder, parts = data_folder(folder) / below, []
-    for file, digest in files.items():
-        count = 10_000 if file.startswith("test") else records
-        content = read_content(folder, file, count * (label_bytes + 3072), digest, b"", allow_unverified)
-        rows = np.frombuffer(content, np.uint8).reshape(count, label_bytes + 3072)
-        planes = rows[:, label_bytes:].reshape(count, 3, 32, 32)  # red, green, blue, row by row
-        parts.append((planes.transpose(0, 2, 3, 1), rows[:, label_bytes - 1]))  # the last label byte is the fine one
+def _idx(name: str, folder: str | Path | None, allow_unverified: bool, classes: tuple[str, ...]) -> Dataset:
+    """Reads a set of four IDX files: images and labels to train, images and labels held out."""
+    images, labels, test_images, test_labels = _read(name, folder, allow_unverified)
+    return Dataset(name, images[..., None], labels, test_images[..., None], test_labels, classes)
+
+
+def _cifar(name: str, folder: str | Path | None, allow_unverified: bool, classes: tuple[str, ...]) -> Dataset:
+    """Reads a CIFAR set: files of records, the last one held out."""
+    parts = []
+    for rows in _read(name, folder, allow_unverified):  # (records, label bytes + 3072)
+        planes = rows[:, -3072:].reshape(-1, 3, 32, 32)  # red, green, blue, row by row
+        parts.append((planes.transpose(0, 2, 3, 1), rows[:, -3073]))  # the last label byte is the fine one
     images, labels = (np.concatenate(column) for column in zip(*parts[:-1]))
     return Dataset(name, images, labels, np.ascontiguousarray(parts[-1][0]), parts[-1][1].copy(), classes)
 
 
-def data_folder(folder: str | Path | None = None) -> Path:
-    """The folder that data sets lie in: the argument, else MINIMASK_DATA; UsageError where it is missing."""
-    from pathlib import Path
-
-    named = folder if folder is not None else os.environ.get("MINIMASK_DATA")
-    if not named:
-        raise UsageError("no data folder: give --data DIR (folder=DIR in Python) or set MINIMASK_DATA=DIR; "
-                         "MNIST is looked for in DIR/mnist/")
-    if not Path(named).is_dir():
-        wrong = "is no folder" if Path(named).exists() else "does not exist"
-        raise UsageError(f"the data folder {str(named)!r} {wrong}; give another with --data DIR or MINIMASK_DATA")
-    return Path(named)
-
-
-def read_idx(folder: Path, name: str, digest: str, shape: tuple[int, ...],
-             allow_unverified: bool = False) -> np.ndarray:
-    """The IDX file `name` or `name`.gz in `folder` as a uint8 array of `shape`; DataError if it is anything else."""
-    header = bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
-    content = read_content(folder, name, len(header) + math.prod(shape), digest, header, allow_unverified)
-    return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
-
-
-def read_content(folder: Path, name: str, size: int, digest: str, header: bytes, allow_unverified: bool) -> bytes:
-    """The content of file `name` or `name`.gz in `folder`: `size` bytes that begin with `header` and have this sha256.
-
-    Raises DataError if it is anything else. With `allow_unverified` another sha256 is only warned about.
-    """
-    import gzip
-    import hashlib
-    import zlib
-
-    try:
-        path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
-        if path is None:
-            raise DataError(f"{name} is missing: put {name} or {name}.gz into {folder} "
-                            f"(sha256 of its content: {digest})")
-        opened = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
-        with opened as file:
-            content = file.read(size + 1)  # one more than is needed: tells a longer file, and stops a bomb
-    except PermissionError as error:
-        raise DataError(f"{error.filename} may not be read ({error.strerror}); allow it") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}): it is truncated or no gzip file; get it again") from error
-    if len(content) != size:
-        found_size = f"{len(content):,}" if len(content) < size else f"more than {size:,}"
-        raise DataError(f"{path}: {found_size} bytes of content, but {size:,} are needed (with sha256 {digest}): "
-                        f"it is truncated or another file; put the official {name} there")
-    found = hashlib.sha256(content).hexdigest()
-    if content[:len(header)] != header or (found != digest and not allow_unverified):
-        raise DataError(f"{path}: expected sha256 {digest} of its content, found {found}: "
-                        f"it is damaged or another file; put the official {name} there"
-                        + ("" if allow_unverified else ", or take it as it is with --allow-unverified"))
-    if found != digest:
-        warnings.warn(f"{path} is not the official file (sha256 {found}, official {digest}); numbers measured on it "
-                      "are not comparable", UserWarning, stacklevel=2)
-    return content
+def _read(name: str, folder: str | Path | None, allow_unverified: bool) -> list[np.ndarray]:
+    """The content of every file of a set, in order."""
+    below = datafiles.set_folder(name, folder)
+    return [datafiles.read(below, name, file, allow_unverified) for file in datafiles.SETS[name].files]
 
 
 #: Data sets by name.
-DATASETS: dict[str, Callable[..., Dataset]] = {"mnist": mnist, "cifar10": cifar10, "cifar100": cifar100}
+DATASETS: dict[str, Callable[..., Dataset]] = {"mnist": mnist, "fashion-mnist": fashion_mnist, "cifar10": cifar10,
+                                              "cifar100": cifar100}
 
 
 def load(name: str, folder: str | Path | None = None, allow_unverified: bool = False) -> Dataset:

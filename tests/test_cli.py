@@ -154,7 +154,7 @@ def test_without_matplotlib_everything_but_the_pictures_is_there(folder):
     (["--threads", "0"], "argument --threads: '0' is no whole number from 1 up"),
     (["train", "FNC"], "unknown recipe 'FNC': did you mean 'fcn'?"),
     (["--seed", "1", "train", "digits"], "the command comes first: minimask train ..."),
-    (["demo"], "unknown command 'demo': there are train; without a command the demo runs"),
+    (["demo"], "unknown command 'demo': there are data, train; without a command the demo runs"),
     (["train", "digits", "--lr", "0.1"], "unrecognized arguments: --lr 0.1 (`minimask train --help`"),
     (["train", "digits", "--backend", "jax"], "unknown backend 'jax'"),
     (["train", "fcn"], "no data folder: give --data DIR"),
@@ -176,7 +176,8 @@ def test_a_missing_data_file_is_a_failure_and_status_1(folder, capsys):
 
 def test_a_damaged_data_file_names_expected_and_found(folder, capsys):
     (folder / "mnist").mkdir()
-    (folder / "mnist/train-images-idx3-ubyte").write_bytes(bytes(47_040_016))
+    header = data.datafiles.SETS["mnist"].files[0].header
+    (folder / "mnist/train-images-idx3-ubyte").write_bytes(header + bytes(47_040_000))
     assert main(["train", "fcn", "--data", str(folder)]) == 1
     error = capsys.readouterr().err
     assert "expected sha256 ba891046" in error and "found" in error and "put the official" in error

@@ -6,13 +6,18 @@ import hashlib
 import numpy as np
 import pytest
 
-from minimask import UsageError, data
+from minimask import UsageError, data, datafiles
 from minimask.data import DataError, Dataset
 
 SHAPE = (5, 4, 3)
 HEADER = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 3])
 CONTENT = HEADER + bytes(range(60))
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
+FILE = datafiles.idx("x", SHAPE, DIGEST)
+
+
+def read(folder, file=FILE, allow_unverified=False):
+    return datafiles.read(folder, "set", file, allow_unverified)
 
 
 def test_digits_are_the_1797_of_uci():
@@ -64,7 +69,7 @@ def test_an_idx_file_raw_or_packed(tmp_path, packed):
         (tmp_path / "x.gz").write_bytes(gzip.compress(CONTENT))
     else:
         (tmp_path / "x").write_bytes(CONTENT)
-    array = data.read_idx(tmp_path, "x", DIGEST, SHAPE)
+    array = read(tmp_path)
     np.testing.assert_array_equal(array, np.arange(60, dtype=np.uint8).reshape(SHAPE))
 
 
@@ -76,17 +81,19 @@ def damaged(content):
 
 @pytest.mark.parametrize(("name", "content", "sentence"), [
     ("x", CONTENT[:-1], f"75 bytes of content, but 76 are needed .with sha256 {DIGEST}.: it is truncated .*put the official x there"),
-    ("x", CONTENT + b"0", "more than 76 bytes of content"),
+    ("x", CONTENT + b"0", "77 bytes of content, but 76 are needed"),
     ("x", b"", "0 bytes of content"),
     ("x", damaged(CONTENT), f"expected sha256 {DIGEST} of its content, found [0-9a-f]{{64}}: it is damaged"),
     ("x.gz", gzip.compress(CONTENT)[:-9], "cannot be read .*truncated"),
     ("x.gz", b"no gzip at all", "cannot be read .*no gzip file"),
-    ("x.gz", gzip.compress(bytes(10**7)), "more than 76 bytes"),
+    ("x.gz", gzip.compress(HEADER + bytes(10**7)), "more than 76 bytes of content, but 76 are needed"),
+    ("x.gz", gzip.compress(CONTENT[:-1]), "75 bytes of content, but 76 are needed"),
+    ("x.gz", bytes(2_000_000), "x.gz: 2,000,000 bytes are more than a packed x has: put the official x there"),
 ])
 def test_a_damaged_file_is_named_with_what_was_expected(tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=sentence) as caught:
-        data.read_idx(tmp_path, "x", DIGEST, SHAPE)
+        read(tmp_path)
     assert str(tmp_path / name) in str(caught.value)
 
 
@@ -103,19 +110,19 @@ def test_no_more_is_read_than_the_file_should_hold(tmp_path, monkeypatch):
 
         def read(self, size=-1):
             asked.append(size)
-            return bytes(size)
+            return (CONTENT + bytes(10**6))[:size] if len(asked) == 1 else bytes(size)
 
     (tmp_path / "x.gz").write_bytes(b"")
     monkeypatch.setattr("gzip.open", lambda path: Endless())
     with pytest.raises(DataError, match="more than 76 bytes"):
-        data.read_idx(tmp_path, "x", DIGEST, SHAPE)
+        read(tmp_path)
     assert asked == [77]
 
 
 def test_a_header_that_disagrees_with_its_shape(tmp_path):
     (tmp_path / "x").write_bytes(CONTENT)
-    with pytest.raises(DataError, match="expected sha256"):
-        data.read_idx(tmp_path, "x", DIGEST, (5, 3, 4))
+    with pytest.raises(DataError, match=r"its header is 00 00 08 03 .* 04 00 00 00 03, but .* 03 00 00 00 04 is needed .IDX, unsigned bytes, shape \(5, 3, 4\)"):
+        read(tmp_path, datafiles.idx("x", (5, 3, 4), DIGEST), allow_unverified=True)
 
 
 def test_a_missing_file_says_where_to_put_it(tmp_path, monkeypatch):
@@ -166,15 +173,14 @@ def test_a_data_set_refuses(changes, sentence):
 
 def write_cifar(folder, name, rng):
     """Files of the right names and sizes with random content; returns the images as (n, 3, 32, 32) and the labels."""
-    below, label_bytes, files = data.CIFAR[name]
-    (folder / below).mkdir()
+    files = datafiles.SETS[name]
+    (folder / files.below).mkdir()
     written = {}
-    for file in files:
-        count = 50_000 if file == "train.bin" else 10_000
-        rows = rng.integers(0, 256, (count, label_bytes + 3072), dtype=np.uint8)
-        rows[:, label_bytes - 1] %= 10 ** label_bytes
-        (folder / below / file).write_bytes(rows.tobytes())
-        written[file] = rows
+    for file in files.files:
+        rows = rng.integers(0, 256, file.shape, dtype=np.uint8)
+        rows[:, -3073] %= 10 if name == "cifar10" else 100
+        (folder / files.below / file.name).write_bytes(rows.tobytes())
+        written[file.name] = rows
     return written
 
 
@@ -186,7 +192,7 @@ def test_cifar_in_its_binary_format(tmp_path, rng, name):
     with pytest.warns(UserWarning, match="is not the official file"):
         dataset = data.load(name, tmp_path, allow_unverified=True)
     assert dataset.train_images.shape == (50_000, 32, 32, 3) and dataset.test_images.shape == (10_000, 32, 32, 3)
-    label_bytes = data.CIFAR[name][1]
+    label_bytes = {"cifar10": 1, "cifar100": 2}[name]
     first, last = next(iter(written.values())), list(written.values())[-1]
     for rows, images, labels in ((first, dataset.train_images, dataset.train_labels),
                                  (last, dataset.test_images, dataset.test_labels)):
@@ -194,7 +200,7 @@ def test_cifar_in_its_binary_format(tmp_path, rng, name):
             assert labels[i] == rows[i, label_bytes - 1]
             red, green, blue = rows[i, label_bytes:].reshape(3, 32, 32)
             np.testing.assert_array_equal(images[i], np.stack([red, green, blue], axis=-1))
-    (tmp_path / data.CIFAR[name][0] / next(iter(written))).write_bytes(b"short")
+    (tmp_path / datafiles.SETS[name].below / next(iter(written))).write_bytes(b"short")
     with pytest.raises(DataError, match="5 bytes of content"):
         data.load(name, tmp_path, allow_unverified=True)
 

@@ -340,7 +340,8 @@ def test_the_argument_goes_before_the_variable(tmp_path, monkeypatch):
     for n in ("a", "b"):
         (tmp_path / n).mkdir()
     monkeypatch.setenv("MINIMASK_DATA", str(tmp_path / "a"))
-    assert data.data_folder() == tmp_path / "a" and data.data_folder(tmp_path / "b") == tmp_path / "b"
+    data_folder = data.datafiles.data_folder
+    assert data_folder() == tmp_path / "a" and data_folder(tmp_path / "b") == tmp_path / "b"
 
 
 def test_the_seed_is_used(tmp_path):

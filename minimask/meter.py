@@ -1,0 +1,71 @@
+"""How far a download is, told on a terminal or in a log."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+
+class Meter:
+    """How far a download is: a line that renews itself on a terminal, plain lines in a log, at most one a `pause`.
+
+    Args:
+        stream: where to write; None is silent. pause: seconds between the lines of a log. clock: tells the time.
+    """
+
+    def __init__(self, stream: TextIO | None = None, pause: float = 10.0, clock: Callable[[], float] = time.monotonic):
+        self.stream, self.pause, self.clock = stream, pause, clock
+        self.terminal = stream is not None and stream.isatty()
+        self.name, self.first, self.renewed = "", 0, False
+        self.size: int | None = None
+        self.started = self.written = clock()
+
+    def start(self, name: str, size: int | None, position: int) -> None:
+        """A try begins, with the byte at `position`."""
+        self.name, self.size, self.first = name, size, position
+        self.started = self.written = self.clock()
+
+    def at(self, position: int) -> None:
+        """So many bytes of the file are here."""
+        now = self.clock()
+        if self.stream is None or (now - self.written < (0.1 if self.terminal else self.pause)
+                                   and not (self.terminal and position == self.size)):
+            return
+        self.written = now
+        rate = (position - self.first) / max(now - self.started, 1e-9)
+        line = f"{self.name} · {megabytes(position)}"
+        if self.size:
+            line += f" of {megabytes(self.size)} · {position / self.size:.0%}"
+        line += f" · {rate / 1e3:,.0f} kB/s"
+        if self.size and rate:
+            line += f" · {(self.size - position) / rate:.0f} s to go"
+        if self.terminal:
+            self._write("\r" + line[:shutil.get_terminal_size().columns - 1] + "\x1b[K")
+            self.renewed = True
+        else:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self.stop()
+        self._write(line + "\n")
+
+    def stop(self) -> None:
+        """Ends the line on a terminal."""
+        if self.renewed:
+            self._write("\n")
+            self.renewed = False
+
+    def _write(self, text: str) -> None:
+        if self.stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # nobody listens any more: no reason to end a download
+                self.stream.write(text)
+                self.stream.flush()
+
+
+def megabytes(count: int) -> str:
+    """A size in bytes, for people."""
+    return f"{count / 1e6:,.1f} MB" if count >= 50_000 else f"{count:,} bytes"
