@@ -93,7 +93,7 @@ def _demo_parser() -> Parser:
                                 "Without a command: the demo. It trains a signed supermask on bundled images of\n"
                                 "handwritten digits, beside a dense baseline, in seconds, and leaves the result\n"
                                 "in runs/demo/.",
-                    epilog="commands:\n  train RECIPE   train a network on MNIST or the digits "
+                    epilog="commands:\n  train RECIPE   train a network on MNIST, CIFAR-10 or the digits "
                            "(`minimask train --help`)\n"
                            "  data           fetch and check data sets (`minimask data --help`)")
     parser.add_argument("--version", action="version", version=f"minimask {__version__}")
