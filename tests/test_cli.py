@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minimask import data, recipes, runs, train
+from minimask import data, files, recipes, runs, train
 from minimask.__main__ import layer_table, main
 
-FILES = {"record.json", "network.npz", "masks.png", "training.png"}
+FILES = {"record.json", "network.npz", "checkpoint.npz", "masks.png", "training.png"}
 
 
 def run(*words, **options):
@@ -98,7 +98,8 @@ def test_the_same_seed_gives_the_same_run(folder):
     for name in ("a", "b"):
         assert train_digits(folder / name) == 0
     a, b = ((folder / name / "network.npz").read_bytes() for name in ("a", "b"))
-    with np.load(folder / "a/network.npz") as x, np.load(folder / "b/network.npz") as y:
+    with (np.load(folder / "a/network.npz", allow_pickle=False) as x,
+          np.load(folder / "b/network.npz", allow_pickle=False) as y):
         assert all(np.array_equal(x[k], y[k]) for k in x)
     assert len(a) == len(b)
 
@@ -133,7 +134,7 @@ def test_without_matplotlib_everything_but_the_pictures_is_there(folder):
     (folder / "matplotlib.py").write_text("raise ImportError('not here')")
     done = run("train", "digits", "--epochs", "1", "--out", "a", "--quiet", cwd=folder,
                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])})
-    assert done.returncode == 0 and set(os.listdir(folder / "a")) == {"record.json", "network.npz"}
+    assert done.returncode == 0 and set(os.listdir(folder / "a")) == {"record.json", "network.npz", "checkpoint.npz"}
     assert "pictures need matplotlib: pip install matplotlib" in done.stdout
 
 
@@ -211,7 +212,7 @@ def test_the_demo_replaces_its_own_folder_only(folder, capsys):
 
 def test_an_interrupted_demo_does_not_block_the_next(folder, capsys, monkeypatch):
     """Interrupted in the supermask, and in the baseline after it."""
-    real, calls, stops = train.train_epoch, [], []
+    real, calls, stops = train.Training.train_epoch, [], []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -219,7 +220,7 @@ def test_an_interrupted_demo_does_not_block_the_next(folder, capsys, monkeypatch
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(train, "train_epoch", interrupted)
+    monkeypatch.setattr(train.Training, "train_epoch", interrupted)
     for stop, word in ((3, "demo; the record so far"), (155, "demo-dense; what was finished before is kept")):
         calls.clear()
         stops.append(stop)
@@ -275,14 +276,14 @@ def test_a_file_in_the_place_of_the_folder(folder, capsys):
 
 
 def test_a_write_that_fails_leaves_the_old_file(folder, monkeypatch):
-    runs.write(folder / "x", b"old")
+    files.write(folder / "x", b"old")
 
     def full(*_):  # a disk that fills up in the last moment
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(runs.MinimaskError, match="x cannot be written .No space left on device.; what was there"):
-        runs.write(folder / "x", b"new")
+        files.write(folder / "x", b"new")
     assert (folder / "x").read_bytes() == b"old" and os.listdir(folder) == ["x"]
 
 
