@@ -98,12 +98,16 @@ def capture(training: Training) -> State:
 
 
 def settings(training: Training) -> dict[str, Any]:
-    """What must be as it was for a run to go on; the number of epochs is not in it, since no step depends on it."""
-    record, schedule = training.record, training.optimizer.schedule
+    """What must be as it was for a run to go on, beside what :func:`origin` finds in its record."""
+    schedule = training.optimizer.schedule
+    return {"dataset": training.dataset.name, "images": training.images, "batch": training.batch,
+            **training.optimizer.settings(), "schedule": schedule.settings() if isinstance(schedule, Plateau) else {}}
+
+
+def origin(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Recipe and seed of a record; without the number of epochs, since no step depends on it."""
     recipe = {name: value for name, value in record.get("recipe", {}).items() if name not in ("epochs", "about")}
-    return {"recipe": recipe, "seed": record.get("seed"), "dataset": training.dataset.name, "images": training.images,
-            "batch": training.batch, **training.optimizer.settings(),
-            "schedule": schedule.settings() if isinstance(schedule, Plateau) else {}}
+    return {"recipe": recipe, "seed": record.get("seed")}
 
 
 def restore(training: Training, path: str | Path, epochs: int) -> None:
@@ -161,7 +165,8 @@ def restore(training: Training, path: str | Path, epochs: int) -> None:
 
 def _refuse_another_run(path: str | Path, run: dict[str, Any], fresh: dict[str, Any], training: Training) -> None:
     """UsageError where "run" is not of this run."""
-    for sentence in _differences(run["settings"], fresh["settings"]):
+    for sentence in _differences({**run["settings"], **origin(run["record"])},
+                                 {**fresh["settings"], **origin(fresh["record"])}):
         raise UsageError(f"{path} is of another run: {sentence}; resume it with the settings that it began with, or "
                          "begin a new one in another place")
     factor, schedule = run["schedule"], training.optimizer.schedule

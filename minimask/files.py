@@ -141,7 +141,7 @@ def opened(path: str | Path) -> Iterator[tuple[ZipFile, int]]:
     except (OSError, EOFError, ValueError, KeyError, OverflowError, RuntimeError, struct.error, zlib.error,
             zipfile.BadZipFile) as error:  # what zipfile and json raise on files that are not what they should be
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-        raise MinimaskError(f"{path} cannot be read ({reason}); it is damaged or another kind of file") from error
+        raise MinimaskError(f"{path} cannot be read ({reason:.200}); it is damaged or another kind of file") from error
 
 
 def members(archive: ZipFile, names: set[str], size: int | None = None) -> dict[str, ZipInfo]:

@@ -60,9 +60,12 @@ class Plateau:
         return {"best": best, "waited": self.waited, "cooling": self.cooling, "cuts": self.cuts}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes back what state() gave."""
-        self.best = math.inf if state["best"] is None else float(state["best"])
-        self.waited, self.cooling, self.cuts = (int(state[name]) for name in ("waited", "cooling", "cuts"))
+        """Takes back what state() gave; ValueError for anything else."""
+        best, counts = state["best"], [state["waited"], state["cooling"], state["cuts"]]
+        if not (best is None or type(best) is float) or not all(type(n) is int and n >= 0 for n in counts):
+            raise ValueError(f"Plateau: {state} is no state of it")
+        self.best = math.inf if best is None else best
+        self.waited, self.cooling, self.cuts = counts
 
     def __call__(self, step: int) -> float:
         return self.factor ** self.cuts
@@ -140,7 +143,7 @@ class SGD:
         return {}
 
     def load_slots(self, slots: dict[str, Array]) -> None:
-        """Takes back what slots() gave, from any array library; the arrays are copied."""
+        """Takes back what slots() gave, from the host; the arrays are copied."""
 
     def zero_grad(self) -> None:
         """Forgets every `.grad`, so that the next backward() starts from nothing."""
