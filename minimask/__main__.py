@@ -237,6 +237,7 @@ def _run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, ove
 def _warnings_as_sentences() -> Iterator[None]:
     """Inside the block minimask's own warnings are told like its errors, as they come; others stay as they are."""
     with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)  # told once each, and never an error
         others = warnings.showwarning
 
         def show(message: Any, category: Any, *where: Any) -> None:
