@@ -3,11 +3,13 @@
 The file is an ``.npz``, stored and not compressed: one ``.npy`` member per array, and one text, ``run.json``, for
 all that is no array. The text begins with what the file promises::
 
-    {"format": 1, "digest": "5f3a...", "arrays": {"net.dense1.scores": ["<f4", [784, 300]], ...}, "run": {...}}
+    {"format": 1, "digest": "5f3a...", "text": "07c1...", "arrays": {"net.dense1.scores": ["<f4", [784, 300]], ...},
+     "run": {...}}
 
 :func:`load` holds every header to that promise before it takes memory for an array, and then the content to the
 digest: sha256 over names, dtypes, shapes and bytes of the arrays and over "run", but for the clock and the machine.
 So two runs that computed the same have the same digest, however long they took and however often they stopped.
+"text" is the sha256 of "run" alone, the clock too.
 """
 
 from __future__ import annotations
@@ -63,8 +65,15 @@ class State:
         for name, array in sorted(self.arrays.items()):
             sha.update(json.dumps([name, array.dtype.str, array.shape]).encode())
             sha.update(files.raw(array))
-        sha.update(json.dumps(_digested(self.run), sort_keys=True).encode())
+        sha.update(_sha256(_digested(self.run)).encode())
         return sha.hexdigest()
+
+
+def _sha256(run: dict[str, Any]) -> str:
+    import hashlib
+    import json
+
+    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
 
 
 def _digested(value: Any) -> Any:
@@ -141,7 +150,10 @@ def restore(training: Training, path: str | Path, epochs: int) -> None:
     state = load(path, accept)
     run, arrays, order = state.run, state.arrays, state.arrays["order"]
     try:
-        np.random.PCG64().state = run["rng"]
+        generator = np.random.PCG64()
+        generator.state = run["rng"]
+        if repr(generator.state) != repr(run["rng"]):  # NumPy takes 0.5 for 0
+            raise ValueError("rng is no state of PCG64")
         if isinstance(training.optimizer.schedule, Plateau):
             copy.copy(training.optimizer.schedule).load_state(run["schedule"])
         if not 0 <= run["step"] <= training.steps or (run["step"] and not len(order)) or (
@@ -229,7 +241,8 @@ def save(path: str | Path, state: State) -> str:
             raise MinimaskError(f"checkpoint: {name} is {dtype}; an array may be {', '.join(DTYPES)}")
     try:
         digest = state.digest()
-        text = json.dumps({"format": FORMAT, "digest": digest, "arrays": promised, "run": state.run}, allow_nan=False)
+        text = json.dumps({"format": FORMAT, "digest": digest, "text": _sha256(state.run), "arrays": promised,
+                           "run": state.run}, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise MinimaskError(f"checkpoint: the record or the settings hold what JSON does not: {error}") from error
     if len(text) > TEXT_LIMIT:
@@ -301,9 +314,11 @@ def _promise(archive: ZipFile, size: int, path: str | Path) -> tuple[dict[str, A
     if text["format"] > FORMAT:
         raise MinimaskError(f"{path} has format {text['format']}, but this version of minimask reads {FORMAT}: "
                             "a newer one wrote it, use that")
-    if set(text) != {"format", "digest", "arrays", "run"} or not (
+    if set(text) != {"format", "digest", "text", "arrays", "run"} or not (
             isinstance(text["run"], dict) and isinstance(text["digest"], str) and isinstance(text["arrays"], dict)):
-        raise ValueError(f"{TEXT} has other parts than format, digest, arrays and run")
+        raise ValueError(f"{TEXT} has other parts than format, digest, text, arrays and run")
+    if text["text"] != _sha256(text["run"]):
+        raise ValueError(f"{TEXT} does not have the sha256 that it promises")
     return text["run"], {name: _header(header) for name, header in text["arrays"].items()}, text["digest"]
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: a run that stops and goes on ends in the same bits as one that never stopped; what a file may hold; locks."""
 
 import copy
+import hashlib
 import itertools
 import json
 import os
@@ -526,8 +527,10 @@ def test_what_a_checkpoint_cannot_hold_is_refused_when_it_is_written(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def rewritten(path, text=None, members=(), drop=(), compression=0, **promise):
+def rewritten(path, text=None, members=(), drop=(), compression=0, sealed=False, **promise):
     """The archive at `path` with its promise changed, members (name, bytes) added and some dropped; all checksums right."""
+    if sealed:
+        promise["text"] = hashlib.sha256(json.dumps(promise["run"], sort_keys=True).encode()).hexdigest()
     with zipfile.ZipFile(path) as archive:
         contents = {info.filename: archive.read(info) for info in archive.infolist()}
     contents[checkpoint.TEXT] = json.dumps({**json.loads(contents[checkpoint.TEXT]), **promise}).encode() if text is None else text
@@ -569,9 +572,10 @@ ABSURD = {
     "a list": (dict(text=b"[]"), "names no format"),
     "no format": (dict(format="1"), "names no format"),
     "a newer format": (dict(format=2), "has format 2, but this version of minimask reads 1: a newer one wrote it"),
-    "another part": (dict(more=1), "has other parts than format, digest, arrays and run"),
+    "another part": (dict(more=1), "has other parts than format, digest, text, arrays and run"),
     "another digest": (dict(digest="0" * 64), "is damaged: its digest should be 000"),
-    "another state": (dict(run={**PARTS, "step": 3}), "is damaged: its digest should be"),
+    "another state": (dict(run={**PARTS, "step": 3}, sealed=True), "is damaged: its digest should be"),
+    "another clock": (dict(run={**PARTS, "seconds": 1.5}), "run.json does not have the sha256 that it promises"),
     "compressed": (dict(compression=zipfile.ZIP_DEFLATED), "run.json promises|compressed or encrypted"),
 }
 
