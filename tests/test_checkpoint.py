@@ -212,6 +212,28 @@ def test_ctrl_c_at_any_moment_leaves_no_half_step(place, tmp_path, monkeypatch):
     assert resumed.everything() == whole.everything() and digest(tmp_path / "c") == digest(tmp_path / "whole")
 
 
+def test_ctrl_c_between_an_entry_and_what_belongs_to_it(tmp_path):
+    """The record has its new entry, the net of the last whole epoch is still the one before: both or none."""
+    whole, stopped, resumed = Setup("plateau"), Setup("plateau"), Setup("plateau", seed=8)
+    whole.fit(3, tmp_path / "whole")
+
+    class Interrupting(list):
+        def append(self, entry):
+            super().append(entry)
+            if len(self) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0)
+
+    stopped.record["epochs"] = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(3, tmp_path / "c")
+    run, _ = checkpoint.peek(tmp_path / "c")
+    assert (len(run["record"]["epochs"]), run["step"]) == (2, 0)
+    assert train.evaluate(stopped.net, BLOBS.test_images, BLOBS.test_labels) == stopped.record["epochs"][-1]["test_accuracy"]
+    resumed.fit(3, tmp_path / "c", resume=True)
+    assert resumed.everything() == whole.everything()
+
+
 def test_an_error_in_the_middle_of_a_step_does_not_spoil_the_checkpoint(tmp_path, monkeypatch):
     """Half a step is no state: what was saved before stays."""
     whole, broken, resumed = Setup(), Setup(), Setup(seed=8)
@@ -610,8 +632,11 @@ def test_nan_is_refused_although_the_digest_is_right(tmp_path):
         checkpoint.load(tmp_path / "c")
 
 
-@pytest.mark.parametrize(("part", "value"), [("step", -1), ("step", STEPS + 1), ("rng", {"bit_generator": "PCG64"}),
-                                             ("schedule", {"best": None}), ("order", np.arange(250) // 2)], ids=str)
+HALF = {"bit_generator": "PCG64", "state": {"state": 1, "inc": 0.5}, "has_uint32": 0, "uinteger": 0}
+
+
+@pytest.mark.parametrize(("part", "value"), [("step", -1), ("rng", HALF), ("step", STEPS + 1), ("rng", {"bit_generator": "PCG64"}),
+                                             ("schedule", {"best": None}), ("schedule", {"best": 1.0, "waited": 0, "cooling": -1, "cuts": 0}), ("order", np.arange(250) // 2)], ids=str)
 def test_nonsense_under_a_right_digest_is_refused_and_nothing_is_touched(part, value, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         Setup("plateau").fit(3, tmp_path / "c", progress=Stop(2, 3))
