@@ -229,8 +229,12 @@ def measure_epoch(turns_each):
     images = torch.tensor(dataset.train_images).permute(0, 3, 1, 2).contiguous()
     labels = torch.tensor(dataset.train_labels.astype(np.int64))
     rng = np.random.default_rng(0)
+
+    def epoch():
+        train.Training(ours.net, dataset, ours.optimizer, rng, BATCH, train.new_record()).train_epoch()
+
     (mine, other), ratio = alternate(
-        [lambda: train.train_epoch(ours.net, dataset, ours.optimizer, rng, BATCH),
+        [epoch,
          lambda: theirs.epoch(images, labels, torch.tensor(rng.permutation(len(images))))], turns_each, 1)
     return {"net": "fcn", "data": dataset.name, "ours_s": mine, "torch_s": other, "ratio": ratio}
 

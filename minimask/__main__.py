@@ -8,14 +8,15 @@ import contextlib
 import difflib
 import json
 import os
+import shlex
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__, backend, data, plot, recipes, runs, train
+from . import __version__, backend, data, files, plot, recipes, runs, train
 from .backend import MinimaskError, UsageError, blas_threads
 
 COMMANDS = ("train", "data")
@@ -116,7 +117,9 @@ def _train_parser() -> Parser:
                         help="take data files whose content is not the official one, and say so")
     parser.add_argument("--epochs", type=whole_number(1), metavar="N",
                         help="passes over the training images (default: the recipe's)")
-    parser.add_argument("--backend", default="numpy", metavar="LIBRARY",
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with the run in the folder where it was stopped; what is not said stays as it was")
+    parser.add_argument("--backend", metavar="LIBRARY",
                         help="array library: numpy, cupy or strict (default: numpy)")
     parser.add_argument("--plain", action="store_true",
                         help="take the plain version of every op, on one thread: slow, to step through")
@@ -152,7 +155,7 @@ def _data_parser() -> Parser:
 
 
 def _shared_options(parser: Parser, out: str, threads: str) -> None:
-    parser.add_argument("--seed", type=whole_number(0), default=0, metavar="S",
+    parser.add_argument("--seed", type=whole_number(0), metavar="S",
                         help="of weights and batches; same seed, same run (default: 0)")
     parser.add_argument("--out", metavar="DIR", help=f"folder for the results (default: {out})")
     parser.add_argument("--threads", type=whole_number(1), metavar="N",
@@ -164,27 +167,49 @@ def _shared_options(parser: Parser, out: str, threads: str) -> None:
 
 def train_command(options: Any) -> None:
     """`minimask train RECIPE`: trains, prints a table per layer and the accuracy, and says where everything is."""
-    recipe = recipes.find(options.recipe)
+    recipe, digest = recipes.find(options.recipe), ""
+    folder = Path(options.out or f"runs/{recipe.name}-seed{options.seed or 0}")
+    if options.resume:
+        digest = _as_it_was(options, folder)
     if options.epochs is not None:
         recipe = replace(recipe, epochs=options.epochs)
     if options.dataset is not None:
         recipe = replace(recipe, dataset=options.dataset)
-    backend.load(options.backend)
+    seed, library = options.seed or 0, options.backend or "numpy"
+    backend.load(library)
     with warnings.catch_warnings(record=True) as caught:
         dataset = data.load(recipe.dataset, options.data, options.allow_unverified)
     for warning in caught:
         print(f"minimask: {warning.message}", file=sys.stderr)
-    folder = Path(options.out or f"runs/{recipe.name}-seed{options.seed}")
     settings = ", ".join(f"{name} {value}" for name, value in recipe.source_settings.items())
     print(f"{recipe.name}: {recipe.model} on {dataset.name}, {recipe.source} ({settings}), {recipe.epochs} epochs, "
-          f"seed {options.seed}")
-    with blas_threads(1 if options.plain else options.threads), \
+          f"seed {seed}")
+    with files.locked(folder), blas_threads(1 if options.plain else options.threads), \
             backend.plain() if options.plain else contextlib.nullcontext():
-        net, record = _run(recipe, dataset, folder, options.overwrite, options, options.backend)
-    print(layer_table(record))
-    end = record["epochs"][-1]
-    print(f"test accuracy {end['test_accuracy']:.2%} with {end['weights_left']:.2%} of the weights left")
-    _say_files(folder, net, record, dataset)
+        net, record = _run(recipe, dataset, folder, options.overwrite, options, seed, library)
+        if digest == runs.begun(folder)[1]:
+            print(f"it was finished already, after {len(record['epochs'])} epochs; a larger --epochs N trains on")
+        print(layer_table(record))
+        end = record["epochs"][-1]
+        print(f"test accuracy {end['test_accuracy']:.2%} with {end['weights_left']:.2%} of the weights left")
+        _say_files(folder, net, record, dataset)
+
+
+def _as_it_was(options: Any, folder: Path) -> str:
+    """Fills the options that were not given from the run in the folder, and says where it stands: -> its digest."""
+    if options.overwrite:
+        raise UsageError("--resume goes on with a run, --overwrite replaces it: give one of them")
+    run, digest = runs.begun(folder)
+    record = run["record"]
+    library = record.get("environment", {}).get("backend")
+    was = {"seed": record.get("seed"), "epochs": record.get("recipe", {}).get("epochs"),
+           "dataset": record.get("dataset"),
+           "backend": next((name for name, module in backend.LIBRARIES.items() if module == library), None)}
+    for name, value in was.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    print(f"going on in {folder} after {len(record['epochs'])} epochs and {run['step']} steps, digest {digest[:16]}")
+    return digest
 
 
 def data_command(options: Any) -> None:
@@ -219,10 +244,15 @@ def demo_command(options: Any) -> None:
     height, width, _ = dataset.input_shape
     print(f"A signed supermask on {len(dataset.train_images):,} images of handwritten digits "
           f"({height} x {width} pixels, {len(dataset.test_images)} more held out), beside a dense baseline.")
-    with blas_threads(options.threads or 1):  # its products are so small that a second thread mostly waits
-        net, record = _run(demo, dataset, folder, options.overwrite or _holds_a_demo(folder), options)
-        _, dense = _run(baseline, dataset, None, False, options)
-    runs.write_record(folder, dense, "dense.json")
+    overwrite, seed = options.overwrite or _holds_a_demo(folder), options.seed or 0
+    with files.locked(folder), blas_threads(options.threads or 1):  # so small that a second thread mostly waits
+        net, record = _run(demo, dataset, folder, overwrite, options, seed)
+        _, dense = _run(baseline, dataset, None, False, options, seed)
+        runs.write_record(folder, dense, "dense.json")
+        _say_demo(folder, net, record, dense, dataset)
+
+
+def _say_demo(folder: Path, net: Any, record: dict[str, Any], dense: dict[str, Any], dataset: data.Dataset) -> None:
     print(layer_table(record))
     print()
     for name, result in (("signed supermask", record), ("dense baseline", dense)):
@@ -242,18 +272,40 @@ def _holds_a_demo(folder: Path) -> bool:
         return False
 
 
-def _run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, overwrite: bool, options: Any,
+def _run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, overwrite: bool, options: Any, seed: int,
          library: str = "numpy") -> Any:
-    """Trains; when it is cut short, the error says what was kept and where."""
+    """Trains; when it is cut short, the error says what was kept, where, and how to go on."""
     progress = None if options.quiet else train.Progress(recipe.name)
+    resume = getattr(options, "resume", None)  # None: the demo, which takes seconds and is begun anew
+    words = ["minimask", "train", recipe.name, "--resume", "--out", str(folder)]
+    words += ["--data", options.data] if resume is not None and options.data else []
+    go_on = f"; to go on: {shlex.join(words)}" if resume is not None else ""
     try:
-        return runs.run(recipe, dataset, options.seed, folder, overwrite, library, progress)
+        with _warnings_as_sentences():
+            return runs.run(recipe, dataset, seed, folder, overwrite, library, progress, bool(resume))
     except KeyboardInterrupt:
-        kept = (f"the record so far and the network of its last whole epoch are in {folder}" if folder
+        kept = (f"the record so far and the network of its last whole epoch are in {folder}{go_on}" if folder
                 else "what was finished before is kept")
         raise MinimaskError(f"interrupted while training {recipe.name}; {kept}") from None
     except (train.TrainingError, backend.OutOfMemory) as error:
         raise MinimaskError(f"{error}{f', saved in {folder}' if folder else ''}") from error
+
+
+@contextlib.contextmanager
+def _warnings_as_sentences() -> Iterator[None]:
+    """Inside the block minimask's own warnings are told like its errors, as they come; others stay as they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)  # told once each, and never an error
+        others = warnings.showwarning
+
+        def show(message: Any, category: Any, *where: Any) -> None:
+            if category is UserWarning:
+                print(f"minimask: {message}", file=sys.stderr)
+            else:
+                others(message, category, *where)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def layer_table(record: dict[str, Any]) -> str:
@@ -274,7 +326,9 @@ def _say_files(folder: Path, net: Any, record: dict[str, Any], dataset: data.Dat
         pictures, reason = runs.write_pictures(folder, net, record, dataset), ""
     except plot.MissingMatplotlib as error:
         pictures, reason = [], f" ({error})"
-    print(f"in {folder}/: {', '.join(['record.json', 'network.npz', *pictures, *more])}{reason}")
+    names = ["record.json", "network.npz", runs.CHECKPOINT, *pictures, *more]
+    print(f"in {folder}/: {', '.join(names)}{reason}")
+    print(f"digest {runs.begun(folder)[1][:16]}")
 
 
 if __name__ == "__main__":

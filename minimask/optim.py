@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .backend import Array, UsageError, namespace
+from .backend import Array, UsageError, asarray, namespace
 from .engine import Tensor
 from .parallel import in_place
 
@@ -49,6 +49,24 @@ class Plateau:
         self.factor, self.patience, self.cooldown = factor, patience, cooldown
         self.min_delta, self.max_cuts = min_delta, max_cuts
         self.best, self.waited, self.cooling, self.cuts = math.inf, 0, 0, 0
+
+    def settings(self) -> dict[str, float]:
+        """Its arguments, by name."""
+        return {"factor": self.factor, "patience": self.patience, "cooldown": self.cooldown,
+                "min_delta": self.min_delta, "max_cuts": self.max_cuts}
+
+    def state(self) -> dict[str, Any]:
+        """What it has seen, as plain data for JSON: best loss (None before the first), epochs waited, cooling, cuts."""
+        best = None if math.isinf(self.best) else self.best
+        return {"best": best, "waited": self.waited, "cooling": self.cooling, "cuts": self.cuts}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes back what state() gave; ValueError for anything else."""
+        best, counts = state["best"], [state["waited"], state["cooling"], state["cuts"]]
+        if not (best is None or type(best) is float) or not all(type(n) is int and n >= 0 for n in counts):
+            raise ValueError(f"Plateau: {state} is no state of it")
+        self.best = math.inf if best is None else best
+        self.waited, self.cooling, self.cuts = counts
 
     def __call__(self, step: int) -> float:
         return self.factor ** self.cuts
@@ -117,6 +135,17 @@ class SGD:
         p -= g * (self.lr * factor)
         return p
 
+    def settings(self) -> dict[str, Any]:
+        """Kind and arguments, but for the parameters and the schedule."""
+        return {"optimizer": type(self).__name__, "lr": self.lr}
+
+    def slots(self) -> dict[str, Array]:
+        """The arrays that it keeps from step to step, by name; a subclass that has some names them here."""
+        return {}
+
+    def load_slots(self, slots: dict[str, Array]) -> None:
+        """Takes back what slots() gave, from the host; the arrays are copied."""
+
     def zero_grad(self) -> None:
         """Forgets every `.grad`, so that the next backward() starts from nothing."""
         for p in self.parameters:
@@ -148,6 +177,15 @@ class SGDW(SGD):
         if not 0 <= self.wd < 1 or not 0 <= self.momentum < 1:
             raise UsageError(f"SGDW: wd {wd} and momentum {momentum} must lie in [0, 1)")
         self.velocity: list[Any] = [namespace(p.data).zeros_like(p.data) for p in self.parameters]
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "wd": self.wd, "momentum": self.momentum}
+
+    def slots(self) -> dict[str, Array]:
+        return {f"velocity.{i}": v for i, v in enumerate(self.velocity)}
+
+    def load_slots(self, slots: dict[str, Array]) -> None:
+        self.velocity = [asarray(slots[name].copy(), v) for name, v in self.slots().items()]
 
     def update(self, i: int, p: Array, g: Array, factor: float) -> Array:
         keep, rate = 1.0 - self.wd * factor, self.lr * factor

@@ -1,37 +1,48 @@
 """A run's folder: training a recipe into it, and reading it back.
 
-A folder holds ``record.json`` (rewritten after every epoch), ``network.npz`` (every array of the net; arrays
-only, nothing pickled) and, where matplotlib is installed, ``masks.png`` and ``training.png``. Files are
-written beside their place and renamed into it, so none is ever half there.
+A folder holds ``record.json`` (rewritten after every epoch), ``network.npz`` (every array of the net at the end of
+the record's last epoch; written when training ends or is cut short), ``checkpoint.npz`` (the state of the run at its
+very step, to resume from) and, where matplotlib is installed, ``masks.png`` and ``training.png``. Nothing is pickled,
+no file is ever half there, and one process at a time has the folder.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import plot, recipes, train
+from . import checkpoint, files, plot, recipes, train
 from .backend import MinimaskError, UsageError
 from .data import Dataset
 from .nn import Sequential
 
-FILES = ("record.json", "network.npz", "masks.png", "training.png", "dense.json")
+#: What tells of the end of a run, and all that a run leaves.
+END = ("network.npz", "masks.png", "training.png")
+CHECKPOINT = "checkpoint.npz"
+FILES = ("record.json", *END, CHECKPOINT, "dense.json")
 
 
 def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | None = None, overwrite: bool = False,
-        backend: str = "numpy", progress: train.Progress | None = None) -> tuple[Sequential, dict[str, Any]]:
+        backend: str = "numpy", progress: train.Progress | None = None, resume: bool = False,
+        every: float = 30.0) -> tuple[Sequential, dict[str, Any]]:
     """Trains a recipe from a seed; returns the net and its record, and keeps both in folder `out` if one is given.
 
+    Args:
+        resume: go on where the checkpoint in `out` stands, see :func:`minimask.train.fit`. every: seconds between two
+            checkpoints.
+
     Raises:
-        UsageError: `out` holds a run already and `overwrite` is not set, or cannot be written to.
-        TrainingError, KeyboardInterrupt: training was cut short; record and net of the last whole epoch are in `out`.
+        UsageError: `out` holds a run already and neither `overwrite` nor `resume` is set, or holds none to resume, or
+            cannot be written to.
+        MinimaskError: another process is at work in `out`.
+        TrainingError, KeyboardInterrupt: training was cut short; record and net of the last whole epoch are in `out`,
+            and the very step in its checkpoint.
     """
     if seed < 0:
         raise UsageError(f"seed {seed}: give a whole number, 0 or more")
@@ -39,50 +50,56 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
     net = recipe.build(dataset, rng, backend)
     optimizer = recipe.optimizer(net, dataset)
     record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
-    folder = claim(out, overwrite) if out is not None else None
-    if folder:
-        write_record(folder, record)
-    try:
-        train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
-                  on_epoch=lambda record: write_record(folder, record) if folder else None)
-    finally:
-        if folder:
+    if out is None:
+        return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress)
+    folder = Path(out)
+    if resume:
+        begun(folder)
+
+    def keep(record: dict[str, Any]) -> None:
+        try:
+            for name in END:  # of an earlier end of this run: they would not agree with a longer record
+                (folder / name).unlink(missing_ok=True)
+            write_record(folder, record)
+        except (OSError, files.WriteError) as error:
+            warnings.warn(f"{error}; training goes on", UserWarning, stacklevel=2)
+
+    with files.locked(folder):
+        training = train.Training(net, dataset, optimizer, rng, recipe.batch, record)
+        keeper = checkpoint.Keeper(folder / CHECKPOINT, training, every)
+        if resume:
+            checkpoint.restore(training, folder / CHECKPOINT, recipe.epochs)
+        else:
+            claim(folder, overwrite)
+            keeper.save()
+            write_record(folder, record)
+        try:
+            training.run(recipe.epochs, keeper, progress, keep)
+        finally:
             write_record(folder, record)
             write_network(folder, net)
     return net, record
 
 
-def claim(out: str | Path, overwrite: bool) -> Path:
-    """Makes folder `out` ready for a new run; the files of an old one go only with `overwrite`, others always stay."""
-    folder = Path(out)
+def begun(folder: Path) -> tuple[dict[str, Any], str]:
+    """What the checkpoint in a run's folder says of the run, and its digest; see :func:`minimask.checkpoint.peek`."""
+    if not (folder / CHECKPOINT).exists():
+        raise UsageError(f"{folder} holds no {CHECKPOINT}, so there is nothing to resume; begin without --resume, "
+                         "or say with --out where the run is")
+    return checkpoint.peek(folder / CHECKPOINT)
+
+
+def claim(folder: Path, overwrite: bool) -> None:
+    """Makes a folder ready for a new run; the files of an old one go only with `overwrite`, others always stay."""
+    present = [folder / name for name in FILES if (folder / name).exists()]
+    if present and not overwrite:
+        raise UsageError(f"{folder} holds a run already ({', '.join(p.name for p in present)}): give another folder "
+                         "with --out, --resume to go on with it, or --overwrite to replace it")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        present = [folder / name for name in FILES if (folder / name).exists()]
-        if present and not overwrite:
-            raise UsageError(f"{folder} holds a run already ({', '.join(p.name for p in present)}): "
-                             "give another folder with --out, or --overwrite to replace it")
-        (folder / ".minimask").touch()  # can it be written to? better to know before an hour of training
-        (folder / ".minimask").unlink()
         for path in present:
             path.unlink()
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"{folder} is a file or lies under one; give a folder with --out") from error
     except OSError as error:
         raise UsageError(f"{folder} cannot be written to ({error.strerror}); give another folder with --out") from error
-    return folder
-
-
-def write(path: Path, content: bytes) -> None:
-    """Writes a file in one go: a temporary one beside it, then a rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise MinimaskError(f"{path} cannot be written ({error.strerror}); what was there is untouched") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_record(folder: Path, record: dict[str, Any], name: str = "record.json") -> None:
@@ -90,15 +107,13 @@ def write_record(folder: Path, record: dict[str, Any], name: str = "record.json"
     lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}"
              for key, value in record.items() if key != "epochs"]
     epochs = ",\n  ".join(json.dumps(entry, allow_nan=False) for entry in record["epochs"])
-    write(folder / name, ("{" + ",\n ".join([*lines, f'"epochs": [\n  {epochs}]']) + "}\n").encode())
+    files.write(folder / name, ("{" + ",\n ".join([*lines, f'"epochs": [\n  {epochs}]']) + "}\n").encode())
 
 
 def write_network(folder: Path, net: Sequential) -> None:
     """Every array of the net, by name, as an .npz of plain arrays."""
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = net.arrays()
-    np.savez_compressed(buffer, **arrays)
-    write(folder / "network.npz", buffer.getvalue())
+    with files.atomically(folder / "network.npz") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        files.write_arrays(archive, net.arrays())
 
 
 def write_pictures(folder: Path, net: Sequential, record: dict[str, Any], dataset: Dataset) -> list[str]:
@@ -114,7 +129,7 @@ def write_pictures(folder: Path, net: Sequential, record: dict[str, Any], datase
         if figure is not None:
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png")
-            write(folder / name, buffer.getvalue())
+            files.write(folder / name, buffer.getvalue())
             names.append(name)
     return names
 
@@ -130,12 +145,9 @@ def load(folder: str | Path, dataset: Dataset, backend: str = "numpy") -> tuple[
     folder = Path(folder)
     try:
         record = json.loads((folder / "record.json").read_text())
-        recipe = recipes.Recipe(**record["recipe"])
-        with np.load(folder / "network.npz", allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        net = recipes.Recipe(**record["recipe"]).build(dataset, np.random.default_rng(0), backend)
+        net.load(files.read_arrays(folder / "network.npz", files.headers(net.arrays())))
+    except (OSError, ValueError, KeyError, TypeError, MinimaskError) as error:
         raise MinimaskError(f"{folder} holds no whole run: {error}; needed are record.json and network.npz "
                             "as `minimask train` writes them") from error
-    net = recipe.build(dataset, np.random.default_rng(0), backend)
-    net.load(arrays)
     return net, record

@@ -3,12 +3,16 @@
 import importlib
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
 import libraries
 import numpy as np
 import pytest
+
+# A shell starts its background jobs with Ctrl-C ignored, and their children too; here it is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 

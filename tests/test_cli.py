@@ -2,20 +2,23 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import warnings
+import zipfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from minimask import data, recipes, runs, train
+from minimask import checkpoint, data, files, recipes, runs, train
 from minimask.__main__ import layer_table, main
 
-FILES = {"record.json", "network.npz", "masks.png", "training.png"}
+FILES = {"record.json", "network.npz", "checkpoint.npz", "masks.png", "training.png"}
 
 
 def run(*words, **options):
@@ -98,7 +101,8 @@ def test_the_same_seed_gives_the_same_run(folder):
     for name in ("a", "b"):
         assert train_digits(folder / name) == 0
     a, b = ((folder / name / "network.npz").read_bytes() for name in ("a", "b"))
-    with np.load(folder / "a/network.npz") as x, np.load(folder / "b/network.npz") as y:
+    with (np.load(folder / "a/network.npz", allow_pickle=False) as x,
+          np.load(folder / "b/network.npz", allow_pickle=False) as y):
         assert all(np.array_equal(x[k], y[k]) for k in x)
     assert len(a) == len(b)
 
@@ -133,7 +137,7 @@ def test_without_matplotlib_everything_but_the_pictures_is_there(folder):
     (folder / "matplotlib.py").write_text("raise ImportError('not here')")
     done = run("train", "digits", "--epochs", "1", "--out", "a", "--quiet", cwd=folder,
                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])})
-    assert done.returncode == 0 and set(os.listdir(folder / "a")) == {"record.json", "network.npz"}
+    assert done.returncode == 0 and set(os.listdir(folder / "a")) == {"record.json", "network.npz", "checkpoint.npz"}
     assert "pictures need matplotlib: pip install matplotlib" in done.stdout
 
 
@@ -212,7 +216,7 @@ def test_the_demo_replaces_its_own_folder_only(folder, capsys):
 
 def test_an_interrupted_demo_does_not_block_the_next(folder, capsys, monkeypatch):
     """Interrupted in the supermask, and in the baseline after it."""
-    real, calls, stops = train.train_epoch, [], []
+    real, calls, stops = train.Training.train_epoch, [], []
 
     def interrupted(*arguments):
         calls.append(1)
@@ -220,12 +224,13 @@ def test_an_interrupted_demo_does_not_block_the_next(folder, capsys, monkeypatch
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(train, "train_epoch", interrupted)
+    monkeypatch.setattr(train.Training, "train_epoch", interrupted)
     for stop, word in ((3, "demo; the record so far"), (155, "demo-dense; what was finished before is kept")):
         calls.clear()
         stops.append(stop)
         assert main(["--quiet"]) == 1
-        assert f"interrupted while training {word}" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert f"interrupted while training {word}" in error and "--resume" not in error
     assert len(json.loads((folder / "runs/demo/record.json").read_text())["epochs"]) == 150
 
 
@@ -276,14 +281,14 @@ def test_a_file_in_the_place_of_the_folder(folder, capsys):
 
 
 def test_a_write_that_fails_leaves_the_old_file(folder, monkeypatch):
-    runs.write(folder / "x", b"old")
+    files.write(folder / "x", b"old")
 
     def full(*_):  # a disk that fills up in the last moment
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(runs.MinimaskError, match="x cannot be written .No space left on device.; what was there"):
-        runs.write(folder / "x", b"new")
+        files.write(folder / "x", b"new")
     assert (folder / "x").read_bytes() == b"old" and os.listdir(folder) == ["x"]
 
 
@@ -321,25 +326,205 @@ def test_a_failed_training_is_saved_and_status_1(folder, capsys, monkeypatch):
     assert record["epochs"] == [] and all(np.isfinite(p.data).all() for p in net.parameters())
 
 
-def test_ctrl_c_writes_the_record_so_far(folder):
-    process = subprocess.Popen([sys.executable, "-m", "minimask", "train", "digits", "--epochs", "100000", "--out", "a"],
-                               stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=folder)
+def interrupt(words, folder, epochs=3, number=signal.SIGINT):
+    """Runs `minimask WORDS --out a`, sends the signal when a/record.json has so many epochs; -> status, stderr."""
+    process = subprocess.Popen([sys.executable, "-m", "minimask", *words, "--out", "a"], stderr=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL, text=True, cwd=folder)
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             path = folder / "a/record.json"
-            if path.exists() and len(json.loads(path.read_text())["epochs"]) >= 3:
+            if path.exists() and len(json.loads(path.read_text())["epochs"]) >= epochs:
                 break
-            time.sleep(0.05)
+            time.sleep(0.01)
         else:
             pytest.fail("record.json does not grow while the run goes on")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, error = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 1 and "Traceback" not in error
+    return process.returncode, error
+
+
+def test_ctrl_c_writes_the_record_so_far(folder):
+    status, error = interrupt(["train", "digits", "--epochs", "100000"], folder)
+    assert status == 1 and "Traceback" not in error
     assert error.splitlines()[-1].startswith("minimask: interrupted while training digits; the record so far")
+    assert error.endswith("; to go on: minimask train digits --resume --out a\n")
     digits = data.digits()
     net, record = runs.load(folder / "a", digits)
     assert len(record["epochs"]) >= 3
     assert train.evaluate(net, digits.test_images, digits.test_labels) == record["epochs"][-1]["test_accuracy"]
+
+
+# ---- going on -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A folder with two epochs of recipe digits."""
+    folder = tmp_path_factory.mktemp("begun") / "run"
+    runs.run(replace(recipes.find("digits"), epochs=2), data.digits(), 0, folder)
+    return folder
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """They take longer than these runs."""
+    monkeypatch.setattr(runs, "write_pictures", lambda *_: [])
+
+
+def outcome(folder):
+    """Everything that must be the same: digest, record without the clock, the net's arrays."""
+    record = json.loads((folder / "record.json").read_text())
+    with np.load(folder / "network.npz", allow_pickle=False) as file:
+        arrays = {name: file[name].tobytes() for name in file}
+    return (checkpoint.load(folder / "checkpoint.npz").digest(), arrays,
+            {**record, "epochs": [{k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]]})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_goes_on_to_the_same_end(number, folder):
+    """By the very command that the message of Ctrl-C gives: seed, epochs and data set are those of the run."""
+    words = ["train", "fcn", "--dataset", "digits", "--epochs", "40", "--seed", "5", "--threads", "1"]
+    status, error = interrupt(words, folder, epochs=2, number=number)
+    assert status == (1 if number == signal.SIGINT else -9)
+    go_on = shlex.split(error.rpartition("to go on: ")[2]) if number == signal.SIGINT else "minimask train fcn --resume --out a".split()
+    assert go_on.pop(0) == "minimask"
+    stopped_at, digest = checkpoint.peek(folder / "a/checkpoint.npz")
+    done = run(*go_on, "--threads", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    epochs, step = len(stopped_at["record"]["epochs"]), stopped_at["step"]
+    assert done.stdout.startswith(f"going on in a after {epochs} epochs and {step} steps, digest {digest[:16]}\n")
+    whole = run(*words, "--out", "b", cwd=folder)
+    assert outcome(folder / "a") == outcome(folder / "b")
+    assert set(os.listdir(folder / "a")) == set(os.listdir(folder / "b")) == FILES
+    end = checkpoint.peek(folder / "a/checkpoint.npz")[1]
+    assert done.stdout.endswith(f"digest {end[:16]}\n") and whole.stdout.endswith(f"digest {end[:16]}\n")
+
+
+def test_more_epochs_and_a_finished_run(folder, capsys, no_pictures):
+    """train(2), --resume --epochs 4 is train(4); --resume once more finds it finished, and mends what is missing."""
+    assert train_digits("a") == 0
+    assert main(["train", "digits", "--resume", "--epochs", "4", "--out", "a", "--quiet"]) == 0
+    assert main(["train", "digits", "--epochs", "4", "--out", "b", "--quiet"]) == 0
+    assert outcome(folder / "a") == outcome(folder / "b")
+    assert len(json.loads((folder / "a/record.json").read_text())["epochs"]) == 4
+    before = outcome(folder / "a")
+    (folder / "a/network.npz").unlink()
+    capsys.readouterr()
+    assert main(["train", "digits", "--resume", "--out", "a"]) == 0
+    assert "it was finished already, after 4 epochs; a larger --epochs N trains on" in capsys.readouterr().out
+    assert outcome(folder / "a") == before
+
+
+def test_what_is_not_said_stays_as_it_was(folder, capsys, no_pictures):
+    words = ["train", "digits-dense", "--epochs", "1", "--quiet", "--out", "a", "--seed", "4", "--backend", "strict"]
+    assert main(words) == 0
+    assert main(["train", "digits-dense", "--resume", "--out", "a", "--epochs", "2", "--quiet"]) == 0
+    record = json.loads((folder / "a/record.json").read_text())
+    assert record["seed"] == 4 and record["environment"]["backend"] == "array_api_strict"
+    assert "continued" not in record["environment"] and capsys.readouterr().err == ""
+    assert main(["train", "digits-dense", "--resume", "--out", "a", "--epochs", "3", "--quiet", "--backend", "numpy"]) == 0
+    assert capsys.readouterr().err.startswith("minimask: backend was array_api_strict and is numpy: the rest of the run")
+    record = json.loads((folder / "a/record.json").read_text())
+    assert [note["step"] for note in record["environment"]["continued"]] == [24]
+
+
+@pytest.mark.parametrize(("words", "status", "sentence"), [
+    (["digits", "--out", "nowhere"], 2, "nowhere holds no checkpoint.npz, so there is nothing to resume"),
+    (["digits"], 2, "runs/digits-seed0 holds no checkpoint.npz"),
+    (["digits", "--out", "a", "--overwrite"], 2, "--resume goes on with a run, --overwrite replaces it: give one of them"),
+    (["digits-dense", "--out", "a"], 2, "is of another run: its"),
+    (["digits", "--out", "a", "--seed", "1"], 2, "is of another run: its seed is 0, but 1 was asked for"),
+    (["digits", "--out", "a", "--epochs", "1"], 2, "is in epoch 2 already, but 1 are asked for"),
+    (["digits", "--out", "damaged"], 1, "cannot be read"),
+    (["digits", "--out", "newer"], 1, "has format 2, but this version of minimask reads 1"),
+])
+def test_what_cannot_be_resumed_is_a_sentence_and_nothing_is_touched(words, status, sentence, folder, begun, capsys):
+    for name in ("a", "damaged", "newer"):
+        shutil.copytree(begun, folder / name)
+    (folder / "damaged/checkpoint.npz").write_bytes((folder / "a/checkpoint.npz").read_bytes()[:-100])
+    with zipfile.ZipFile(folder / "newer/checkpoint.npz", "w") as archive:
+        archive.writestr("run.json", json.dumps({"format": 2, "anything": "else"}))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(["train", *words, "--resume", "--quiet"]) == status
+    error = capsys.readouterr().err
+    assert error.startswith("minimask: ") and sentence in error and error.count("\n") == 1
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert set(os.listdir(folder)) == {"a", "damaged", "newer"}
+
+
+def test_a_second_process_on_the_folder_is_told(folder, capsys, no_pictures):
+    assert train_digits("a") == 0
+    with subprocess.Popen([sys.executable, "-m", "minimask", "train", "digits", "--epochs", "100000", "--overwrite", "--quiet",
+                           "--out", "a"], cwd=folder) as first:
+        try:
+            deadline = time.monotonic() + 60
+            while not (folder / "a/.lock").exists() or not (folder / "a/record.json").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            for words in (["--overwrite"], ["--resume"]):
+                time.sleep(0.3)
+                assert main(["train", "digits", "--out", "a", "--quiet", *words]) == 1
+                assert f"a is in use by another run (process {first.pid})" in capsys.readouterr().err
+            assert main(["--out", "a", "--quiet"]) == 1  # the demo, too
+        finally:
+            first.kill()
+    assert main(["train", "digits", "--out", "a", "--quiet", "--overwrite", "--epochs", "1"]) == 0
+
+
+def test_files_of_an_earlier_end_do_not_stay_beside_a_longer_record(folder):
+    """Ctrl-C leaves network.npz; resumed and then killed, the run must not leave that net beside a later record."""
+    status, _ = interrupt(["train", "digits", "--epochs", "100000"], folder)
+    kept = len(json.loads((folder / "a/record.json").read_text())["epochs"])
+    assert status == 1 and (folder / "a/network.npz").exists()
+    status, _ = interrupt(["train", "digits", "--resume"], folder, epochs=kept + 2, number=signal.SIGKILL)
+    assert status == -9 and not (folder / "a/network.npz").exists()
+    with pytest.raises(runs.MinimaskError, match="holds no whole run"):
+        runs.load(folder / "a", data.digits())
+
+
+def test_a_record_that_cannot_be_written_for_a_while_is_said_and_training_goes_on(folder, capsys, monkeypatch, no_pictures):
+    real, epochs = runs.write_record, []
+
+    def write_record(path, record, *name):
+        epochs.append(len(record["epochs"]))
+        if len(record["epochs"]) == 1:
+            raise files.WriteError("a/record.json cannot be written (No space left on device); what was there is untouched")
+        real(path, record, *name)
+
+    monkeypatch.setattr(runs, "write_record", write_record)
+    assert train_digits("a") == 0
+    assert "minimask: a/record.json cannot be written (No space left" in capsys.readouterr().err
+    assert epochs == [0, 1, 2, 2] and len(json.loads((folder / "a/record.json").read_text())["epochs"]) == 2
+
+
+def test_a_disk_that_is_full_at_the_end_is_status_1_and_the_run_can_be_finished(folder, capsys, monkeypatch, no_pictures):
+    real = os.replace
+
+    def replace(source, target):
+        if str(target).endswith("checkpoint.npz") and (folder / "a/record.json").exists():
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    assert train_digits("a") == 1
+    assert "checkpoint.npz cannot be written (No space left on device); what was there is untouched" in capsys.readouterr().err
+    monkeypatch.setattr(os, "replace", real)
+    assert main(["train", "digits", "--resume", "--out", "a", "--quiet"]) == 0
+    assert train_digits("b") == 0
+    assert outcome(folder / "a") == outcome(folder / "b")
+
+
+def test_other_warnings_are_left_as_they_are(folder, capsys, monkeypatch, no_pictures):
+    def warn(*_, **__):
+        warnings.warn("overflow", RuntimeWarning, stacklevel=1)
+        warnings.warn("ours", UserWarning, stacklevel=1)
+        raise train.TrainingError("stop")
+
+    monkeypatch.setattr(runs, "run", warn)
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        assert train_digits("a") == 1
+    assert capsys.readouterr().err == "minimask: ours\nminimask: stop, saved in a\n"

@@ -354,7 +354,7 @@ def test_the_seed_is_used(tmp_path):
 def test_overwrite_removes_the_old_files(tmp_path):
     for n in runs.FILES:
         (tmp_path / n).write_text("old")
-    runs.claim(tmp_path, True)
+    runs.claim(tmp_path, overwrite=True)
     assert list(tmp_path.iterdir()) == []
 
 

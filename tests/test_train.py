@@ -83,7 +83,8 @@ def test_a_dense_nets_record():
 def test_train_loss_and_accuracy_are_means_over_the_epoch():
     """With a learning rate of almost nothing they are those of the net as it is, over all images."""
     net, optimizer, rng = setup(Trained(), lr=1e-30, wd=0.0)
-    loss, accuracy = train.train_epoch(net, BLOBS, optimizer, rng, batch=64)
+    entry = train.fit(net, BLOBS, optimizer, 1, rng, batch=64)["epochs"][0]
+    loss, accuracy = entry["train_loss"], entry["train_accuracy"]
     logits = net(data.standardise(BLOBS.train_images))
     assert loss == pytest.approx(ops.cross_entropy(logits, BLOBS.train_labels).item(), rel=1e-5)
     assert accuracy == np.mean(logits.data.argmax(1) == BLOBS.train_labels)
@@ -223,8 +224,8 @@ def test_evaluate_refuses_labels_that_do_not_match():
 
 def test_fit_refuses_what_does_not_fit():
     net, optimizer, rng = setup()
-    for epochs, batch in ((0, 32), (1, 0), (-1, 32)):
-        with pytest.raises(UsageError, match=f"epochs {epochs} and batch {batch} must be 1 or more"):
+    for epochs, batch, sentence in ((0, 32, "epochs 0"), (1, 0, "batch 0"), (-1, 32, "epochs -1")):
+        with pytest.raises(UsageError, match=f"fit: {sentence} must be 1 or more"):
             train.fit(net, BLOBS, optimizer, epochs, rng, batch)
     with pytest.raises(UsageError, match=r"net maps \(4, 4, 1\) to \(3,\), but data set 'digits' needs \(8, 8, 1\)"):
         train.fit(net, data.digits(), optimizer, 1, rng)

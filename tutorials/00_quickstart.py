@@ -363,7 +363,7 @@ print(f"the entropy           {bits / 8:8,.0f} bytes")
 
 # %%
 file.seek(0)
-saved = np.load(file)
+saved = np.load(file, allow_pickle=False)
 twin = models.fcn(weights=SignedSupermask(frozen="elus", scores="xavier", tau=0.01), rng=np.random.default_rng(SEED),
                   input_shape=dataset.input_shape)
 for name, source in twin.weights().items():

@@ -1,0 +1,375 @@
+"""Checkpoints: the whole state of a training run in one file, from which it goes on as if it had never stopped.
+
+The file is an ``.npz``, stored and not compressed: one ``.npy`` member per array, and one text, ``run.json``, for
+all that is no array. The text begins with what the file promises::
+
+    {"format": 1, "digest": "5f3a...", "text": "07c1...", "arrays": {"net.dense1.scores": ["<f4", [784, 300]], ...},
+     "run": {...}}
+
+:func:`load` holds every header to that promise before it takes memory for an array, and then the content to the
+digest: sha256 over names, dtypes, shapes and bytes of the arrays and over "run", but for the clock and the machine.
+So two runs that computed the same have the same digest, however long they took and however often they stopped.
+"text" is the sha256 of "run" alone, the clock too.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import files
+from .backend import MinimaskError, UsageError, to_host
+from .optim import Plateau
+
+if TYPE_CHECKING:  # imported where files are read and written: `import minimask` stays quick
+    from pathlib import Path
+    from zipfile import ZipFile
+
+    from .train import Training
+
+#: The layout described above. A file with a higher number is refused.
+FORMAT = 1
+#: The member that holds the text, and the most bytes that it may have.
+TEXT, TEXT_LIMIT = "run.json", 1 << 26
+#: What an array may hold.
+DTYPES = ("<f4", "<f8", "|i1", "<i4", "<i8", "|u1")
+#: Keys of "run", at any depth, that the digest leaves out: where and how fast it was computed.
+UNDIGESTED = ("seconds", "environment")
+#: The parts of "run" and their types. "schedule": a plateau's state, or else the factor at the next step.
+RUN: dict[str, tuple[type, ...]] = {
+    "settings": (dict,), "begun": (int,), "step": (int,), "loss_sum": (float,), "right": (int,), "seconds": (float,),
+    "steps": (int,), "schedule": (dict, float), "rng": (dict,), "record": (dict,)}
+#: At most this share of the time goes into checkpoints, however large the net and slow the disk.
+SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a run is at one moment: arrays by name, on the host, and "run", plain data for JSON, for the rest."""
+
+    arrays: Mapping[str, np.ndarray]
+    run: dict[str, Any]
+
+    def digest(self) -> str:
+        """sha256 of the state, 64 hexadecimal digits; the keys UNDIGESTED do not count."""
+        import hashlib
+        import json
+
+        sha = hashlib.sha256()
+        for name, array in sorted(self.arrays.items()):
+            sha.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+            sha.update(files.raw(array))
+        sha.update(_sha256(_digested(self.run)).encode())
+        return sha.hexdigest()
+
+
+def _sha256(run: dict[str, Any]) -> str:
+    import hashlib
+    import json
+
+    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
+
+
+def _digested(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _digested(each) for key, each in value.items() if key not in UNDIGESTED}
+    return [_digested(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+# ---- from a run and back -------------------------------------------------------------------------------------------
+
+
+def capture(training: Training) -> State:
+    """The state of a run between two steps.
+
+    Raises:
+        TrainingError: it is not finite. UsageError: its generator is not PCG64.
+    """
+    net, optimizer, schedule = training.net, training.optimizer, training.optimizer.schedule
+    bits = training.rng.bit_generator.state
+    if bits["bit_generator"] != "PCG64":
+        raise UsageError(f"fit: a checkpoint keeps the state of PCG64, not of {bits['bit_generator']}; "
+                         "give rng=numpy.random.default_rng(seed)")
+    arrays = {**_prefixed("net.", net.arrays()), **_prefixed("last.", training.last), "order": training.order,
+              **_prefixed("optimizer.", {name: to_host(array) for name, array in optimizer.slots().items()})}
+    training.refuse_not_finite(arrays)
+    run = {"settings": settings(training), "begun": training.begun, "step": training.step,
+           "loss_sum": training.loss_sum, "right": training.right, "seconds": training.seconds,
+           "steps": optimizer.steps, "rng": bits, "record": training.record,
+           "schedule": schedule.state() if isinstance(schedule, Plateau) else float(schedule(optimizer.steps))}
+    return State(arrays, run)
+
+
+def settings(training: Training) -> dict[str, Any]:
+    """What must be as it was for a run to go on, beside what :func:`origin` finds in its record."""
+    schedule = training.optimizer.schedule
+    return {"dataset": training.dataset.name, "images": training.images, "batch": training.batch,
+            **training.optimizer.settings(), "schedule": schedule.settings() if isinstance(schedule, Plateau) else {}}
+
+
+def origin(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Recipe and seed of a record; without the number of epochs, since no step depends on it."""
+    recipe = {name: value for name, value in record.get("recipe", {}).items() if name not in ("epochs", "about")}
+    return {"recipe": recipe, "seed": record.get("seed")}
+
+
+def restore(training: Training, path: str | Path, epochs: int) -> None:
+    """Puts a run into the state that a checkpoint holds.
+
+    Args:
+        training: set up as that run was, with the same settings. epochs: how many it shall have.
+
+    Raises:
+        UsageError: there is no checkpoint, it is of another run, or it has more epochs already.
+        MinimaskError: the file is damaged or of a newer format. Either way nothing has changed.
+    """
+    fresh = capture(training)
+
+    def accept(run: dict[str, Any], promised: dict[str, files.Header]) -> None:
+        _check_run(run)
+        _refuse_another_run(path, run, fresh.run, training)
+        needed = files.headers(fresh.arrays)
+        order = promised.get("order")
+        if order in (("<i8", (0,)), ("<i8", (len(training.dataset.train_images),))):
+            needed["order"] = order
+        if promised != needed:
+            name = min(name for name in {**needed, **promised} if needed.get(name) != promised.get(name))
+            raise UsageError(f"{path} is of another net or optimizer: {name} is {promised.get(name, 'missing')} there, "
+                             f"but {needed.get(name, 'unknown')} is needed")
+        under_way = len(run["record"]["epochs"]) + (1 if promised["order"][1] != (0,) else 0)
+        if under_way > run["begun"] + epochs:
+            raise UsageError(f"{path} is in epoch {under_way - run['begun']} already, but {epochs} are asked for; "
+                             "give as many or more")
+
+    state = load(path, accept)
+    run, arrays, order = state.run, state.arrays, state.arrays["order"]
+    try:
+        generator = np.random.PCG64()
+        generator.state = run["rng"]
+        if repr(generator.state) != repr(run["rng"]):  # NumPy takes 0.5 for 0
+            raise ValueError("rng is no state of PCG64")
+        if isinstance(training.optimizer.schedule, Plateau):
+            copy.copy(training.optimizer.schedule).load_state(run["schedule"])
+        if not 0 <= run["step"] <= training.steps or (run["step"] and not len(order)) or (
+                len(order) and not np.array_equal(np.sort(order), np.arange(len(order)))):
+            raise ValueError("step and order do not fit")
+    except (ValueError, TypeError, KeyError, OverflowError) as error:  # a digest that is right, around nonsense
+        raise MinimaskError(f"{path} holds no state of a run: {type(error).__name__} {error}") from error
+    # From here on nothing fails.
+    training.net.load(_without_prefix("last.", arrays))  # flips are counted from its masks
+    training.last, training.masks = training.net.arrays(), training.net.masks()
+    training.net.load(_without_prefix("net.", arrays))
+    training.optimizer.load_slots(_without_prefix("optimizer.", arrays))
+    training.optimizer.steps = run["steps"]
+    if isinstance(training.optimizer.schedule, Plateau):
+        training.optimizer.schedule.load_state(run["schedule"])
+    training.rng.bit_generator.state = run["rng"]
+    training.order, training.step, training.begun = order, run["step"], run["begun"]
+    training.loss_sum, training.right, training.seconds = run["loss_sum"], run["right"], run["seconds"]
+    _continue_record(training, run["record"])
+
+
+def _refuse_another_run(path: str | Path, run: dict[str, Any], fresh: dict[str, Any], training: Training) -> None:
+    """UsageError where "run" is not of this run."""
+    for sentence in _differences({**run["settings"], **origin(run["record"])},
+                                 {**fresh["settings"], **origin(fresh["record"])}):
+        raise UsageError(f"{path} is of another run: {sentence}; resume it with the settings that it began with, or "
+                         "begin a new one in another place")
+    factor, schedule = run["schedule"], training.optimizer.schedule
+    if isinstance(factor, dict) != isinstance(schedule, Plateau) or (
+            not isinstance(schedule, Plateau) and factor != schedule(run["steps"])):
+        raise UsageError(f"{path} is of another run: its schedule gives {factor} at step {run['steps']}, this one not; "
+                         "resume it with the settings that it began with")
+
+
+def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
+    """What differs between two settings, a sentence each."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for key in sorted({*there, *here}):
+            yield from _differences(there.get(key), here.get(key), key)
+    elif there != (list(here) if isinstance(here, tuple) else here):
+        yield f"its {name} is {there!r:.60}, but {here!r:.60} was asked for"
+
+
+def _continue_record(training: Training, stored: dict[str, Any]) -> None:
+    """The record so far, with what has changed since noted in it; its recipe may have another number of epochs."""
+    record, environment = training.record, training.record.get("environment", {})
+    first = stored.get("environment", {})
+    before = first["continued"][-1]["environment"] if "continued" in first else first
+    changed = {name: (before.get(name), value) for name, value in environment.items() if before.get(name) != value}
+    if changed:
+        first.setdefault("continued", []).append({"step": training.optimizer.steps, "environment": environment})
+        what = ", ".join(f"{name} was {old} and is {new}" for name, (old, new) in changed.items())
+        warnings.warn(f"{what}: the rest of the run may differ in its last digits from one without a stop", UserWarning,
+                      stacklevel=4)
+    stored.update({name: record[name] for name in ("recipe",) if name in record})
+    record.clear()
+    record.update(stored)
+
+
+def _prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def _without_prefix(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+# ---- the file ------------------------------------------------------------------------------------------------------
+
+
+def save(path: str | Path, state: State) -> str:
+    """Writes the state to `path`, durably and in one go; returns its digest.
+
+    Raises:
+        WriteError: the file cannot be written; the one before is untouched.
+        MinimaskError: an array of a dtype that is not in DTYPES, something in "run" that JSON does not hold.
+    """
+    import json
+    import pathlib
+    import zipfile
+
+    promised = files.headers(state.arrays)
+    for name, (dtype, _) in promised.items():
+        if dtype not in DTYPES:
+            raise MinimaskError(f"checkpoint: {name} is {dtype}; an array may be {', '.join(DTYPES)}")
+    try:
+        digest = state.digest()
+        text = json.dumps({"format": FORMAT, "digest": digest, "text": _sha256(state.run), "arrays": promised,
+                           "run": state.run}, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise MinimaskError(f"checkpoint: the record or the settings hold what JSON does not: {error}") from error
+    if len(text) > TEXT_LIMIT:
+        raise MinimaskError(f"checkpoint: the record has grown to {len(text):,} bytes; at most {TEXT_LIMIT:,} are read")
+    with files.atomically(pathlib.Path(path), durable=True) as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(TEXT), text)
+        files.write_arrays(archive, state.arrays)
+    return digest
+
+
+def load(path: str | Path, accept: Callable[[dict[str, Any], dict[str, files.Header]], None] | None = None) -> State:
+    """The state that save() wrote to `path`.
+
+    Args:
+        accept: called with "run" and with the headers that the file promises, before any array is read; raises what
+            there is to say against them.
+
+    Raises:
+        UsageError: there is no such file.
+        MinimaskError: the file is damaged, of a newer format, or holds NaN. Memory is taken for what the file holds,
+            not for what it promises: at most a few times its size.
+    """
+    with files.opened(path) as (archive, size):
+        run, promised, digest = _promise(archive, size, path)
+        if accept:
+            accept(run, promised)
+        members = files.members(archive, {TEXT, *(f"{name}.npy" for name in promised)}, size)
+        state = State({name: files.read_array(archive, members[f"{name}.npy"], header)
+                       for name, header in promised.items()}, run)
+        found = state.digest()
+    if found != digest:
+        raise MinimaskError(f"{path} is damaged: its digest should be {digest:.80}, but is {found}")
+    files.refuse_not_finite(path, state.arrays)
+    return state
+
+
+def peek(path: str | Path) -> tuple[dict[str, Any], str]:
+    """"run" and the digest that the file promises, its arrays unread and so unchecked; raises as load()."""
+    with files.opened(path) as (archive, size):
+        run, _, digest = _promise(archive, size, path)
+        _check_run(run)
+    return run, digest
+
+
+def _check_run(run: dict[str, Any]) -> None:
+    """ValueError unless "run" has its parts."""
+    if set(run) != set(RUN) or any(type(run[part]) not in types for part, types in RUN.items()):
+        raise ValueError(f"it holds no state of a run, its parts are {', '.join(run)[:200]}")
+    record = run["record"]
+    epochs = record.get("epochs")
+    if not isinstance(epochs, list) or [entry.get("epoch") if isinstance(entry, dict) else None
+                                        for entry in epochs] != list(range(1, len(epochs) + 1)):
+        raise ValueError("its record has no row of epochs")
+    if not all(isinstance(record.get(part, {}), dict) for part in ("recipe", "environment")):
+        raise ValueError("its record has no recipe or environment")
+
+
+def _promise(archive: ZipFile, size: int, path: str | Path) -> tuple[dict[str, Any], dict[str, files.Header], str]:
+    """"run", the headers and the digest that the text promises; ValueError where it is not as save() writes it."""
+    import json
+
+    info = archive.getinfo(TEXT)
+    if info.file_size > min(size, TEXT_LIMIT) or info.compress_type:
+        raise ValueError(f"{TEXT} promises {info.file_size:,} bytes, but at most {min(size, TEXT_LIMIT):,} are read")
+    with archive.open(info) as member:
+        text = json.loads(files.exactly(member, info.file_size), parse_constant=_no_number)
+    if not isinstance(text, dict) or type(text.get("format")) is not int or text["format"] < 1:
+        raise ValueError(f"{TEXT} names no format")
+    if text["format"] > FORMAT:
+        raise MinimaskError(f"{path} has format {text['format']}, but this version of minimask reads {FORMAT}: "
+                            "a newer one wrote it, use that")
+    if set(text) != {"format", "digest", "text", "arrays", "run"} or not (
+            isinstance(text["run"], dict) and isinstance(text["digest"], str) and isinstance(text["arrays"], dict)):
+        raise ValueError(f"{TEXT} has other parts than format, digest, text, arrays and run")
+    if text["text"] != _sha256(text["run"]):
+        raise ValueError(f"{TEXT} does not have the sha256 that it promises")
+    return text["run"], {name: _header(header) for name, header in text["arrays"].items()}, text["digest"]
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{TEXT} holds {name}")
+
+
+def _header(promised: Any) -> files.Header:
+    """dtype and shape as JSON gives them, checked."""
+    dtype, shape = promised if isinstance(promised, list) and len(promised) == 2 else (None, None)
+    if dtype not in DTYPES or not isinstance(shape, list) or len(shape) > 32 or not all(
+            type(n) is int and n >= 0 for n in shape):
+        raise ValueError(f"{promised!r:.80} is no dtype and shape of an array in a checkpoint")
+    return dtype, tuple(shape)
+
+
+# ---- now and then --------------------------------------------------------------------------------------------------
+
+
+class Keeper:
+    """Saves a run now and then: when `every` seconds have passed since the last time, and when told to.
+
+    Where a checkpoint takes so long that this would cost more than SHARE of the time, it waits longer.
+
+    Args:
+        path: of the checkpoint; None saves nothing. every: seconds.
+    """
+
+    def __init__(self, path: str | Path | None, training: Training, every: float = 30.0):
+        self.path, self.training, self.every = path, training, every
+        self.due = time.perf_counter() + every
+
+    def save(self) -> None:
+        """Saves now. Raises WriteError where the file cannot be written; the one before is untouched."""
+        if self.path is None:
+            return
+        start = time.perf_counter()
+        try:
+            save(self.path, capture(self.training))
+        finally:
+            end = time.perf_counter()
+            self.due = end + max(self.every, (end - start) / SHARE)
+
+    def save_or_warn(self) -> None:
+        """Saves now; where the file cannot be written it warns, and the run may go on."""
+        try:
+            self.save()
+        except files.WriteError as error:
+            warnings.warn(f"no checkpoint this time: {error}", UserWarning, stacklevel=3)
+
+    def save_if_due(self) -> None:
+        """Saves if it is time; warns as save_or_warn()."""
+        if self.path is not None and time.perf_counter() >= self.due:
+            self.save_or_warn()

@@ -1,0 +1,266 @@
+"""Files that are never half there, ``.npz`` files that are checked before they are believed, folders for one process.
+
+Writing: beside the file, then renamed into its place. Reading an ``.npz``: every header is held to what is needed
+before memory is taken, and nothing is unpickled. Locks: the operating system's, so that a crash leaves none behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from .backend import MinimaskError, UsageError
+
+if TYPE_CHECKING:  # imported where it is used: `import minimask` stays quick
+    from zipfile import ZipFile, ZipInfo
+
+Header = tuple[str, tuple[int, ...]]  # dtype (as in dtype.str) and shape of an array
+
+
+class WriteError(MinimaskError):
+    """A file cannot be written: no space left, no permission. What was there before is untouched."""
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomically(path: Path, durable: bool = False) -> Iterator[IO[bytes]]:
+    """A file to write into, which takes the place of `path` when the block ends well; else `path` stays as it was.
+
+    Args:
+        durable: wait until the disk has it, so that not even a power cut leaves less than the old file or the new.
+
+    Raises WriteError where that fails.
+    """
+    temporary = path.with_name(f".{path.name}.new")  # one name: what a killed process left is written over
+    try:
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        if durable:
+            _sync_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        raise WriteError(f"{path} cannot be written ({reason}); what was there is untouched") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename in the folder last, where the system and its file system can."""
+    with contextlib.suppress(OSError):  # Windows opens no folder, and the rename itself has been done
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a file in one go; WriteError where that fails."""
+    with atomically(path) as file:
+        file.write(content)
+
+
+def write_arrays(archive: ZipFile, arrays: Mapping[str, np.ndarray]) -> None:
+    """Every array as a member NAME.npy, in NumPy's format 1.0, compressed as the archive is set up."""
+    import zipfile
+
+    for name, array in arrays.items():
+        text = _npy_text(array.dtype.str, array.shape).encode()
+        text += b" " * (-(10 + len(text) + 1) % 64) + b"\n"  # data begin at a multiple of 64
+        info = zipfile.ZipInfo(f"{name}.npy")  # its date is a constant: the same arrays, the same file
+        info.compress_type, info.file_size = archive.compression, 10 + len(text) + array.nbytes
+        with archive.open(info, "w") as member:
+            member.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+            member.write(raw(array))
+
+
+def _npy_text(dtype: str, shape: tuple[int, ...]) -> str:
+    return f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
+
+
+def headers(arrays: Mapping[str, np.ndarray]) -> dict[str, Header]:
+    """dtype and shape of every array, by name."""
+    return {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
+
+
+def raw(array: np.ndarray) -> memoryview:
+    """The array's bytes in row-major order, without a copy where it lies so already."""
+    return np.asarray(array, order="C").reshape(-1).view(np.uint8).data
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+def read_arrays(path: str | Path, needed: Mapping[str, Header]) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz``, compressed or not, that holds exactly these names, dtypes and shapes, all finite.
+
+    Raises MinimaskError for anything else, before more memory is taken than `needed` says.
+    """
+    with opened(path) as (archive, _):
+        found = members(archive, {f"{name}.npy" for name in needed})
+        arrays = {name: read_array(archive, found[f"{name}.npy"], header) for name, header in needed.items()}
+    refuse_not_finite(path, arrays)
+    return arrays
+
+
+def refuse_not_finite(where: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """MinimaskError that names the first array with NaN or infinity in it."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise MinimaskError(f"{where}: {name} holds NaN or infinity")
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[tuple[ZipFile, int]]:
+    """The file as a ZIP archive, and its size in bytes; what is wrong with it, or in it, becomes a MinimaskError."""
+    import struct
+    import zipfile
+    import zlib
+
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            yield archive, os.fstat(file.fileno()).st_size
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no {path}") from error
+    except (OSError, EOFError, ValueError, KeyError, OverflowError, RuntimeError, struct.error, zlib.error,
+            zipfile.BadZipFile) as error:  # what zipfile and json raise on files that are not what they should be
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        raise MinimaskError(f"{path} cannot be read ({reason:.200}); it is damaged or another kind of file") from error
+
+
+def members(archive: ZipFile, names: set[str], size: int | None = None) -> dict[str, ZipInfo]:
+    """The archive's members by name. ValueError unless they are exactly `names`, each once, and fit into `size` bytes.
+
+    Args:
+        size: of the file, where nothing may be compressed; None for an archive that may be.
+    """
+    found = archive.infolist()
+    listed = [info.filename for info in found]
+    if len(set(listed)) < len(listed):
+        raise ValueError("it has two members of one name")
+    if set(listed) != names:
+        raise ValueError(f"missing members: {_few(names - set(listed))}; unknown ones: {_few(set(listed) - names)}")
+    for info in found:
+        if info.compress_type not in ((0,) if size is not None else (0, 8)) or info.flag_bits & 1:
+            raise ValueError(f"{info.filename} is compressed or encrypted in another way than minimask's")
+    if size is not None and sum(info.file_size for info in found) > size:
+        raise ValueError(f"its members promise {sum(info.file_size for info in found):,} bytes, "
+                         f"but the whole file has {size:,}")
+    return {info.filename: info for info in found}
+
+
+def _few(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (" ..." if len(names) > 3 else "") if names else "none"
+
+
+def read_array(archive: ZipFile, info: ZipInfo, header: Header) -> np.ndarray:
+    """The array in a member; ValueError unless its header says exactly what is promised and its size agrees."""
+    dtype, shape = header
+    with archive.open(info) as member:
+        start = exactly(member, 10)  # magic, version 1.0, and the length of the text that follows
+        length = int.from_bytes(start[8:], "little")
+        text = exactly(member, length)
+        if start[:8] != b"\x93NUMPY\x01\x00" or text.rstrip() != _npy_text(dtype, shape).encode():
+            raise ValueError(f"{info.filename} says {text.rstrip()[:120]!r}, but {dtype} {shape} is needed")
+        nbytes = int(dtype[2:]) * math.prod(shape)  # Python integers: no overflow
+        needed = 10 + length + nbytes
+        if info.file_size != needed:
+            raise ValueError(f"{info.filename} promises {info.file_size:,} bytes, but {needed:,} are needed")
+        content = exactly(member, nbytes)
+        if member.read(1):  # this also makes zipfile compare the checksum
+            raise ValueError(f"{info.filename} goes on after its array")
+    return np.frombuffer(content, dtype).reshape(shape)
+
+
+def exactly(member: IO[bytes], count: int) -> bytes:
+    """The next `count` bytes; ValueError where there are fewer."""
+    content = member.read(count)
+    if len(content) != count:
+        raise ValueError(f"a member ends after {len(content):,} bytes of {count:,}")
+    return content
+
+
+# ---- folders -------------------------------------------------------------------------------------------------------
+
+_held: set[tuple[str, int]] = set()  # folder and thread of every lock in this process: a second one passes
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder, and keeps every other process out of it until the block ends (those that ask here, too).
+
+    The lock is the operating system's, on a file in the folder: it ends with the process, whatever ends that. Inside
+    the block the same thread may ask again. Where Python has no fcntl (Windows) nobody is kept out.
+
+    Raises:
+        MinimaskError: another process, or thread, has the folder.
+        UsageError: the folder cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        key = str(folder.resolve()), threading.get_ident()
+        lock = None if key in _held else _lock_file(folder)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"{folder} is a file or lies under one; give a folder with --out") from error
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written to ({error.strerror}); give another folder with --out") from error
+    if lock is None:
+        yield
+        return
+    _held.add(key)
+    try:
+        yield
+    finally:
+        _held.discard(key)
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()  # first: whoever waits for this file sees that it is no longer the folder's
+        os.close(lock)
+
+
+#: The file that a lock is on, while a run is under way.
+LOCK = ".lock"
+
+
+def _lock_file(folder: Path) -> int | None:
+    """Descriptor of the folder's lock file, locked; None where there are no locks."""
+    path = folder / LOCK
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            os.close(descriptor)
+            path.unlink()
+            return None
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode(errors="replace")
+            os.close(descriptor)
+            raise MinimaskError(f"{folder} is in use by another run (process {holder or 'unknown'}); wait until it has "
+                                "ended, or give another folder with --out") from None
+        except OSError:
+            os.close(descriptor)
+            raise
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):  # not one that its holder has just removed
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+                return descriptor
+        os.close(descriptor)

@@ -1,0 +1,915 @@
+"""Checkpoints: a run that stops and goes on ends in the same bits as one that never stopped; what a file may hold; locks."""
+
+import copy
+import hashlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minimask import MinimaskError, UsageError, checkpoint, data, files, models, nn, optim, recipes, runs, train
+from minimask.checkpoint import State
+from minimask.mask import SignedSupermask, Trained
+from minimask.train import TrainingError
+
+RNG = np.random.default_rng(0)
+BLOBS = data.Dataset("blobs", RNG.integers(0, 255, (250, 4, 4, 1)).astype(np.uint8), RNG.integers(0, 3, 250),
+                     RNG.integers(0, 255, (50, 4, 4, 1)).astype(np.uint8), RNG.integers(0, 3, 50), ("a", "b", "c"))
+STEPS = 8  # of 32 images, the last of 26
+
+
+def fcn(rng, weights=None, backend="numpy"):
+    return models.fcn(weights or SignedSupermask(tau=0.02), rng, (4, 4, 1), (20, 10, 3), backend=backend)
+
+
+def normed(rng):
+    """Batch norm, whose running statistics are no parameters, inside a residual block too."""
+    weights = SignedSupermask(tau_ratio=0.3)
+    main = [nn.Conv2D(4, 4, 3, weights, rng), nn.BatchNorm(4)]
+    return nn.Sequential([nn.Conv2D(1, 4, 3, weights, rng), nn.BatchNorm(4), nn.ELU(), nn.Residual(main),
+                          nn.GlobalAvgPool(), nn.Dense(4, 3, weights, rng)], (4, 4, 1))
+
+
+def plateau():
+    """Cuts every few epochs, since no loss falls by 10, and is never finished here."""
+    return optim.Plateau(factor=0.5, patience=2, cooldown=1, min_delta=10.0, max_cuts=50)
+
+
+#: name -> (net from a generator, schedule, optimizer class)
+KINDS = {"supermask": (fcn, lambda: optim.exponential(0.7, every=STEPS), optim.SGDW),
+         "dense": (lambda rng: fcn(rng, Trained()), lambda: optim.constant, optim.SGDW),
+         "batch norm": (normed, lambda: optim.exponential(0.7, every=STEPS), optim.SGDW),
+         "plateau": (fcn, plateau, optim.SGDW),
+         "plain SGD": (fcn, lambda: optim.exponential(0.7, every=STEPS), optim.SGD)}
+
+
+class Setup:
+    """Everything that fit takes, made from a seed."""
+
+    def __init__(self, kind="supermask", seed=0, lr=0.05, **changes):
+        build, schedule, optimizer = KINDS[kind]
+        self.rng = np.random.default_rng(seed)
+        self.net = build(self.rng)
+        settings = {"wd": 4e-3} if optimizer is optim.SGDW else {}
+        self.optimizer = optimizer(self.net.parameters(), lr=lr, schedule=schedule(), **{**settings, **changes})
+        self.record = train.new_record({"name": kind, "epochs": 0}, 0, "blobs")
+
+    def fit(self, epochs, path, dataset=BLOBS, batch=32, **options):
+        options.setdefault("record", self.record)
+        return train.fit(self.net, dataset, self.optimizer, epochs, self.rng, batch, checkpoint=path, **options)
+
+    def everything(self):
+        """All that must agree, as bytes and plain data."""
+        schedule = self.optimizer.schedule
+        return ({name: a.tobytes() for name, a in self.net.arrays().items()},
+                {name: a.tobytes() for name, a in self.optimizer.slots().items()}, self.optimizer.steps,
+                vars(schedule).copy() if isinstance(schedule, optim.Plateau) else schedule(self.optimizer.steps),
+                self.rng.bit_generator.state, without_clock(self.record))
+
+
+def without_clock(record):
+    return {**record, "environment": None, "epochs": [{k: v for k, v in e.items() if k != "seconds"}
+                                                     for e in record["epochs"]]}
+
+
+def digest(path):
+    return checkpoint.peek(path)[1]
+
+
+class Stop(train.Progress):
+    """Ctrl-C after a step of an epoch; in the epoch's evaluation for the last step."""
+
+    def __init__(self, epoch, step):
+        super().__init__()
+        self.at = epoch, step
+
+    def step(self, epoch, step, steps, loss):
+        if (epoch, step) == self.at:
+            raise KeyboardInterrupt
+
+
+# ---- to the bit ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stops", [[(1, 1)], [(2, STEPS)], [(3, 5)], [(1, 3), (1, 4), (2, 1), (3, STEPS)]], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_was_stopped_ends_in_the_same_bits(kind, stops, tmp_path):
+    """Everything but the file is made anew each time, from another seed: what is not restored shows."""
+    whole, path = Setup(kind), tmp_path / "c.npz"
+    whole.fit(4, tmp_path / "whole.npz")
+    assert any(entry["flips"] for entry in whole.record["epochs"]) or kind == "dense"
+    for i, stop in enumerate(stops):
+        stopped = Setup(kind, seed=i)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.fit(4, path, resume=i > 0, progress=Stop(*stop))
+        run, _ = checkpoint.peek(path)
+        assert (len(run["record"]["epochs"]) + 1, run["step"]) == stop
+    last = Setup(kind, seed=99)
+    assert last.fit(4, path, resume=True) is last.record
+    assert last.everything() == whole.everything()
+    assert digest(path) == digest(tmp_path / "whole.npz")
+    assert last.rng.integers(1 << 60) == whole.rng.integers(1 << 60)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_epochs_than_asked_for_at_first(kind, tmp_path):
+    """train(2) and then resume to 5 is train(5), with the record's recipe naming 5."""
+    whole, first, second = Setup(kind), Setup(kind), Setup(kind, seed=5)
+    for setup, epochs, name in ((whole, 5, "whole"), (first, 2, "c"), (second, 5, "c")):
+        setup.record["recipe"]["epochs"] = epochs
+        setup.fit(epochs, tmp_path / name, resume=setup is second)
+    assert second.everything() == whole.everything() and second.record["recipe"]["epochs"] == 5
+    assert digest(tmp_path / "c") == digest(tmp_path / "whole")
+
+
+def test_epochs_count_from_where_the_run_began(tmp_path):
+    """A record with 2 epochs in it, continued by 3 with a checkpoint, stopped, resumed: 5 in all."""
+    whole, parts = Setup(), Setup()
+    whole.fit(5, None)
+    parts.fit(2, None)
+    with pytest.raises(KeyboardInterrupt):
+        parts.fit(3, tmp_path / "c", progress=Stop(4, 2))
+    resumed = Setup(seed=7)
+    resumed.fit(3, tmp_path / "c", resume=True)
+    assert resumed.everything() == whole.everything()
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    done, again = Setup(), Setup(seed=3)
+    done.fit(2, tmp_path / "c")
+    again.fit(2, tmp_path / "c", resume=True)
+    assert again.everything() == done.everything()
+    ended = Setup("plateau")
+    ended.optimizer.schedule = optim.Plateau(factor=0.5, patience=1, cooldown=0, min_delta=10.0, max_cuts=2)
+    again = Setup("plateau", seed=3)
+    again.optimizer.schedule = optim.Plateau(factor=0.5, patience=1, cooldown=0, min_delta=10.0, max_cuts=2)
+    ended.fit(50, tmp_path / "p")
+    again.fit(50, tmp_path / "p", resume=True)
+    assert len(ended.record["epochs"]) == 3 and again.everything() == ended.everything()
+
+
+def test_an_interrupted_run_has_the_net_of_its_last_whole_epoch_also_when_resumed(tmp_path):
+    first, second = Setup(), Setup(seed=1)
+    nets = []
+    with pytest.raises(KeyboardInterrupt):
+        first.fit(4, tmp_path / "c", progress=Stop(3, 2), on_epoch=lambda record: nets.append(first.net.arrays()))
+    for setup in (first, second):
+        if setup is second:
+            with pytest.raises(KeyboardInterrupt):
+                second.fit(4, tmp_path / "c", resume=True, progress=Stop(3, 5))
+        assert len(setup.record["epochs"]) == 2
+        assert all(np.array_equal(a, b) for a, b in zip(nets[-1].values(), setup.net.arrays().values()))
+        assert train.evaluate(setup.net, BLOBS.test_images, BLOBS.test_labels) == setup.record["epochs"][-1]["test_accuracy"]
+
+
+@pytest.mark.parametrize("place", ["cross_entropy", "permutation", "step", "evaluate", "append"])
+def test_ctrl_c_at_any_moment_leaves_no_half_step(place, tmp_path, monkeypatch):
+    """The signal itself, in the middle of a step, of the optimizer, of an evaluation."""
+    whole, stopped, resumed = Setup(), Setup(), Setup(seed=8)
+    whole.fit(3, tmp_path / "whole")
+    calls = []
+
+    def interrupting(real, at):
+        def call(*arguments):
+            result = real(*arguments)
+            calls.append(1)
+            if len(calls) == at:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0)  # lets Python see it
+            return result
+
+        return call
+
+    if place == "cross_entropy":
+        monkeypatch.setattr(train.ops, "cross_entropy", interrupting(train.ops.cross_entropy, 11))
+    elif place == "permutation":  # the order is drawn, no step is done
+        monkeypatch.setattr(train, "standardise", interrupting(train.standardise, 10))  # 8 of epoch 1, 1 test
+    elif place == "step":  # of six updates, the second: one parameter is new, two are old
+        monkeypatch.setattr(optim.SGDW, "update", interrupting(optim.SGDW.update, 3 * 9 + 1))
+    elif place == "evaluate":
+        monkeypatch.setattr(train, "evaluate", interrupting(train.evaluate, 2))
+    else:
+        monkeypatch.setattr(train, "layer_counts", interrupting(train.layer_counts, 2))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(3, tmp_path / "c")
+    assert len(stopped.record["epochs"]) in (1, 2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    run, _ = checkpoint.peek(tmp_path / "c")
+    expected = {"cross_entropy": 3, "permutation": 1, "step": 2, "evaluate": 8, "append": 8}[place]
+    assert (len(run["record"]["epochs"]), run["step"]) == (1, expected)
+    resumed.fit(3, tmp_path / "c", resume=True)
+    assert resumed.everything() == whole.everything() and digest(tmp_path / "c") == digest(tmp_path / "whole")
+
+
+def test_ctrl_c_between_an_entry_and_what_belongs_to_it(tmp_path):
+    """The record has its new entry, the net of the last whole epoch is still the one before: both or none."""
+    whole, stopped, resumed = Setup("plateau"), Setup("plateau"), Setup("plateau", seed=8)
+    whole.fit(3, tmp_path / "whole")
+
+    class Interrupting(list):
+        def append(self, entry):
+            super().append(entry)
+            if len(self) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0)
+
+    stopped.record["epochs"] = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(3, tmp_path / "c")
+    run, _ = checkpoint.peek(tmp_path / "c")
+    assert (len(run["record"]["epochs"]), run["step"]) == (2, 0)
+    assert train.evaluate(stopped.net, BLOBS.test_images, BLOBS.test_labels) == stopped.record["epochs"][-1]["test_accuracy"]
+    resumed.fit(3, tmp_path / "c", resume=True)
+    assert resumed.everything() == whole.everything()
+
+
+def test_an_error_in_the_middle_of_a_step_does_not_spoil_the_checkpoint(tmp_path, monkeypatch):
+    """Half a step is no state: what was saved before stays."""
+    whole, broken, resumed = Setup(), Setup(), Setup(seed=8)
+    whole.fit(3, tmp_path / "whole")
+    real, calls = optim.SGDW.update, []
+
+    def update(*arguments):
+        calls.append(1)
+        if len(calls) == 3 * 9 + 2:  # the second of three parameters
+            raise MemoryError
+        return real(*arguments)
+
+    monkeypatch.setattr(optim.SGDW, "update", update)
+    with pytest.raises(MemoryError):
+        broken.fit(3, tmp_path / "c", every=0.0)
+    monkeypatch.undo()
+    resumed.fit(3, tmp_path / "c", resume=True)
+    assert resumed.everything() == whole.everything()
+
+
+def test_in_another_thread_and_with_another_handler_of_ctrl_c_training_works(tmp_path):
+    setup, handled = Setup(), []
+    before = signal.signal(signal.SIGINT, lambda *_: handled.append(1))
+    try:
+        with train.uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            assert handled == [1]  # left alone
+    finally:
+        signal.signal(signal.SIGINT, before)
+    thread = threading.Thread(target=lambda: setup.fit(2, tmp_path / "c"))
+    thread.start()
+    thread.join()
+    assert len(setup.record["epochs"]) == 2
+
+
+# ---- when it is saved ------------------------------------------------------------------------------------------------
+
+
+def test_saved_at_the_start_at_the_end_and_when_it_is_time(tmp_path, monkeypatch):
+    """A clock of our own: 10 s a step, and 30 s between checkpoints."""
+    clock, saved, setup = [0.0], [], Setup()
+    monkeypatch.setattr(checkpoint.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(checkpoint, "save", lambda path, state: saved.append((setup.optimizer.steps, clock[0])))
+
+    class Clock(train.Progress):
+        def step(self, epoch, step, steps, loss):
+            clock[0] += 10
+
+    setup.fit(1, tmp_path / "c", progress=Clock())
+    assert [step for step, _ in saved] == [0, 4, 7, 8]  # due 30 s after the last: seen after the step that follows
+
+
+def test_no_more_than_a_fiftieth_of_the_time_goes_into_checkpoints(tmp_path, monkeypatch):
+    """One that takes 3 s is not written again before 150 s have passed."""
+    clock, saved, setup = [0.0], [], Setup()
+
+    def slow(path, state):
+        clock[0] += 3.0
+        saved.append(clock[0])
+
+    monkeypatch.setattr(checkpoint.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(checkpoint, "save", slow)
+    keeper = checkpoint.Keeper(tmp_path / "c", train.Training(
+        setup.net, BLOBS, setup.optimizer, setup.rng, 32, setup.record))
+    for _ in range(400):
+        clock[0] += 1.0
+        keeper.save_if_due()
+    assert saved[0] == 33.0 and all(b - a >= 150 for a, b in itertools.pairwise(saved)) and len(saved) == 3
+
+
+def test_without_a_checkpoint_nothing_is_written_or_fingerprinted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "capture", lambda training: 1 / 0)
+    Setup().fit(1, None)
+    assert os.listdir(tmp_path) == []
+
+
+# ---- numerical trouble -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("kind", ["dense", "batch norm"])
+def test_a_loss_that_is_no_number_leaves_the_state_before_that_step(kind, tmp_path, monkeypatch):
+    """Resumed, it meets the same step again; the state is that of a run stopped there, running statistics too."""
+    calls, real = [], train.to_net
+
+    def poisoned(net, x):
+        calls.append(1)
+        return real(net, x) * (np.float32(np.nan) if len(calls) >= STEPS + 1 + 4 else 1)  # epoch 2, step 4
+
+    setup, stopped, again = Setup(kind), Setup(kind), Setup(kind, seed=4)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(3, tmp_path / "stopped", progress=Stop(2, 3))
+    monkeypatch.setattr(train, "to_net", poisoned)
+    first = next(iter(setup.net.layers))
+    with pytest.raises(TrainingError, match="the loss became nan in epoch 2, step 4: it begins in layer "
+                                            f"{first}, with values up to [0-9.e+-]+ going in: training diverged"):
+        setup.fit(3, tmp_path / "c")
+    assert digest(tmp_path / "c") == digest(tmp_path / "stopped")
+    with pytest.raises(TrainingError, match="epoch 2, step 4"):
+        again.fit(3, tmp_path / "c", resume=True)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_layer_and_the_largest_value_are_named(tmp_path):
+    setup = Setup("dense")
+    setup.net.layers["dense2"].weight.weight.data = np.full((20, 10), 3e38, np.float32)
+    with pytest.raises(TrainingError, match="it begins in layer dense2, with values up to 3e.38 going in"):
+        setup.fit(1, tmp_path / "c")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("when", ["at the end of the epoch", "at a checkpoint"])
+def test_a_state_that_is_not_finite_is_never_saved(when, tmp_path):
+    """NaN scores hide their weights, so the loss stays finite: found at the next checkpoint or at the epoch's end."""
+    setup, path = Setup(), tmp_path / "c"
+    before = []
+
+    class Poison(train.Progress):
+        def step(self, epoch, step, steps, loss):
+            if (epoch, step) == (2, 3):
+                before.append(path.read_bytes())
+                p = setup.net.parameters()[1]
+                p.data = np.where(np.arange(10) < 5, np.float32(np.nan), p.data)
+
+    with pytest.raises(TrainingError, match=r"dense2.scores holds NaN or infinity after epoch 2, step \d \(its largest number is 0\.\d+\)"):
+        setup.fit(3, path, progress=Poison(), every=0.0 if when == "at a checkpoint" else 30.0)
+    assert path.read_bytes() == before[0]
+    Setup(seed=2).fit(3, path, resume=True)
+
+
+def test_velocity_that_is_not_finite_is_not_saved(tmp_path):
+    setup = Setup()
+    training = train.Training(setup.net, BLOBS, setup.optimizer, setup.rng, 32, setup.record)
+    setup.optimizer.velocity[2][0, 0] = np.inf
+    with pytest.raises(TrainingError, match=r"optimizer.velocity.2 holds NaN or infinity"):
+        checkpoint.capture(training)
+
+
+# ---- another run -----------------------------------------------------------------------------------------------------
+
+
+def other_images():
+    images = BLOBS.train_images.copy()
+    images[0, 0, 0, 0] ^= 1
+    return replace(BLOBS, train_images=images)
+
+
+def changed(**record):
+    def change(setup):
+        setup.record.update(record)
+
+    return change
+
+
+OTHERS = {
+    "lr": (lambda: Setup(lr=0.04), {}, "its lr is 0.05, but 0.04 was asked for"),
+    "wd": (lambda: Setup(wd=1e-3), {}, "its wd is 0.004, but 0.001"),
+    "momentum": (lambda: Setup(momentum=0.8), {}, "its momentum is 0.9, but 0.8"),
+    "optimizer": (lambda: Setup("plain SGD"), {"record": train.new_record({"name": "supermask"}, 0, "blobs")},
+                  "its (optimizer is 'SGDW', but 'SGD'|momentum is 0.9, but None)"),
+    "batch": (Setup, {"batch": 64}, "its batch is 32, but 64"),
+    "images": (Setup, {"dataset": other_images()}, "its images is '[0-9a-f]{58}"),
+    "dataset": (Setup, {"dataset": replace(BLOBS, name="bobs")}, "its dataset is 'blobs', but 'bobs'"),
+    "seed": (Setup, {"record": train.new_record({"name": "supermask"}, 1)}, "its seed is 0, but 1"),
+    "recipe": (Setup, {"record": train.new_record({"name": "another"}, 0)}, "its name is 'supermask', but 'another'"),
+    "epochs": (Setup, {"epochs": 1}, "is in epoch 2 already, but 1 are asked for; give as many or more"),
+    "resume": (Setup, {"path": None}, "resume=True needs checkpoint=FILE"),
+    "file": (Setup, {"path": "nowhere.npz"}, "there is no nowhere.npz"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_another_run_is_told_apart_and_nothing_is_touched(what, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        Setup().fit(3, "c", progress=Stop(2, 3))
+    content = (tmp_path / "c").read_bytes()
+    make, options, sentence = OTHERS[what]
+    options, setup = {"epochs": 3, "path": "c", **options}, make()
+    before = copy.deepcopy((setup.everything(), options.get("record")))
+    with pytest.raises(UsageError, match=sentence):
+        setup.fit(**options, resume=True)
+    assert (setup.everything(), options.get("record")) == before
+    assert (tmp_path / "c").read_bytes() == content and os.listdir(tmp_path) == ["c"]
+
+
+def test_another_schedule_or_net_is_told_apart(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        Setup().fit(3, tmp_path / "c", progress=Stop(2, 3))
+    setup = Setup()
+    setup.optimizer.schedule = optim.exponential(0.8, every=STEPS)
+    with pytest.raises(UsageError, match=r"its schedule gives 0\.6\d+ at step 11, this one not"):
+        setup.fit(3, tmp_path / "c", resume=True)
+    setup.optimizer.schedule = plateau()
+    with pytest.raises(UsageError, match=r"is of another run: its (cooldown|schedule|factor)"):
+        setup.fit(3, tmp_path / "c", resume=True)
+    setup = Setup()
+    setup.net = models.fcn(SignedSupermask(tau=0.02), setup.rng, (4, 4, 1), (20, 11, 3))
+    setup.optimizer = optim.SGDW(setup.net.parameters(), lr=0.05, wd=4e-3, schedule=setup.optimizer.schedule)
+    with pytest.raises(UsageError, match=r"of another net or optimizer: last.dense2.frozen is \('<f4', \(20, 10\)\) there"):
+        setup.fit(3, tmp_path / "c", resume=True)
+    plateaus = Setup("plateau"), Setup("plateau")
+    plateaus[1].optimizer.schedule.patience = 3
+    plateaus[0].fit(1, tmp_path / "p")
+    with pytest.raises(UsageError, match="its patience is 2, but 3"):
+        plateaus[1].fit(1, tmp_path / "p", resume=True)
+
+
+def test_a_generator_other_than_pcg64_is_refused_before_training(tmp_path):
+    setup = Setup()
+    setup.rng = np.random.Generator(np.random.MT19937(0))
+    with pytest.raises(UsageError, match="keeps the state of PCG64, not of MT19937"):
+        setup.fit(1, tmp_path / "c")
+    assert setup.record["epochs"] == []
+
+
+def test_a_record_that_json_does_not_hold_is_refused_before_training(tmp_path):
+    for thing in (object(), float("nan")):
+        setup = Setup()
+        setup.record["note"] = thing
+        with pytest.raises(MinimaskError, match="hold what JSON does not"):
+            setup.fit(1, tmp_path / "c")
+        assert setup.record["epochs"] == [] and os.listdir(tmp_path) == []
+
+
+# ---- from one array library to another ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), [("strict", "numpy"), ("numpy", "strict")])
+def test_a_checkpoint_moves_between_array_libraries(first, second, tmp_path):
+    """Same arrays at the moment of moving; the record says where it went on; the end agrees to rounding."""
+    def setup(library, seed=0):
+        rng = np.random.default_rng(seed)
+        net = fcn(rng, Trained(), library)
+        return net, optim.SGDW(net.parameters(), 0.05, 4e-3), rng, train.new_record({"name": "x"}, 0, "blobs", net)
+
+    net, optimizer, rng, record = setup(first)
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(net, BLOBS, optimizer, 2, rng, 32, record, Stop(2, 3), checkpoint=tmp_path / "c")
+    net, optimizer, rng, record = setup(second, 1)
+    training = train.Training(net, BLOBS, optimizer, rng, 32, record)
+    with pytest.warns(UserWarning, match="backend was .* and is .*: the rest of the run may differ in its last digits"):
+        checkpoint.restore(training, tmp_path / "c", 2)
+    stored, here = checkpoint.load(tmp_path / "c"), checkpoint.capture(training)
+    assert stored.digest() == here.digest()
+    assert type(optimizer.velocity[0]) is type(net.parameters()[0].data)
+    training.run(2, checkpoint.Keeper(tmp_path / "c", training))
+    assert record["environment"]["continued"][0]["step"] == 11
+    whole = setup(first)
+    train.fit(whole[0], BLOBS, whole[1], 2, whole[2], 32, whole[3])
+    assert record["epochs"][1]["train_loss"] == pytest.approx(whole[3]["epochs"][1]["train_loss"], rel=1e-4)
+    net, optimizer, rng, record = setup(second, 1)
+    with warnings.catch_warnings():  # once more: nothing has changed since, so nothing is said
+        warnings.simplefilter("error")
+        checkpoint.restore(train.Training(net, BLOBS, optimizer, rng, 32, record), tmp_path / "c", 2)
+    assert len(record["environment"]["continued"]) == 1
+
+
+# ---- the file --------------------------------------------------------------------------------------------------------
+
+PARTS = {"settings": {}, "begun": 0, "step": 0, "loss_sum": 0.0, "right": 0, "seconds": 1.0, "steps": 0, "schedule": 1.0,
+         "rng": {}, "record": {"epochs": [], "environment": {"cores": 2}}}
+STATE = State({"x": np.arange(6, dtype=np.float32).reshape(2, 3), "tau": np.array(0.5), "empty": np.empty((0, 4), np.int64),
+               "transposed": np.arange(6, dtype=np.int8).reshape(2, 3).T}, PARTS)
+
+
+def test_a_state_comes_back_as_it_was_and_numpy_reads_it(tmp_path):
+    path = tmp_path / "c.npz"
+    assert checkpoint.save(path, STATE) == STATE.digest() == digest(path)
+    back = checkpoint.load(path)
+    assert back.run == PARTS and back.digest() == STATE.digest()
+    with np.load(path, allow_pickle=False) as file:
+        for name, array in STATE.arrays.items():
+            for other in (back.arrays[name], file[name]):
+                assert other.dtype == array.dtype and other.shape == array.shape and np.array_equal(other, array)
+    first = path.read_bytes()
+    checkpoint.save(path, STATE)
+    assert path.read_bytes() == first  # nothing of the clock in it
+    assert os.listdir(tmp_path) == ["c.npz"]
+
+
+def test_numbers_come_back_exactly(tmp_path):
+    run = {**PARTS, "loss_sum": 0.1 + 0.2, "rng": np.random.default_rng(5).bit_generator.state, "seconds": 1e-300}
+    checkpoint.save(tmp_path / "c", State({}, run))
+    assert checkpoint.load(tmp_path / "c").run == run
+
+
+@pytest.mark.parametrize("change", [
+    {"x": np.array([[0, 1, 2], [3, 4, 6]], np.float32)}, {"x": np.arange(6, dtype=np.float32)},
+    {"x": np.arange(6, dtype=np.float32).view(np.int32).reshape(2, 3)}, {"tau": np.array([0.5])}, {"y": np.zeros(0, np.int8)},
+    {"run": {**PARTS, "step": 1}}, {"run": {**PARTS, "record": {"epochs": [{"flips": 1}]}}}], ids=lambda c: str(c)[:30])
+def test_the_digest_is_of_everything(change):
+    run = change.get("run", PARTS)
+    assert State({**STATE.arrays, **{k: v for k, v in change.items() if k != "run"}}, run).digest() != STATE.digest()
+
+
+def test_the_digest_leaves_out_the_clock_and_the_machine():
+    run = copy.deepcopy(PARTS)
+    run["seconds"], run["record"]["environment"] = 9.0, {"cores": 64}
+    assert State(dict(reversed(STATE.arrays.items())), run).digest() == STATE.digest()
+    run["record"]["epochs"] = [{"epoch": 1, "seconds": 1.0}]
+    slower = copy.deepcopy(run)
+    slower["record"]["epochs"][0]["seconds"] = 2.0
+    assert State(STATE.arrays, run).digest() == State(STATE.arrays, slower).digest() != STATE.digest()
+
+
+def test_what_a_checkpoint_cannot_hold_is_refused_when_it_is_written(tmp_path):
+    for array in (np.array(["a"]), np.array([None]), np.zeros(2, np.float16), np.zeros(2, ">f4"), np.zeros(2, complex)):
+        with pytest.raises(MinimaskError, match="checkpoint: x is .*; an array may be <f4"):
+            checkpoint.save(tmp_path / "c", State({"x": array}, PARTS))
+    assert os.listdir(tmp_path) == []
+
+
+def rewritten(path, text=None, members=(), drop=(), compression=0, sealed=False, **promise):
+    """The archive at `path` with its promise changed, members (name, bytes) added and some dropped; all checksums right."""
+    if sealed:
+        promise["text"] = hashlib.sha256(json.dumps(promise["run"], sort_keys=True).encode()).hexdigest()
+    with zipfile.ZipFile(path) as archive:
+        contents = {info.filename: archive.read(info) for info in archive.infolist()}
+    contents[checkpoint.TEXT] = json.dumps({**json.loads(contents[checkpoint.TEXT]), **promise}).encode() if text is None else text
+    kept = [(name, content) for name, content in contents.items() if name not in drop]
+    with zipfile.ZipFile(path, "w", compression) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of two members with one name
+        for name, content in [*kept, *members]:
+            archive.writestr(name, content)
+
+
+def npy(text, content=b""):
+    return b"\x93NUMPY\x01\x00" + (len(text) + 1).to_bytes(2, "little") + text.encode() + b"\n" + content
+
+
+X = ("<f4", [2, 3])
+ABSURD = {
+    "two members of one name": (dict(members=[("x.npy", b"")]), "two members of one name"),
+    "a member too many": (dict(members=[("y.npy", b"")]), "missing members: none; unknown ones: y.npy"),
+    "a member too few": (dict(drop=["x.npy"]), "missing members: x.npy"),
+    "a member that goes up": (dict(members=[("../y", b"")]), r"unknown ones: \.\./y"),
+    "no text": (dict(drop=[checkpoint.TEXT]), "no item named 'run.json'"),
+    "an array of 4 TB": (dict(drop=["x.npy"], members=[("x.npy", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }"))],
+                              arrays={"x": ["<f4", [10**6, 10**6]], "tau": ["<f8", []], "empty": ["<i8", [0, 4]], "transposed": ["|i1", [3, 2]]}),
+                         r"x.npy promises \d+ bytes, but 4,000,000,000,0\d\d are needed"),
+    "a promise that the array does not keep": (dict(arrays={"x": ["<f4", [3, 2]], "tau": ["<f8", []], "empty": ["<i8", [0, 4]], "transposed": ["|i1", [3, 2]]}),
+                                               r"x.npy says .*\(2, 3\).*but <f4 \(3, 2\) is needed"),
+    "objects": (dict(arrays={"x": ["|O", [2, 3]]}), r"\['\|O', \[2, 3\]\] is no dtype and shape"),
+    "a header of objects": (dict(drop=["x.npy"], members=[("x.npy", npy("{'descr': '|O', 'fortran_order': False, 'shape': (2, 3), }", bytes(24)))]),
+                            "x.npy says .*O.*but <f4"),
+    "columns first": (dict(drop=["x.npy"], members=[("x.npy", npy("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", bytes(24)))]),
+                      "x.npy says .*True.*but <f4"),
+    "a negative length": (dict(arrays={"x": ["<f4", [-2, -3]]}), "is no dtype and shape"),
+    "a length that is no integer": (dict(arrays={"x": ["<f4", [True, 6]]}), "is no dtype and shape"),
+    "33 axes": (dict(arrays={"x": ["<f4", [1] * 33]}), "is no dtype and shape"),
+    "NaN in the text": (dict(text=b'{"format": NaN}'), "run.json holds NaN"),
+    "no JSON": (dict(text=b"{"), "cannot be read"),
+    "no text at all": (dict(text=b"\xff\xfe\xfd"), "cannot be read"),
+    "brackets without end": (dict(text=b"[" * 100_000), "cannot be read"),
+    "a list": (dict(text=b"[]"), "names no format"),
+    "no format": (dict(format="1"), "names no format"),
+    "a newer format": (dict(format=2), "has format 2, but this version of minimask reads 1: a newer one wrote it"),
+    "another part": (dict(more=1), "has other parts than format, digest, text, arrays and run"),
+    "another digest": (dict(digest="0" * 64), "is damaged: its digest should be 000"),
+    "another state": (dict(run={**PARTS, "step": 3}, sealed=True), "is damaged: its digest should be"),
+    "another clock": (dict(run={**PARTS, "seconds": 1.5}), "run.json does not have the sha256 that it promises"),
+    "compressed": (dict(compression=zipfile.ZIP_DEFLATED), "run.json promises|compressed or encrypted"),
+}
+
+
+@pytest.mark.parametrize("what", ABSURD)
+def test_a_file_that_is_not_as_it_was_written_is_refused(what, tmp_path):
+    checkpoint.save(tmp_path / "c", STATE)
+    change, sentence = ABSURD[what]
+    rewritten(tmp_path / "c", **change)
+    with pytest.raises(MinimaskError, match=sentence) as caught:
+        checkpoint.load(tmp_path / "c")
+    assert len(str(caught.value)) < 500 and str(tmp_path / "c") in str(caught.value)
+
+
+def test_a_compressed_array_is_refused_whatever_it_promises(tmp_path):
+    """A bomb: four kilobytes that would become four megabytes."""
+    path, zeros = tmp_path / "c", np.zeros(1 << 22, np.uint8)
+    checkpoint.save(path, State({"x": zeros}, PARTS))
+    with zipfile.ZipFile(path) as archive:
+        contents = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(checkpoint.TEXT, contents[checkpoint.TEXT])
+        archive.writestr("x.npy", contents["x.npy"], zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(MinimaskError, match="x.npy is compressed"):
+        checkpoint.load(path)
+
+
+def test_nan_is_refused_although_the_digest_is_right(tmp_path):
+    checkpoint.save(tmp_path / "c", State({"scores": np.array([1, np.nan], np.float32)}, PARTS))
+    with pytest.raises(MinimaskError, match="scores holds NaN or infinity"):
+        checkpoint.load(tmp_path / "c")
+
+
+HALF = {"bit_generator": "PCG64", "state": {"state": 1, "inc": 0.5}, "has_uint32": 0, "uinteger": 0}
+
+
+@pytest.mark.parametrize(("part", "value"), [("step", -1), ("rng", HALF), ("step", STEPS + 1), ("rng", {"bit_generator": "PCG64"}),
+                                             ("schedule", {"best": None}), ("schedule", {"best": 1.0, "waited": 0, "cooling": -1, "cuts": 0}), ("order", np.arange(250) // 2)], ids=str)
+def test_nonsense_under_a_right_digest_is_refused_and_nothing_is_touched(part, value, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        Setup("plateau").fit(3, tmp_path / "c", progress=Stop(2, 3))
+    state = checkpoint.load(tmp_path / "c")
+    arrays = {**state.arrays, "order": value} if part == "order" else state.arrays
+    checkpoint.save(tmp_path / "c", State(arrays, state.run if part == "order" else {**state.run, part: value}))
+    setup = Setup("plateau", seed=3)
+    before = setup.everything()
+    with pytest.raises(MinimaskError, match="holds no state of a run"):
+        setup.fit(3, tmp_path / "c", resume=True)
+    assert setup.everything() == before
+
+
+def test_peek_looks_at_the_parts(tmp_path):
+    for run in ({}, {**PARTS, "step": "1"}, {**PARTS, "record": {}}, {**PARTS, "record": {"epochs": [{"epoch": 2}]}},
+                {**PARTS, "record": {"epochs": [], "recipe": []}}):
+        checkpoint.save(tmp_path / "c", State({}, run))
+        with pytest.raises(MinimaskError, match="holds no state of a run|no row of epochs|no recipe or environment"):
+            checkpoint.peek(tmp_path / "c")
+
+
+def test_a_file_of_another_kind(tmp_path):
+    (tmp_path / "c").write_bytes(b"something else")
+    (tmp_path / "folder").mkdir()
+    for path in ("c", "folder"):
+        with pytest.raises(MinimaskError, match="it is damaged or another kind of file"):
+            checkpoint.load(tmp_path / path)
+
+
+# ---- network.npz -----------------------------------------------------------------------------------------------------
+
+
+def test_a_network_file_is_held_to_what_the_net_needs(tmp_path):
+    digits = data.digits()
+    runs.run(replace(recipes.find("digits"), epochs=1), digits, 0, tmp_path / "a")
+    path = tmp_path / "a/network.npz"
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    for save in (np.savez, np.savez_compressed):  # NumPy's own writing is fine
+        save(path, **arrays)
+        net, _ = runs.load(tmp_path / "a", digits)
+        assert all(np.array_equal(net.arrays()[name], a) for name, a in arrays.items())
+    nan = {**arrays, "dense1.scores": np.full_like(arrays["dense1.scores"], np.nan)}
+    wide = {**arrays, "dense1.scores": np.zeros((10_000, 10_000), np.float32)}  # 400 MB from 400 kB
+    double = {**arrays, "dense1.scores": arrays["dense1.scores"].astype(float)}
+    for wrong, sentence in ((nan, "dense1.scores holds NaN"), (wide, r"says .*\(10000, 10000\)"), (double, "says .*<f8"),
+                            ({**arrays, "more": np.zeros(2)}, "unknown ones: more.npy"),
+                            ({k: v for k, v in arrays.items() if k != "dense1.tau"}, "missing members: dense1.tau.npy")):
+        np.savez_compressed(path, **wrong)
+        with pytest.raises(MinimaskError, match=f"holds no whole run: .*{sentence}"):
+            runs.load(tmp_path / "a", digits)
+
+
+# ---- writing -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_order_in_which_a_file_is_written(tmp_path, monkeypatch):
+    """Content on the disk first, then the rename, then the folder: in any other order a power cut could lose both."""
+    told, real = [], {name: getattr(os, name) for name in ("fsync", "replace")}
+
+    def fsync(descriptor):
+        told.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else
+                    f"file of {os.fstat(descriptor).st_size} bytes")
+        real["fsync"](descriptor)
+
+    def rename(source, target):
+        told.append(f"rename to {os.path.basename(target)}")
+        real["replace"](source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename)
+    checkpoint.save(tmp_path / "c", STATE)
+    assert told == [f"file of {(tmp_path / 'c').stat().st_size} bytes", "rename to c", "folder"]
+
+
+FULL = OSError(28, "No space left on device")
+
+
+def failing(monkeypatch, when):
+    """Makes writing fail, with the disk's own words, while `when()` says so; whichever call comes to it."""
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+
+        def call(*arguments, real=real):
+            if when():
+                raise FULL
+            return real(*arguments)
+
+        monkeypatch.setattr(os, name, call)
+
+
+def test_a_disk_that_is_full_for_a_while(tmp_path, monkeypatch):
+    """It is said, training goes on, the last good checkpoint stays, and the next one is written when there is room."""
+    setup, path, whole = Setup(), tmp_path / "c", Setup()
+    whole.fit(2, tmp_path / "whole")
+    contents = []
+
+    class Watch(train.Progress):
+        def step(self, epoch, step, steps, loss):
+            contents.append(path.read_bytes())
+
+    failing(monkeypatch, lambda: setup.optimizer.steps in (3, 4, 5))
+    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
+    with pytest.warns(UserWarning, match=r"no checkpoint this time: .*c cannot be written \(No space left on device\); what was there is untouched"):
+        setup.fit(2, path, every=0.0, progress=Watch())
+    assert contents[1] == contents[2] == contents[4] != contents[5]
+    assert setup.everything() == whole.everything() and digest(path) == digest(tmp_path / "whole")
+    assert os.listdir(tmp_path) in (["c", "whole"], ["whole", "c"])
+
+
+def test_a_disk_that_is_full_at_the_end(tmp_path, monkeypatch):
+    setup, path, resumed, whole = Setup(), tmp_path / "c", Setup(seed=3), Setup()
+    whole.fit(2, tmp_path / "whole")
+    failing(monkeypatch, lambda: setup.optimizer.steps > 9)
+    with pytest.raises(files.WriteError, match="No space left on device"):
+        setup.fit(2, path)
+    assert len(setup.record["epochs"]) == 2 and setup.everything() == whole.everything()
+    monkeypatch.undo()
+    assert checkpoint.peek(path)[0]["steps"] == 0
+    resumed.fit(2, path, resume=True)
+    assert resumed.everything() == whole.everything()
+
+
+def test_ctrl_c_on_a_full_disk_is_still_ctrl_c(tmp_path, monkeypatch):
+    setup = Setup()
+    failing(monkeypatch, lambda: setup.optimizer.steps > 0)
+    with pytest.warns(UserWarning, match="no checkpoint this time"), pytest.raises(KeyboardInterrupt):
+        setup.fit(2, tmp_path / "c", progress=Stop(1, 4))
+    assert checkpoint.load(tmp_path / "c").run["steps"] == 0
+
+
+def test_a_folder_that_refuses_writes_is_said_before_training(tmp_path):
+    with pytest.raises(files.WriteError, match="cannot be written .No such file or directory.; what was there is untouched"):
+        Setup().fit(1, tmp_path / "nowhere/c")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(files.WriteError, match="cannot be written"):
+        Setup().fit(1, tmp_path / "file/c")
+
+
+LIMITED = """
+import resource, sys, warnings
+from dataclasses import replace
+from pathlib import Path
+from minimask import checkpoint, data, recipes, runs, train
+folder, kilobytes = Path(sys.argv[1]), int(sys.argv[2])
+class Limit(train.Progress):
+    def step(self, epoch, step, steps, loss):
+        if (epoch, step) == (2, 3):
+            if kilobytes:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes << 10, kilobytes << 10))
+            else:
+                (folder / "filler").write_bytes(bytes(os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize - 40960))
+import os
+checkpoint.SHARE = 1e9
+recipe = replace(recipes.find("digits"), epochs=3)
+warnings.simplefilter("always")
+try:
+    runs.run(recipe, data.digits(), 0, folder, every=0.0, progress=Limit())
+except checkpoint.MinimaskError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def ends_short(folder, kilobytes):
+    """A run that can write no more from epoch 2, step 3 on; its last good checkpoint must resume to the right end."""
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(folder), str(kilobytes)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("WriteError") and "what was there is untouched" in done.stdout
+    assert "no checkpoint this time" in done.stderr and "Traceback" not in done.stderr
+    run, _ = checkpoint.peek(folder / "checkpoint.npz")
+    assert (len(run["record"]["epochs"]), run["step"]) in ((1, 2), (1, 3))
+    assert not [name for name in os.listdir(folder) if name.endswith(".new")]
+
+
+def test_a_write_that_breaks_off_in_the_middle(tmp_path):
+    """A limit on the size of files, which the system enforces: the checkpoint, 1 MB, breaks off after 300 kB."""
+    ends_short(tmp_path / "a", 300)
+    recipe, digits = replace(recipes.find("digits"), epochs=3), data.digits()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of another number of threads
+        runs.run(recipe, digits, 0, tmp_path / "a", resume=True)
+    runs.run(recipe, digits, 0, tmp_path / "b")
+    assert digest(tmp_path / "a/checkpoint.npz") == digest(tmp_path / "b/checkpoint.npz")
+
+
+def test_a_disk_that_fills_up(tmp_path):
+    """A small file system of its own, where one may be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        ends_short(disk / "a", 0)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+# ---- one process at a time -----------------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from minimask import files
+with files.locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_folder_is_for_one_process_and_a_crash_leaves_it_free(holder, tmp_path):
+    recipe, digits = replace(recipes.find("digits"), epochs=1), data.digits()
+    before = os.listdir(tmp_path / "a")
+    for options in ({}, {"overwrite": True}):
+        with pytest.raises(MinimaskError, match=rf"a is in use by another run \(process {holder.pid}\)"):
+            runs.run(recipe, digits, 0, tmp_path / "a", **options)
+    assert os.listdir(tmp_path / "a") == before == [files.LOCK]
+    holder.kill()
+    holder.wait()
+    runs.run(recipe, digits, 0, tmp_path / "a")
+    assert files.LOCK not in os.listdir(tmp_path / "a")
+
+
+def test_a_lock_may_be_asked_for_again_by_its_thread_only(tmp_path):
+    told = []
+
+    def other():
+        try:
+            with files.locked(tmp_path):
+                told.append("held")
+        except MinimaskError as error:
+            told.append(str(error))
+
+    with files.locked(tmp_path):
+        with files.locked(tmp_path / "../" / tmp_path.name):
+            pass
+        assert files.LOCK in os.listdir(tmp_path)  # the inner one has not let go of it
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert "is in use by another run" in told[0]
+    assert os.listdir(tmp_path) == []
+    other()
+    assert told[1] == "held"
+
+
+def test_a_lock_file_that_was_removed_in_between_is_not_the_folders(tmp_path, monkeypatch):
+    """Opened, then removed by its holder, then locked: that lock would keep nobody out, so it is asked for again."""
+    import fcntl
+
+    real, calls = fcntl.flock, []
+
+    def flock(descriptor, how):
+        calls.append(1)
+        if len(calls) == 1:
+            (tmp_path / files.LOCK).unlink()
+        return real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with files.locked(tmp_path):
+        assert len(calls) == 2 and (tmp_path / files.LOCK).exists()
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_fcntl_nobody_is_kept_out(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with files.locked(tmp_path):
+        assert os.listdir(tmp_path) == []
