@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from .archive import extract
 from .backend import MinimaskError, UsageError, unknown
 from .datafiles import SETS, DataError, File, State
 from .download import Patience, Published, Refused, check_published, download, put, size_of, writing
+from .files import held
 from .meter import Meter, megabytes
 
 #: What the hosts publish, by data set: one file per file of the set, or one archive that holds them all.
@@ -201,32 +201,13 @@ def _by_hand(name: str, below: Path, mirrors: Sequence[str], reason: str) -> str
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One fetch into a folder at a time. The system drops the lock when a process ends, however it ends.
-
-    Where the system or the file system knows no such locks (Windows), there is none.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
+    """One fetch into a folder at a time; MinimaskError for the second. As :func:`minimask.files.held`."""
     path = folder / ".fetching"
-    while True:
+    with contextlib.ExitStack() as stack:
         with writing(path):
-            file = open(path, "ab")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise MinimaskError(f"another `minimask data fetch` is at work in {folder}; wait for it to end") from None
-        except OSError:
-            pass
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):  # else who held it has removed it meanwhile
-                break
-        file.close()
-    try:
+            try:
+                stack.enter_context(held(path))
+            except BlockingIOError:
+                raise MinimaskError(f"another `minimask data fetch` is at work in {folder}; wait for it to "
+                                    "end") from None
         yield
-    finally:
-        path.unlink(missing_ok=True)
-        file.close()

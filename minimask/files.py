@@ -212,52 +212,62 @@ def locked(folder: Path) -> Iterator[None]:
         MinimaskError: another process, or thread, has the folder.
         UsageError: the folder cannot be made or written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        key = str(folder.resolve()), threading.get_ident()
-        lock = None if key in _held else _lock_file(folder)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"{folder} is a file or lies under one; give a folder with --out") from error
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written to ({error.strerror}); give another folder with --out") from error
-    if lock is None:
+    key = str(folder.resolve()), threading.get_ident()
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if key not in _held:
+                stack.enter_context(held(folder / LOCK))
+                _held.add(key)
+                stack.callback(_held.discard, key)
+        except BlockingIOError as error:
+            raise MinimaskError(f"{folder} is in use by another run (process {error}); wait until it has ended, or "
+                                "give another folder with --out") from None
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"{folder} is a file or lies under one; give a folder with --out") from error
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be written to ({error.strerror}); give another folder with "
+                             "--out") from error
         yield
-        return
-    _held.add(key)
-    try:
-        yield
-    finally:
-        _held.discard(key)
-        with contextlib.suppress(OSError):
-            (folder / LOCK).unlink()  # first: whoever waits for this file sees that it is no longer the folder's
-        os.close(lock)
 
 
 #: The file that a lock is on, while a run is under way.
 LOCK = ".lock"
 
 
-def _lock_file(folder: Path) -> int | None:
-    """Descriptor of the folder's lock file, locked; None where there are no locks."""
-    path = folder / LOCK
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Holds a lock on file `path`, which is there for that alone and goes with it, until the block ends.
+
+    Raises BlockingIOError, which says whose process has it, where another holds it. Where Python (on Windows) or the
+    file system knows no such locks, nobody is kept out.
+    """
+    descriptor = _locked_descriptor(path)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                path.unlink()  # first: whoever waits for this file sees that it is no longer the one to lock
+            os.close(descriptor)
+
+
+def _locked_descriptor(path: Path) -> int | None:
+    """Of the file, locked and with our process's number in it; None where there are no locks."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            os.close(descriptor)
-            path.unlink()
-            return None
         except BlockingIOError:
             holder = os.read(descriptor, 20).decode(errors="replace")
             os.close(descriptor)
-            raise MinimaskError(f"{folder} is in use by another run (process {holder or 'unknown'}); wait until it has "
-                                "ended, or give another folder with --out") from None
-        except OSError:
+            raise BlockingIOError(holder or "unknown") from None
+        except (ImportError, OSError):
             os.close(descriptor)
-            raise
+            path.unlink(missing_ok=True)
+            return None
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):  # not one that its holder has just removed
                 os.ftruncate(descriptor, 0)

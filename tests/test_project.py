@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import minimask
-from minimask import files, runs, testing
+from minimask import testing
 from minimask.engine import OPS
 
 PACKAGE = Path(minimask.__file__).parent
