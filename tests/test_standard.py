@@ -150,13 +150,16 @@ def test_cupy_has_every_function_as_it_is_called(cupy):
 def test_a_library_is_called_xp_wherever_it_is_held():
     """Under another name the check would not see it."""
     for path in PACKAGE.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        ours = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "backend"
+                for alias in node.names} & {"namespace", "load"}  # checkpoint.py has a load of its own
+        for node in ast.walk(tree):
             if isinstance(node, ast.Assign):
                 targets, values = node.targets[0], node.value
                 pairs = (zip(targets.elts, values.elts) if isinstance(targets, ast.Tuple) and isinstance(values, ast.Tuple)
                          else [(targets, values)])
                 for target, value in pairs:
-                    if isinstance(value, ast.Call) and ast.unparse(value.func) in ("namespace", "load"):
+                    if isinstance(value, ast.Call) and ast.unparse(value.func) in ours:
                         assert ast.unparse(target) == "xp", f"{path.name}:{node.lineno}"
 
 
