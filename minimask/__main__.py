@@ -122,7 +122,7 @@ def _train_parser() -> Parser:
     parser.add_argument("--backend", metavar="LIBRARY",
                         help="array library: numpy, cupy or strict (default: numpy)")
     parser.add_argument("--plain", action="store_true",
-                        help="take the plain version of every op, on one thread: slow, to step through")
+                        help="take the plain version of every op, on one thread: to step through it")
     _shared_options(parser, "runs/RECIPE-seedS", threads="as NumPy is set up")
     return parser
 
@@ -170,7 +170,7 @@ def train_command(options: Any) -> None:
     recipe, digest = recipes.find(options.recipe), ""
     folder = Path(options.out or f"runs/{recipe.name}-seed{options.seed or 0}")
     if options.resume:
-        digest = _as_it_was(options, folder)
+        digest = _as_it_was(options, folder, recipe.name)
     if options.epochs is not None:
         recipe = replace(recipe, epochs=options.epochs)
     if options.dataset is not None:
@@ -195,20 +195,26 @@ def train_command(options: Any) -> None:
         _say_files(folder, net, record, dataset)
 
 
-def _as_it_was(options: Any, folder: Path) -> str:
+def _as_it_was(options: Any, folder: Path, name: str) -> str:
     """Fills the options that were not given from the run in the folder, and says where it stands: -> its digest."""
     if options.overwrite:
         raise UsageError("--resume goes on with a run, --overwrite replaces it: give one of them")
     run, digest = runs.begun(folder)
-    record = run["record"]
+    record, recipe = run["record"], run["record"].get("recipe", {})
+    if recipe.get("name") != name:
+        raise UsageError(f"{folder} holds a run of recipe {recipe.get('name')!r}, but {name!r} was asked for; resume "
+                         "it with its own recipe, or name another folder with --out")
+    if options.epochs is not None and options.epochs < recipe.get("epochs", 0):
+        raise UsageError(f"--epochs {options.epochs} is fewer than the {recipe['epochs']} that the run in {folder} was "
+                         "begun for; give as many or more, or leave it out")
     library = record.get("environment", {}).get("backend")
-    was = {"seed": record.get("seed"), "epochs": record.get("recipe", {}).get("epochs"),
+    was = {"seed": record.get("seed"), "epochs": recipe.get("epochs"),
            "dataset": record.get("dataset"),
            "backend": next((name for name, module in backend.LIBRARIES.items() if module == library), None)}
     for name, value in was.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    print(f"going on in {folder} after {len(record['epochs'])} epochs and {run['step']} steps, digest {digest[:16]}")
+    print(f"{folder} holds a run after {len(record['epochs'])} epochs and {run['step']} steps, digest {digest[:16]}")
     return digest
 
 
@@ -278,7 +284,9 @@ def _run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, ove
     progress = None if options.quiet else train.Progress(recipe.name)
     resume = getattr(options, "resume", None)  # None: the demo, which takes seconds and is begun anew
     words = ["minimask", "train", recipe.name, "--resume", "--out", str(folder)]
-    words += ["--data", options.data] if resume is not None and options.data else []
+    if resume is not None:
+        words += ["--data", options.data] if options.data else []
+        words += ["--allow-unverified"] if options.allow_unverified else []
     go_on = f"; to go on: {shlex.join(words)}" if resume is not None else ""
     try:
         with _warnings_as_sentences():

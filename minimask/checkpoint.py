@@ -110,6 +110,8 @@ def settings(training: Training) -> dict[str, Any]:
     """What must be as it was for a run to go on, beside what :func:`origin` finds in its record."""
     schedule = training.optimizer.schedule
     return {"dataset": training.dataset.name, "images": training.images, "batch": training.batch,
+            "weights": {name: {"source": type(source).__name__, **source.settings}
+                        for name, source in training.net.weights().items()},
             **training.optimizer.settings(), "schedule": schedule.settings() if isinstance(schedule, Plateau) else {}}
 
 

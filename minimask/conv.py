@@ -10,11 +10,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .backend import Array, takes_blocks
 from .engine import op
 from .ops import Result
 from .parallel import in_blocks
 
+INTEGERS = (int, np.integer)  # what counts as one; sizes are Python's from here on
 Pair = int | tuple[int, int]
 Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 FORMS = "'same', 'valid', an integer, (vertical, horizontal) or ((top, bottom), (left, right))"
@@ -61,21 +64,23 @@ def _sides(name: str, size: tuple[int, ...], kernel: tuple[int, int], stride: tu
         padding = tuple((total // 2, total - total // 2) for total in totals)
     elif padding == "valid":
         padding = ((0, 0), (0, 0))
-    elif isinstance(padding, int):
+    elif isinstance(padding, INTEGERS):
         padding = ((padding, padding), (padding, padding))
-    elif isinstance(padding, tuple) and len(padding) == 2 and all(isinstance(p, int) for p in padding):
+    elif isinstance(padding, tuple) and len(padding) == 2 and all(isinstance(p, INTEGERS) for p in padding):
         padding = ((padding[0], padding[0]), (padding[1], padding[1]))
     if not (isinstance(padding, tuple) and len(padding) == 2
-            and all(isinstance(p, tuple) and len(p) == 2 and min(p) >= 0 for p in padding)):
+            and all(isinstance(p, tuple) and len(p) == 2 and all(isinstance(n, INTEGERS) and n >= 0 for n in p)
+                    for p in padding)):
         raise ValueError(f"{name}: padding is {padding!r}; give {FORMS}")
-    return padding
+    (top, bottom), (left, right) = padding
+    return (int(top), int(bottom)), (int(left), int(right))
 
 
 def _pair(name: str, what: str, value: Pair) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(n, int) and n >= 1 for n in pair):
-        raise ValueError(f"{name}: {what} is {value}; give an integer from 1 up, or a pair of them")
-    return pair[0], pair[1]
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or not all(isinstance(n, INTEGERS) and n >= 1 for n in pair):
+        raise ValueError(f"{name}: {what} is {value!r}; give an integer from 1 up, or a pair of them")
+    return int(pair[0]), int(pair[1])
 
 
 def pad(xp: Any, x: Array, padding: tuple[tuple[int, int], tuple[int, int]], value: float = 0.0) -> Array:
@@ -130,8 +135,8 @@ def conv2d(xp: Any, x: Array, w: Array, /, stride: Pair = 1, padding: Padding = 
     """
     check_channels("conv2d", x.shape, w.shape)
     at = geometry("conv2d", x.shape, w.shape[:2], stride, padding)
-    if budget is not None and budget < 1:
-        raise ValueError(f"conv2d: budget is {budget}; give a number of bytes, 1 or more, or None")
+    if budget is not None and not (isinstance(budget, INTEGERS) and budget >= 1):
+        raise ValueError(f"conv2d: budget is {budget!r}; give a number of bytes, 1 or more, or None")
     if takes_blocks(xp):  # the same block by block; a test holds both equal
         from . import fastconv
 

@@ -32,6 +32,7 @@ class Dataset:
         train_images, test_images: (n, height, width, channels), uint8 or floating.
         train_labels, test_labels: (n,), integers 0..len(classes)-1.
         classes: names of the classes, by label.
+        verified: False for files that are not the official ones, or of which no checksum is known.
 
     Raises:
         DataError: empty parts, shapes that do not fit, labels that are no integers or out of range.
@@ -43,6 +44,7 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     classes: tuple[str, ...]
+    verified: bool = True
 
     def __post_init__(self) -> None:
         for part in ("train_images", "train_labels", "test_images", "test_labels"):
@@ -180,24 +182,30 @@ def cifar100(folder: str | Path | None = None, allow_unverified: bool = False) -
 
 def _idx(name: str, folder: str | Path | None, allow_unverified: bool, classes: tuple[str, ...]) -> Dataset:
     """Reads a set of four IDX files: images and labels to train, images and labels held out."""
-    images, labels, test_images, test_labels = _read(name, folder, allow_unverified)
-    return Dataset(name, images[..., None], labels, test_images[..., None], test_labels, classes)
+    (images, labels, test_images, test_labels), verified = _read(name, folder, allow_unverified)
+    return Dataset(name, images[..., None], labels, test_images[..., None], test_labels, classes, verified)
 
 
 def _cifar(name: str, folder: str | Path | None, allow_unverified: bool, classes: tuple[str, ...]) -> Dataset:
     """Reads a CIFAR set: files of records, the last one held out."""
     parts = []
-    for rows in _read(name, folder, allow_unverified):  # (records, label bytes + 3072)
+    contents, verified = _read(name, folder, allow_unverified)
+    for rows in contents:  # (records, label bytes + 3072)
         planes = rows[:, -3072:].reshape(-1, 3, 32, 32)  # red, green, blue, row by row
         parts.append((planes.transpose(0, 2, 3, 1), rows[:, -3073]))  # the last label byte is the fine one
     images, labels = (np.concatenate(column) for column in zip(*parts[:-1]))
-    return Dataset(name, images, labels, np.ascontiguousarray(parts[-1][0]), parts[-1][1].copy(), classes)
+    return Dataset(name, images, labels, np.ascontiguousarray(parts[-1][0]), parts[-1][1].copy(), classes, verified)
 
 
-def _read(name: str, folder: str | Path | None, allow_unverified: bool) -> list[np.ndarray]:
-    """The content of every file of a set, in order."""
-    below = datafiles.set_folder(name, folder)
-    return [datafiles.read(below, name, file, allow_unverified) for file in datafiles.SETS[name].files]
+def _read(name: str, folder: str | Path | None, allow_unverified: bool) -> tuple[list[np.ndarray], bool]:
+    """The content of every file of a set, in order, and whether all are known to be the official ones."""
+    below, wanted = datafiles.set_folder(name, folder), datafiles.SETS[name]
+    read = [datafiles.read(below, name, file, allow_unverified) for file in wanted.files]
+    others = [file.name for file, (_, official) in zip(wanted.files, read) if not official]
+    if others:
+        warnings.warn(f"{len(others)} of the {len(read)} files of {name} are not the official ones "
+                      f"({', '.join(others)}): numbers measured on them are not comparable", UserWarning, stacklevel=4)
+    return [content for content, _ in read], wanted.verified and not others
 
 
 #: Data sets by name.

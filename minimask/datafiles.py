@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -116,14 +115,18 @@ SETS = {
 # ---- where they lie --------------------------------------------------------------------------------------------------
 
 
-def data_folder(folder: str | Path | None = None, must_exist: bool = True) -> Path:
-    """The folder that data sets lie in: the argument, else MINIMASK_DATA; UsageError where it is not to be had."""
+def data_folder(folder: str | Path | None = None, must_exist: bool = True, below: str = "mnist") -> Path:
+    """The folder that data sets lie in: the argument, else MINIMASK_DATA; UsageError where it is not to be had.
+
+    Args:
+        below: the folder in it that is wanted, for the sentence.
+    """
     from pathlib import Path
 
     named = folder if folder is not None else os.environ.get("MINIMASK_DATA")
     if not named:
         raise UsageError("no data folder: give --data DIR (folder=DIR in Python) or set MINIMASK_DATA=DIR; "
-                         "MNIST is looked for in DIR/mnist/")
+                         f"the files are looked for in DIR/{below}/")
     path = Path(named)
     if not path.is_dir() and (must_exist or path.exists()):
         wrong = "is no folder" if path.exists() else "does not exist"
@@ -133,7 +136,8 @@ def data_folder(folder: str | Path | None = None, must_exist: bool = True) -> Pa
 
 def set_folder(name: str, folder: str | Path | None = None, must_exist: bool = True) -> Path:
     """The folder of data set `name` below that of all sets; UsageError where the set's own was given in its place."""
-    path, below = data_folder(folder, must_exist), SETS[name].below
+    below = SETS[name].below
+    path = data_folder(folder, must_exist, below)
     if path.name == below and not (path / below).exists():
         raise UsageError(f"the data folder {str(path)!r} is the data set's own; give the folder above it, "
                          f"{str(path.parent)!r}")
@@ -209,22 +213,21 @@ def _pieces(path: Path, file: File, packed: bool) -> Iterator[bytes]:
         raise DataError(f"{path} cannot be read ({error}): it is truncated or no gzip file; get it again") from error
 
 
-def read(folder: Path, name: str, file: File, allow_unverified: bool) -> np.ndarray:
-    """The content of `file` of data set `name` in `folder`: a uint8 array of `file.shape`.
+def read(folder: Path, name: str, file: File, allow_unverified: bool) -> tuple[np.ndarray, bool]:
+    """The content of `file` of data set `name` in `folder`: a uint8 array of `file.shape`, and whether its sha256 fits.
 
-    Raises DataError if it is anything else. With `allow_unverified` another sha256 is only warned about.
+    Raises DataError if it is anything else. With `allow_unverified` another sha256 is let pass.
     """
     path = find(folder, file)
     if path is None:
         raise DataError(f"{missing(folder, file)}, or let `minimask data fetch {name} --data {folder.parent}` get it")
     content = bytearray()
     found = digest(path, file, path.suffix == ".gz", content.extend)
-    if file.sha256 is not None and found != file.sha256:
-        if not allow_unverified:
-            raise DataError(f"{other_content(path, file, found)}, or take it as it is with --allow-unverified")
-        warnings.warn(f"{path} is not the official file (sha256 {found}, official {file.sha256}); numbers measured on "
-                      "it are not comparable", UserWarning, stacklevel=2)
-    return np.frombuffer(content, np.uint8, offset=len(file.header)).reshape(file.shape)
+    official = file.sha256 in (None, found)
+    if not official and not allow_unverified:
+        raise DataError(f"{other_content(path, file, found)}, or take it as it is with --allow-unverified "
+                        "(allow_unverified=True in Python)")
+    return np.frombuffer(content, np.uint8, offset=len(file.header)).reshape(file.shape), official
 
 
 def state(folder: Path, file: File) -> tuple[State, str]:

@@ -137,11 +137,12 @@ def opened(path: str | Path) -> Iterator[tuple[ZipFile, int]]:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             yield archive, os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
-        raise UsageError(f"there is no {path}") from error
+        raise UsageError(f"there is no {path}; begin without resuming, or name the file that is meant") from error
     except (OSError, EOFError, ValueError, KeyError, OverflowError, RuntimeError, struct.error, zlib.error,
             zipfile.BadZipFile) as error:  # what zipfile and json raise on files that are not what they should be
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-        raise MinimaskError(f"{path} cannot be read ({reason:.200}); it is damaged or another kind of file") from error
+        raise MinimaskError(f"{path} cannot be read ({reason:.200}); it is damaged or another kind of "
+                            "file: put back a copy of it, or begin anew") from error
 
 
 def members(archive: ZipFile, names: set[str], size: int | None = None) -> dict[str, ZipInfo]:

@@ -100,6 +100,8 @@ class Supermask:
                                                 "factor": frozen_factor}
         self.score_settings: dict[str, Any] = {"scheme": scores, "distribution": scores_distribution}
         self.absolute_tau, self.tau_ratio = 0.01 if tau is None else tau, tau_ratio
+        self.settings = {"frozen": self.frozen_settings, "scores": self.score_settings,
+                         **({"tau": self.absolute_tau} if tau_ratio is None else {"tau_ratio": tau_ratio})}
         self.frozen: Array = None
         self.scores: Tensor | None = None
         self.tau = self.absolute_tau

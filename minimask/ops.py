@@ -490,6 +490,10 @@ def keep_hide_invert(xp: Any, m: Array, /, tau: float) -> Result:
     return elementwise(xp, step, m), lambda g: (g,)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *OPS})
+
+
 def __getattr__(name: str) -> Any:
     """Ops that other files register (conv.py, your own) are found here too: ops.conv2d."""
     if name in OPS:

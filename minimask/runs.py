@@ -50,6 +50,8 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
     net = recipe.build(dataset, rng, backend)
     optimizer = recipe.optimizer(net, dataset)
     record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
+    if not dataset.verified:
+        record["unverified"] = True  # not known to be the official files
     if out is None:
         return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress)
     folder = Path(out)
@@ -142,12 +144,16 @@ def load(folder: str | Path, dataset: Dataset, backend: str = "numpy") -> tuple[
     Raises:
         MinimaskError: a file is missing or damaged, or the arrays are not those of the record's recipe.
     """
-    folder = Path(folder)
+    folder, trained_on = Path(folder), None
     try:
         record = json.loads((folder / "record.json").read_text())
+        trained_on = record["dataset"]
         net = recipes.Recipe(**record["recipe"]).build(dataset, np.random.default_rng(0), backend)
         net.load(files.read_arrays(folder / "network.npz", files.headers(net.arrays())))
     except (OSError, ValueError, KeyError, TypeError, MinimaskError) as error:
+        if trained_on not in (None, dataset.name):
+            raise MinimaskError(f"{folder} holds a run on {trained_on}, but the data set given is {dataset.name}: "
+                                f"give the one it was trained on ({error})") from error
         raise MinimaskError(f"{folder} holds no whole run: {error}; needed are record.json and network.npz "
                             "as `minimask train` writes them") from error
     return net, record

@@ -70,12 +70,16 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     Raises:
         TrainingError: a loss is NaN or infinite; the message gives epoch, step, layer and cause.
         OutOfMemory: a step needs more memory than there is; the message says for what.
-        UsageError: epochs or batch below 1, net and data set that do not fit, a checkpoint of another run.
+        UsageError: epochs or batch below 1, net and data set that do not fit, a checkpoint of another run, or one
+            that is there without `resume`, or not there with it.
         MinimaskError: the checkpoint is damaged, or cannot be written at the start or at the end.
 
     Whatever ends it early, Ctrl-C too, the net is put back to the end of the last whole epoch, which is what
     the record's last entry describes. The checkpoint has the very step.
     """
+    if checkpoint is not None and not resume and os.path.exists(checkpoint):
+        raise UsageError(f"fit: {checkpoint} is there already: resume=True goes on with it; to begin anew name another "
+                         "file, or remove this one")
     training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record)
     keeper = Keeper(checkpoint, training, every)
     if not resume:

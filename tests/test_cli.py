@@ -395,7 +395,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(number, folder):
     done = run(*go_on, "--threads", "1", cwd=folder)
     assert done.returncode == 0, done.stderr
     epochs, step = len(stopped_at["record"]["epochs"]), stopped_at["step"]
-    assert done.stdout.startswith(f"going on in a after {epochs} epochs and {step} steps, digest {digest[:16]}\n")
+    assert done.stdout.startswith(f"a holds a run after {epochs} epochs and {step} steps, digest {digest[:16]}\n")
     whole = run(*words, "--out", "b", cwd=folder)
     assert outcome(folder / "a") == outcome(folder / "b")
     assert set(os.listdir(folder / "a")) == set(os.listdir(folder / "b")) == FILES
@@ -435,9 +435,9 @@ def test_what_is_not_said_stays_as_it_was(folder, capsys, no_pictures):
     (["digits", "--out", "nowhere"], 2, "nowhere holds no checkpoint.npz, so there is nothing to resume"),
     (["digits"], 2, "runs/digits-seed0 holds no checkpoint.npz"),
     (["digits", "--out", "a", "--overwrite"], 2, "--resume goes on with a run, --overwrite replaces it: give one of them"),
-    (["digits-dense", "--out", "a"], 2, "is of another run: its"),
+    (["digits-dense", "--out", "a"], 2, "a holds a run of recipe 'digits', but 'digits-dense' was asked for"),
     (["digits", "--out", "a", "--seed", "1"], 2, "is of another run: its seed is 0, but 1 was asked for"),
-    (["digits", "--out", "a", "--epochs", "1"], 2, "is in epoch 2 already, but 1 are asked for"),
+    (["digits", "--out", "a", "--epochs", "1"], 2, "--epochs 1 is fewer than the 2 that the run in a was begun for"),
     (["digits", "--out", "damaged"], 1, "cannot be read"),
     (["digits", "--out", "newer"], 1, "has format 2, but this version of minimask reads 1"),
 ])

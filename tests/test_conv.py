@@ -149,6 +149,12 @@ def test_arrays_and_load_take_running_statistics_along(rng):
     np.testing.assert_array_equal(net(x).data, other(x).data)
 
 
+def test_numpys_integers_are_integers(rng):
+    x, w, two = rng.standard_normal((1, 6, 6, 1)), rng.standard_normal((3, 3, 1, 1)), np.int64(2)
+    np.testing.assert_array_equal(ops.conv2d(x, w, two, np.int32(1)).data, ops.conv2d(x, w, 2, 1).data)
+    np.testing.assert_array_equal(ops.max_pool2d(x, two, (two, 1)).data, ops.max_pool2d(x, 2, (2, 1)).data)
+
+
 def image(*shape):
     return np.ones(shape)
 
@@ -164,6 +170,12 @@ def image(*shape):
     (lambda: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), stride=0), "conv2d: stride is 0; give an integer from 1 up"),
     (lambda: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), padding="smae"), "conv2d: padding is 'smae'; give 'same'"),
     (lambda: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), padding=-1), "padding is .*-1"),
+    (lambda: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), stride=1.5), "conv2d: stride is 1.5; give an integer from 1 up"),
+    (lambda: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), stride="2"), "conv2d: stride is '2'; give an integer from 1 up"),
+    (lambda: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), stride=(1, 2, 3)), r"conv2d: stride is \(1, 2, 3\); give"),
+    (lambda: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), padding=((1, 1.5), (1, 1))), r"padding is \(\(1, 1.5\), \(1, 1\)\)"),
+    *((lambda budget=budget: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), budget=budget), "conv2d: budget is .*; give a number of bytes")
+      for budget in (0, 1.5, "x")),
     (lambda: ops.max_pool2d(image(1, 4, 4, 1), 0), "max_pool2d: window is 0"),
     (lambda: ops.max_pool2d(image(4, 4, 1), 2), r"max_pool2d: x has shape \(4, 4, 1\); needed are four axes"),
     (lambda: ops.max_pool2d(image(1, 4, 4, 1), 2, padding=2), "max_pool2d: padding .* is as wide as the window"),
