@@ -12,7 +12,7 @@ import functools
 import importlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -197,9 +197,10 @@ def blas_threads(count: int | None) -> Iterator[int | None]:
         try:
             yield library.scipy_openblas_get_num_threads64_()
         finally:
-            library.scipy_openblas_set_num_threads64_(before)
+            if count is not None:  # telling must not undo what another thread has set meanwhile
+                library.scipy_openblas_set_num_threads64_(before)
         return
-    with threadpoolctl.threadpool_limits(limits=count, user_api="blas"):
+    with nullcontext() if count is None else threadpoolctl.threadpool_limits(limits=count, user_api="blas"):
         threads = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
         yield min(threads, default=None)
 

@@ -165,6 +165,8 @@ def check_channels(name: str, x: tuple[int, ...], w: tuple[int, ...]) -> None:
     axes = f"(x {x}, kernel {w}); axes are NHWC and HWIO"
     if len(x) != 4 or len(w) != 4:
         raise ValueError(f"{name}: both need four axes {axes}")
+    if 0 in (x[3], *w[2:]):
+        raise ValueError(f"{name}: both need a channel or more {axes}")
     if x[3] != w[2]:
         hint = ""
         if x[1] == w[2]:

@@ -41,11 +41,12 @@ class Windows:
         (top, bottom), (left, right) = at.padding
         (kh, kw), (oh, ow) = at.kernel, at.output
         row_bytes = ow * kh * kw * c * x.itemsize  # of the windows in one row of the output
-        self.images = max(1, budget // (row_bytes * oh))
+        self.images = max(1, min(x.shape[0], budget // (row_bytes * oh)))
         self.rows = oh if self.images > 1 else min(oh, max(1, budget // row_bytes))
         self.direct = (kh, kw) == (1, 1) and not any((top, bottom, left, right))  # the image is its own windows
-        self.padded = xp.zeros((self.images, h + top + bottom, w + left + right, c), x.dtype)
-        self.buffer = xp.empty((self.images * self.rows * ow, kh * kw * c), x.dtype)
+        if not self.direct:
+            self.padded = xp.zeros((self.images, h + top + bottom, w + left + right, c), x.dtype)
+            self.buffer = xp.empty((self.images * self.rows * ow, kh * kw * c), x.dtype)
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[slice, slice, Array]]:
         """For images start to stop: (images, output rows, windows of both as (images*rows*ow, kh*kw*c))."""
@@ -108,7 +109,7 @@ def backward_kernel(x: Array, g: Array, at: Geometry, budget: int | None = None)
             total += xp.matmul(windows.T, g[images, rows].reshape(-1, c_out), out=product)
         return total
 
-    first, *others = parts(xp, work, x.shape[0])
+    first, *others = parts(xp, work, x.shape[0]) or [work(0, 0)]  # zeros for a batch of no images
     for part in others:
         first += part
     return first.reshape(*at.kernel, c_in, c_out)

@@ -6,6 +6,7 @@ core's cache, and half of the blocks on each of two threads: NumPy lets go of th
 work is cut depends on shapes alone, so runs repeat bit for bit, on one core as on two.
 """
 
+import contextvars
 import functools
 import itertools
 import os
@@ -61,7 +62,8 @@ def _hand_over(work: Callable[[int, int], Any], part: tuple[int, int]) -> queue.
     concurrent.futures would do, but takes 25 us longer (measured), a sixteenth of a product of the FCN.
     """
     outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-    _jobs().put((work, part, outcome))
+    context = contextvars.copy_context()  # np.errstate of this thread holds there too
+    _jobs().put((functools.partial(context.run, work, *part), outcome))
     return outcome
 
 
@@ -72,12 +74,12 @@ def _jobs() -> queue.SimpleQueue:
 
     def serve() -> None:
         while True:
-            work, part, outcome = jobs.get()
+            job, outcome = jobs.get()
             try:
-                outcome.put((work(*part), None))
+                outcome.put((job(), None))
             except BaseException as error:
                 outcome.put((None, error))
-            del work, part, outcome  # or their arrays would live until the next job
+            del job, outcome  # or their arrays would live until the next job
 
     for number in range(PARTS - 1):
         threading.Thread(target=serve, name=f"minimask-{number}", daemon=True).start()
@@ -156,13 +158,11 @@ def product(xp: ModuleType, x: Array, y: Array) -> Array:
     return result
 
 
-class _Reused(threading.local):
-    """Whether this thread is inside reused_memory()."""
+class _Reused:
+    """How many blocks of reused_memory() are open, in all threads: the C library's settings are the process's."""
 
-    on = False
-
-
-_reused = _Reused()
+    blocks = 0
+    lock = threading.Lock()
 
 
 @contextmanager
@@ -174,20 +174,25 @@ def reused_memory() -> Iterator[None]:
     nothing changes. Training and evaluation run inside such a block.
     """
     library = _glibc()
-    if library is None or _reused.on:
+    if library is None:
         yield
         return
     trim_threshold, mmap_threshold = -1, -3  # mallopt's names for its settings, from malloc.h
-    _reused.on = True
-    library.mallopt(mmap_threshold, 1 << 30)
-    library.mallopt(trim_threshold, (1 << 31) - 1)
+    largest = 1 << 25  # that glibc would have come to by itself; older ones take no larger
+    with _Reused.lock:
+        _Reused.blocks += 1
+        if _Reused.blocks == 1:
+            library.mallopt(mmap_threshold, 1 << 30) or library.mallopt(mmap_threshold, largest)
+            library.mallopt(trim_threshold, (1 << 31) - 1)
     try:
         yield
     finally:
-        _reused.on = False
-        library.mallopt(mmap_threshold, 1 << 25)  # the largest that glibc would have come to by itself
-        library.mallopt(trim_threshold, 1 << 26)
-        library.malloc_trim(0)
+        with _Reused.lock:
+            _Reused.blocks -= 1
+            if _Reused.blocks == 0:
+                library.mallopt(mmap_threshold, largest)
+                library.mallopt(trim_threshold, 1 << 26)
+                library.malloc_trim(0)
 
 
 @functools.cache

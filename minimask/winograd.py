@@ -42,7 +42,7 @@ def pays(x: Array, kernel: tuple[int, ...], at: Geometry) -> bool:
     """Whether this version takes a convolution of x (n, h, w, c_in) with a kernel of shape (kh, kw, c_in, c_out)."""
     small = max(max(sides) for sides in at.padding) < KERNEL  # so that dx is such a convolution too
     return (isinstance(x, np.ndarray) and x.dtype == np.float32 and at.kernel == (KERNEL, KERNEL) and small
-            and at.stride == (1, 1) and min(kernel[2:]) >= CHANNELS and min(at.output) >= OUT)
+            and at.stride == (1, 1) and min(kernel[2:]) >= CHANNELS and min(at.output) >= OUT and len(x) > 0)
 
 
 @functools.cache

@@ -104,6 +104,11 @@ def test_blas_threads_are_set_and_restored(how, monkeypatch):
             assert inner == 1
     with pytest.raises(KeyError), backend.blas_threads(1):
         raise KeyError
+    if how == "ctypes" and before > 1:
+        with backend.single_threaded_blas():
+            telling = backend.blas_threads(None)
+            telling.__enter__()
+        telling.__exit__(None, None, None)  # as in another thread: what was set meanwhile stays
     with backend.blas_threads(None) as after:
         assert after == before
 

@@ -6,7 +6,7 @@ from cases import CASES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimask import Tensor, conv, data, fastconv, models, nn, ops, optim, plain, train
+from minimask import Tensor, conv, data, fastconv, models, nn, ops, optim, plain, train, winograd
 from minimask.backend import blas_threads
 from minimask.mask import SignedSupermask, Trained
 from minimask.testing import gradcheck
@@ -62,6 +62,57 @@ def test_the_blocked_convolution_repeats_bit_for_bit_with_one_thread_as_with_two
     with blas_threads(1):
         one = everything()
     assert all(each == one for each in two)
+
+
+@pytest.mark.parametrize(("channels", "stride", "calls", "in_all"), [
+    (4, 1, (32, 32, 32), (2, 2, 2)), (4, 2, (16, 4, 16), (2, 2, 2)), (32, 1, (25, 25, 25), (7, 7, 7))])
+def test_a_budget_reaches_the_value_and_both_gradients(channels, stride, calls, in_all, monkeypatch):
+    """Products counted, on 4 images of 8x8: a row of windows at a time, or of Winograd's tiles, or half of the batch."""
+    seen, matmul = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda *a, **out: seen.append(1) or matmul(*a, **out))
+    monkeypatch.setattr(winograd, "LEAST", 1)
+    for budget, expected in ((1, calls), (None, in_all)):
+        leaves = [Tensor(np.ones(shape, np.float32), requires_grad=True)
+                  for shape in ((4, 8, 8, channels), (3, 3, channels, channels))]
+        counts = []
+        y = ops.conv2d(*leaves, stride=stride, budget=budget)
+        counts.append(len(seen))
+        for leaf in leaves:
+            seen.clear()
+            x, w = (each if each is leaf else each.data for each in leaves)
+            y = ops.conv2d(x, w, stride=stride, budget=budget)
+            seen.clear()
+            y.backward(np.ones(y.shape, np.float32))
+            counts.append(len(seen))
+        seen.clear()
+        assert tuple(counts) == expected
+
+
+def test_a_buffer_holds_no_more_than_the_batch():
+    """Nor any windows at all where the image is its own: the budget for CuPy is 256 MB."""
+    at = conv.geometry("x", (2, 8, 8, 3), 3, 1, "same")
+    assert fastconv.Windows(np.ones((2, 8, 8, 3)), at, 1 << 28).buffer.shape == (2 * 8 * 8, 27)
+    one = conv.geometry("x", (2, 8, 8, 3), 1, 1, "same")
+    assert not hasattr(fastconv.Windows(np.ones((2, 8, 8, 3)), one, 1 << 28), "buffer")
+
+
+@pytest.mark.parametrize("settings", [{}, {"stride": 2}, {"padding": 3}])
+@pytest.mark.parametrize("kernel", [(3, 3, 32, 32), (3, 3, 3, 4), (1, 1, 3, 4)])
+def test_a_batch_of_no_images_gives_no_images_and_a_gradient_of_zeros(kernel, settings):
+    x, w = (np.ones(shape, np.float32) for shape in ((0, 8, 8, kernel[2]), kernel))
+
+    def everything():
+        leaves = Tensor(x, requires_grad=True), Tensor(w, requires_grad=True)
+        y = ops.conv2d(*leaves, **settings)
+        y.backward(np.ones(y.shape, np.float32))
+        return y.data, leaves[0].grad, leaves[1].grad
+
+    fast = everything()
+    assert fast[1].shape == x.shape and not fast[2].any()
+    with plain():
+        for ours, theirs in zip(fast, everything()):
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_convolution_by_hand():
@@ -176,6 +227,8 @@ def image(*shape):
     (lambda: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), padding=((1, 1.5), (1, 1))), r"padding is \(\(1, 1.5\), \(1, 1\)\)"),
     *((lambda budget=budget: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 1), budget=budget), "conv2d: budget is .*; give a number of bytes")
       for budget in (0, 1.5, "x")),
+    (lambda: ops.conv2d(image(1, 4, 4, 0), image(3, 3, 0, 1)), "conv2d: both need a channel or more"),
+    (lambda: ops.conv2d(image(1, 4, 4, 1), image(3, 3, 1, 0)), "conv2d: both need a channel or more"),
     (lambda: ops.max_pool2d(image(1, 4, 4, 1), 0), "max_pool2d: window is 0"),
     (lambda: ops.max_pool2d(image(4, 4, 1), 2), r"max_pool2d: x has shape \(4, 4, 1\); needed are four axes"),
     (lambda: ops.max_pool2d(image(1, 4, 4, 1), 2, padding=2), "max_pool2d: padding .* is as wide as the window"),

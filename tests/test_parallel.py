@@ -3,19 +3,32 @@
 import os
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
 
-from minimask import Tensor, ops, optim, parallel, plain
+from minimask import Tensor, data, models, ops, optim, parallel, plain, train
 from minimask.backend import blas_threads, single_threaded_blas
+from minimask.mask import SignedSupermask
 
 
+@pytest.fixture
+def two_threads():
+    """BLAS is allowed two threads, and in_parts takes two; else the test skips."""
+    with blas_threads(2):
+        with single_threaded_blas() as alone:
+            if not alone or parallel._cores() < 2:
+                pytest.skip("one core, or a BLAS that cannot be told to leave threads to us")
+        yield
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", [(4, 600, 500), (5, 600, 500), (70_000, 30), (3, 1_200_000)])
-def test_large_arrays_in_blocks_give_the_same_bits(shape):
+def test_large_arrays_in_blocks_give_the_same_bits(shape, order):
     """ELU, the mask's step, products and pools on arrays above LARGE, against their plain versions."""
     rng = np.random.default_rng(0)
-    x, y = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
+    x, y = (np.asarray(rng.standard_normal(shape), np.float32, order=order) for _ in range(2))
     assert x.nbytes >= parallel.LARGE
 
     def everything():
@@ -41,6 +54,38 @@ def test_large_pools_in_blocks_give_the_same_bits():
     fast = everything()
     with plain():
         assert everything() == fast
+
+
+def test_blocks_are_of_a_caches_size_and_cover_an_array_once():
+    x = np.ones((3, 500_000), np.float32)
+    x[-1, -1] = 2.0
+    lengths, double = [], np.empty_like(x)
+
+    def step(x, y):
+        lengths.append(len(x))
+        y[...] = 2 * x
+
+    parallel.in_place(np, step, x, double)
+    assert sum(lengths) == x.size and max(lengths) * 4 <= parallel.BLOCK and len(lengths) < 10
+    np.testing.assert_array_equal(double, 2 * x)
+    with plain():
+        lengths.clear()
+        parallel.in_place(np, step, x, double)
+    assert lengths == [3]
+
+
+def test_numpys_error_settings_hold_in_every_part():
+    for place in (0, -1):
+        x = np.ones((700, 600), np.float32)
+        x[place] = 1e38
+        assert x.nbytes >= parallel.LARGE
+        with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+            ops.multiply(x, x)
+
+
+def test_a_large_product_of_stacks_of_matrices_is_the_product(rng):
+    x, y = rng.standard_normal((3, 300, 400)), rng.standard_normal((400, 200))
+    np.testing.assert_array_equal(parallel.product(np, x, y), np.matmul(x, y))
 
 
 def test_a_product_in_parts_is_the_product(rng):
@@ -79,12 +124,13 @@ def test_products_leave_blas_on_one_thread_so_that_its_own_do_not_spin(monkeypat
     assert seen == [1, 1, 1, 2]
 
 
-def test_an_optimizer_in_blocks_gives_the_bits_of_the_plain_one(rng):
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_optimizer_in_blocks_gives_the_bits_of_the_plain_one(rng, order):
     start, gradients = rng.standard_normal((700, 600)).astype(np.float32), rng.standard_normal((3, 700, 600)).astype(np.float32)
     assert start.nbytes >= parallel.LARGE
 
     def train():
-        p = Tensor(start.copy(), requires_grad=True)
+        p = Tensor(np.array(start, order=order), requires_grad=True)
         sgdw = optim.SGDW([p], lr=0.1, wd=0.01)
         for g in gradients:
             p.grad = g
@@ -125,13 +171,21 @@ def test_an_error_in_a_part_comes_out_when_the_other_part_is_done(wrong):
         assert parallel.in_parts(lambda start, stop: stop, 4) == [2, 4]
 
 
-def test_both_parts_run_at_once():
-    with blas_threads(2), single_threaded_blas() as alone:
-        if not alone or len(os.sched_getaffinity(0)) < 2:
-            pytest.skip("one core, or a BLAS that cannot be told to leave threads to us")
+def test_both_parts_run_at_once(two_threads):
     meeting = threading.Barrier(2, timeout=30)
-    with blas_threads(2):
-        parallel.in_parts(lambda start, stop: meeting.wait(), 2)  # a deadlock until the time-out otherwise
+    parallel.in_parts(lambda start, stop: meeting.wait(), 2)  # a deadlock until the time-out otherwise
+
+
+def test_the_threads_keep_nothing_of_what_they_worked_on(two_threads):
+    array = np.ones(4)
+    kept = weakref.ref(array)
+    parallel.in_parts(lambda start, stop, array=array: stop, 4)
+    del array
+    for _ in range(100):  # the other thread lets go a little after its result is out
+        if kept() is None:
+            break
+        time.sleep(0.05)
+    assert kept() is None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -154,24 +208,76 @@ def test_a_forked_process_has_threads_of_its_own():
     assert os.waitstatus_to_exitcode(status) == 7
 
 
-def test_memory_settings_are_put_back(monkeypatch):
-    calls = []
+@pytest.fixture
+def mallopt(monkeypatch):
+    """The calls that reach a C library which takes thresholds up to `mallopt.limit`."""
+    class Calls(list):
+        limit = 1 << 40
+
+    calls = Calls()
 
     class Library:
         @staticmethod
         def mallopt(setting, value):
             calls.append((setting, value))
+            return int(value <= calls.limit)
 
         @staticmethod
         def malloc_trim(pad):
             calls.append(("trim", pad))
 
     monkeypatch.setattr(parallel, "_glibc", lambda: Library)
-    with pytest.raises(KeyError), parallel.reused_memory(), parallel.reused_memory():
-        assert len(calls) == 2
-        raise KeyError
-    assert calls[2:] == [(-3, 1 << 25), (-1, 1 << 26), ("trim", 0)]
+    return calls
+
+
+SET, PUT_BACK = [(-3, 1 << 30), (-1, (1 << 31) - 1)], [(-3, 1 << 25), (-1, 1 << 26), ("trim", 0)]
+
+
+def test_memory_settings_are_put_back(mallopt):
+    for _ in range(2):
+        mallopt.clear()
+        with pytest.raises(KeyError), parallel.reused_memory(), parallel.reused_memory():
+            assert mallopt == SET
+            raise KeyError
+        assert mallopt == SET + PUT_BACK
+
+
+def test_memory_settings_stay_until_the_last_thread_is_done(mallopt):
+    def other():
+        with parallel.reused_memory():
+            pass
+
+    with parallel.reused_memory():
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert mallopt == SET
+
+
+def test_an_older_c_library_is_asked_for_what_it_takes(mallopt):
+    """A refused threshold would stay at 128 KB for good, since setting the other one stops glibc from raising it."""
+    mallopt.limit = (1 << 31) - 1
+    with parallel.reused_memory():
+        assert mallopt == SET
+    mallopt.clear()
+    mallopt.limit = 1 << 25
+    with parallel.reused_memory():
+        assert mallopt == [SET[0], (-3, 1 << 25), SET[1]]
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(parallel, "_glibc", lambda: None)
     with parallel.reused_memory():
         pass
-    assert len(calls) == 5
+
+
+def test_training_and_evaluation_use_memory_again(monkeypatch, mallopt):
+    seen, standardise = set(), train.standardise
+    monkeypatch.setattr(train, "standardise", lambda images: seen.add(len(mallopt)) or standardise(images))
+    digits, rng = data.digits(), np.random.default_rng(0)
+    net = models.fcn(SignedSupermask(), rng, digits.input_shape, (10,))
+    train.evaluate(net, digits.test_images, digits.test_labels)
+    assert mallopt == SET + PUT_BACK
+    mallopt.clear()
+    train.fit(net, digits, optim.SGDW(net.parameters(), 0.01), 1, rng)
+    assert mallopt == SET + PUT_BACK and seen == {2}  # within, and entered once
