@@ -77,12 +77,15 @@ def main():
     parser.add_argument("--side", choices=("ours", "torch"), help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    sizes = options.batches.split(",")
+    if not all(size.isdigit() and int(size) > 0 for size in sizes):
+        parser.error(f"--batches {options.batches}: give numbers from 1 up, with commas between them")
     if options.side:
         print(json.dumps(measure(options.net, options.side, options.batch)))
         return
     print(f"{options.net}, MB: {'batch':>8}{'ours, peak':>12}{'an image':>10}{'PyTorch, peak':>15}{'an image':>10}")
     rows = []
-    for batch in map(int, options.batches.split(",")):
+    for batch in map(int, sizes):
         rows.append(row(options.net, batch))
         found = rows[-1]
         print(f"{'':{len(options.net)}}{batch:>14}{found['ours_peak_mb']:>12.0f}{found['ours_per_image_mb']:>10.2f}"

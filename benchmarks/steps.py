@@ -18,6 +18,7 @@ and both sides compute in float32 proper: PyTorch's TF32 is off, as it is in CuP
 """
 
 import argparse
+import importlib.util
 import itertools
 import json
 import os
@@ -32,6 +33,9 @@ import numpy as np
 from minimask import backend, data, models, nn, ops, optim, recipes, train
 from minimask.backend import blas_threads
 from minimask.parallel import reused_memory
+
+if importlib.util.find_spec("torch") is None:
+    raise SystemExit("this benchmark compares with PyTorch, which is not installed: pip install '.[oracle]'")
 
 BATCH = 128
 NETS = ("fcn", "conv2", "conv4", "conv6", "conv8", "resnet20")

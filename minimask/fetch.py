@@ -97,7 +97,7 @@ def check(names: Sequence[str] = (), folder: str | Path | None = None, say: Call
         state = max(state for state, _ in found.values())
         command = f"`minimask data fetch {name} --data {below.parent}"
         if state is State.DAMAGED:
-            say(f"{name}: damaged; {command} --overwrite` replaces what is damaged")
+            say(f"{name}: damaged, or not the official files; {command} --overwrite` replaces them")
             for file_state, sentence in found.values():
                 if file_state is State.DAMAGED:
                     say(f"  {sentence}")
