@@ -390,7 +390,18 @@ def changed(**record):
     return change
 
 
+def other_net(**settings):
+    """The same setup, but for the settings of its weights."""
+    setup = Setup()
+    setup.net = fcn(np.random.default_rng(0), SignedSupermask(**settings))
+    setup.optimizer = optim.SGDW(setup.net.parameters(), lr=0.05, wd=4e-3, schedule=setup.optimizer.schedule)
+    return setup
+
+
 OTHERS = {
+    "tau": (lambda: other_net(tau=0.3), {}, "its tau is 0.02, but 0.3 was asked for"),
+    "tau_ratio": (lambda: other_net(tau_ratio=0.3), {}, "its tau is 0.02, but None was asked for"),
+    "frozen": (lambda: other_net(tau=0.02, frozen="he"), {}, "its scheme is 'elus', but 'he' was asked for"),
     "lr": (lambda: Setup(lr=0.04), {}, "its lr is 0.05, but 0.04 was asked for"),
     "wd": (lambda: Setup(wd=1e-3), {}, "its wd is 0.004, but 0.001"),
     "momentum": (lambda: Setup(momentum=0.8), {}, "its momentum is 0.9, but 0.8"),
@@ -420,6 +431,14 @@ def test_another_run_is_told_apart_and_nothing_is_touched(what, tmp_path, monkey
         setup.fit(**options, resume=True)
     assert (setup.everything(), options.get("record")) == before
     assert (tmp_path / "c").read_bytes() == content and os.listdir(tmp_path) == ["c"]
+
+
+def test_a_checkpoint_is_not_begun_anew_by_mistake(tmp_path):
+    Setup().fit(1, tmp_path / "c")
+    content = (tmp_path / "c").read_bytes()
+    with pytest.raises(UsageError, match=r"c is there already: resume=True goes on with it; to begin anew name another file"):
+        Setup().fit(1, tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == content
 
 
 def test_another_schedule_or_net_is_told_apart(tmp_path):

@@ -147,6 +147,14 @@ def test_batch_norm_keeps_running_statistics_as_pytorch_with_momentum_0_01(torch
                                other(torch.tensor(x.transpose(0, 3, 1, 2).copy())).detach().numpy(), rtol=1e-10)
 
 
+def test_moments_of_numbers_far_from_zero_do_not_cancel(rng):
+    """E[x^2] - E[x]^2 in float32 would leave nothing of a variance of 1 beside a mean of 1000."""
+    x = 1000 + rng.standard_normal((8, 16, 16, 3))
+    mean, variance = conv.moments(np, x.astype(np.float32))
+    np.testing.assert_allclose(mean, x.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(variance, x.var((0, 1, 2)), rtol=1e-3)  # of inputs that were rounded to 6e-5
+
+
 def test_batch_norm_without_affine_has_nothing_to_train():
     layer = nn.BatchNorm(3, affine=False)
     assert layer.own_parameters() == {} and set(layer.own_state()) == {"mean", "variance"}

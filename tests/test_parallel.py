@@ -1,6 +1,7 @@
 """Two threads, blocks, large products and memory that is used again: the same numbers as without."""
 
 import os
+import signal
 import threading
 import time
 import weakref
@@ -169,6 +170,27 @@ def test_an_error_in_a_part_comes_out_when_the_other_part_is_done(wrong):
         with blas_threads(None) as threads:
             assert threads in (2, None)
         assert parallel.in_parts(lambda start, stop: stop, 4) == [2, 4]
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads here")
+def test_ctrl_c_comes_out_when_the_other_part_is_done(two_threads):
+    """Pressed while this thread waits for the other one: whose work is whole, and nothing hangs, then or later."""
+    done, main = [], threading.main_thread().ident
+
+    def work(start, stop):
+        if start:
+            for _ in range(3):
+                time.sleep(0.05)
+                signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.05)
+            done.append(start)
+
+    for _ in range(3):
+        done.clear()
+        with pytest.raises(KeyboardInterrupt):
+            parallel.in_parts(work, 4)
+        assert done == [2]
+    assert parallel.in_parts(lambda start, stop: stop, 4) == [2, 4]
 
 
 def test_both_parts_run_at_once(two_threads):
