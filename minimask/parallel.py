@@ -161,8 +161,8 @@ def _each_block(function: Callable[..., None], size: int, *arrays: Array) -> Non
 def product(xp: ModuleType, x: Array, y: Array) -> Array:
     """x @ y. A large product of NumPy matrices is cut along its longer side, half on each of two threads.
 
-    Not on BLAS's own threads: after every product OpenBLAS's spin for some 20 ms, waiting for more work, on the core
-    that the next in_parts needs.
+    Not on BLAS's own threads: after every product OpenBLAS's spin for a while, waiting for more work, on the core that
+    the next in_parts needs.
     """
     if not takes_fast_path(xp) or x.ndim != 2 or y.ndim != 2:
         return xp.matmul(x, y)
@@ -190,8 +190,8 @@ def reused_memory() -> Iterator[None]:
     """Inside the block freed memory stays with the process for the next array of its size; afterwards it goes back.
 
     A step makes the same large arrays again and again. By default the C library takes each from the operating system
-    and gives it back, which clears and maps every page anew: a third of the time of writing one. glibc only; elsewhere
-    nothing changes. Training and evaluation run inside such a block.
+    and gives it back, which clears and maps every page anew: that takes longer than writing to it. With glibc only;
+    elsewhere nothing changes. Training and evaluation run inside such a block.
     """
     library = _glibc()
     if library is None:

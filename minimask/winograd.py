@@ -155,11 +155,11 @@ def backward_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int = BU
         many = source.buffer.shape[1]
         d, z = np.empty((TILE * TILE, many, c_in), x.dtype), np.empty((TILE * TILE, many, c_out), x.dtype)
         total = np.zeros((TILE * TILE, c_in, c_out), x.dtype)
-        product = np.empty_like(total)
+        part = np.empty_like(total)
         for chosen, row in blocks(start, stop, down, images, rows):
             tiles = transform(b, source.take(chosen, row), d)  # (36, tiles, c_in)
             slope = transform(a.T, slopes.take(chosen, row), z)  # (36, tiles, c_out)
-            total += np.matmul(tiles.transpose(0, 2, 1), slope, out=product)
+            total += np.matmul(tiles.transpose(0, 2, 1), slope, out=part)
         return total
 
     first, *others = in_parts(work, n)
