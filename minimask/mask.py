@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from . import init, ops
+from . import init, notebook, ops
 from .backend import Array, UsageError, load, to_host
 from .engine import Tensor, no_grad
 
@@ -64,6 +64,10 @@ class Trained:
     def counts(self) -> None:
         """Nothing is masked."""
         return None
+
+    def __repr__(self) -> str:
+        return f"Trained(init={self.settings['scheme']!r})" + (
+            f", {self.weight.shape}" if self.weight is not None else "")
 
 
 class Supermask:
@@ -144,6 +148,17 @@ class Supermask:
     def load_state(self, state: dict[str, Array]) -> None:
         """Takes back what state() gave."""
         self.frozen, self.tau = state["frozen"], float(state["tau"])
+
+    def __repr__(self) -> str:
+        if self.scores is None:
+            rule = f"tau={self.absolute_tau:g}" if self.tau_ratio is None else f"tau_ratio={self.tau_ratio:g}"
+            return f"{type(self).__name__}({rule})"
+        kept, hidden, inverted = self.counts()
+        return (f"{type(self).__name__}(tau={self.tau:.4g}), {self.scores.shape}: {kept:,} kept, {hidden:,} hidden, "
+                f"{inverted:,} inverted")
+
+    def _repr_html_(self) -> str:
+        return (notebook.bar(*self.counts()) + " " if self.scores is not None else "") + repr(self)
 
 
 class SignedSupermask(Supermask):

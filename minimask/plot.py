@@ -1,6 +1,7 @@
-"""Pictures (extra ``plot``): masks, kept/hidden/inverted over time, accuracy against weights left.
+"""Pictures (extra ``plot``): masks, kept/hidden/inverted over time, accuracy against weights left; and the tape.
 
-Every function returns a matplotlib Figure and touches no global state; ``figure.savefig("x.png")`` writes it.
+Every function returns a matplotlib Figure and touches no global state; ``figure.savefig("x.png")`` writes it. Only
+``graph``, of mermaid.py, gives text, and needs nothing installed.
 Kept is dark blue, inverted orange, hidden nearly white: told apart in grey and by the colour-blind.
 """
 
@@ -13,7 +14,9 @@ import numpy as np
 
 from .backend import MinimaskError
 from .data import Dataset
+from .mermaid import graph as graph
 from .nn import Sequential
+from .notebook import HIDDEN, INVERTED, KEPT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,8 +25,6 @@ if TYPE_CHECKING:
 class MissingMatplotlib(MinimaskError):
     """matplotlib, the extra ``plot``, is not installed."""
 
-
-KEPT, HIDDEN, INVERTED = "#08457e", "#f2f2ee", "#f28e2b"
 
 
 def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:

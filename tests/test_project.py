@@ -37,8 +37,9 @@ def imports(module):
 @pytest.mark.parametrize("module", [name for name in PATH if (PACKAGE / f"{name}.py").exists()])
 def test_the_reading_path_imports_only_what_was_read(module):
     read = set(PATH[:PATH.index(module)]) | ({"data", "checkpoint"} if module == "train" else set())
-    fast = {"parallel", "fastconv"} if module == "conv" else {"parallel"}  # beside the path: how the faster versions run
-    assert imports(module) - fast <= read
+    # Beside the path: how the faster versions run, and what a notebook shows of masks and nets.
+    beside = {"conv": {"parallel", "fastconv"}, "mask": {"notebook"}, "nn": {"notebook"}}.get(module, {"parallel"})
+    assert imports(module) - beside <= read
     first = (PACKAGE / f"{module}.py").read_text(encoding="utf-8").splitlines()[0]
     assert re.match(rf'r?"""Read {NUMBERS[module]} of 8(, continued)? · needs ', first), first
 
