@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from . import __version__, backend, data, files, plot, recipes, runs, train
 from .backend import MinimaskError, UsageError, blas_threads
 
-COMMANDS = ("train", "data")
+COMMANDS = ("train", "data", "course")
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                                  "`minimask --help` tells more")
             if words[0] == "data":
                 data_command(_data_parser().parse_intermixed_args(words[1:]))
+            elif words[0] == "course":
+                from . import course
+
+                course.command(words[1:])
             else:
                 train_command(_train_parser().parse_args(words[1:]))
         else:
@@ -96,7 +100,8 @@ def _demo_parser() -> Parser:
                                 "in runs/demo/.",
                     epilog="commands:\n  train RECIPE   train a network on MNIST, CIFAR-10 or the digits "
                            "(`minimask train --help`)\n"
-                           "  data           fetch and check data sets (`minimask data --help`)")
+                           "  data           fetch and check data sets (`minimask data --help`)\n"
+                           "  course DIR     write the lessons and exercises into a folder (`minimask course --help`)")
     parser.add_argument("--version", action="version", version=f"minimask {__version__}")
     _shared_options(parser, "runs/demo", threads="1")
     return parser
