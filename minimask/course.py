@@ -19,7 +19,7 @@ LESSON = r"(\d\d_\w+)\.py"  # the name of a lesson's script
 def source() -> Path:
     """The folder tutorials/: in the package where that was installed from a wheel, beside it in a checkout."""
     for folder in (HERE / "tutorials", HERE.parent / "tutorials"):
-        if (folder / "exercises").is_dir():
+        if (folder / "pytest.ini").is_file():
             return folder
     raise MinimaskError(f"the lessons are missing beside {HERE}; install minimask from its wheel or work in a checkout")
 
