@@ -6,9 +6,7 @@ The lessons' only source are the scripts in tutorials/, which a wheel carries in
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .backend import MinimaskError, UsageError
 
@@ -80,28 +78,6 @@ def write(folder: Path) -> list[str]:
             path.unlink(missing_ok=True)
         raise
     return list(course)
-
-
-def command(words: Sequence[str]) -> None:
-    """`minimask course DIR`."""
-    options = _parser().parse_args(words)
-    folder = Path(options.folder)
-    written = write(folder)
-    lessons = [name for name in written if name.endswith(".ipynb")]
-    exercises = [name for name in written if name.startswith("exercises/lesson")]
-    print(f"{folder}/: {len(lessons)} lessons, exercises to {len(exercises)} of them; README.md says how to start")
-    print(f"first: open {folder / lessons[0]} in Jupyter or VS Code; later, in {folder}: pytest -m lesson01")
-
-
-def _parser() -> Any:
-    from .__main__ import Parser
-
-    parser = Parser(prog="minimask course", allow_abbrev=False,
-                    description="Write the lessons as notebooks, and their exercises, into an empty folder. "
-                                "Needs jupytext: pip install 'minimask[course]'.")
-    parser.add_argument("folder", metavar="DIR", help="a new or empty folder; nothing in it is ever overwritten")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
 
 
 def _as_notebooks(text: str) -> str:
