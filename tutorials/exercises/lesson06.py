@@ -1,6 +1,4 @@
-"""Exercises of lesson 06, signal size. Marked by ``pytest -m lesson06``, one task by ``pytest -m lesson06 -k task1``."""
-
-import math
+"""Exercises of lesson 06, signal size. ``pytest -m lesson06`` marks them, ``pytest -m lesson06 -k task1`` one."""
 
 import numpy as np
 

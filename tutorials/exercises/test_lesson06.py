@@ -1,5 +1,6 @@
 """Marks lesson06.py: ``pytest -m lesson06``."""
 
+import itertools
 import math
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_task2_size_of_the_constant(lesson, shape, factor, seed):
     inputs = {"shape": shape, "factor": factor}
     terms = init.fans(shape)[0]
     expect(np.abs(got), np.full(shape, math.sqrt(factor / terms)), "Lesson 6, task 2", inputs, tolerance=1e-12,
-           hint=f"compared are absolute values: all are c, with c^2 = factor / fan-in; one output of this shape adds up "
+           hint="compared are absolute values: all are c, with c^2 = factor / fan-in; one output of this shape adds up "
                 f"{terms} term(s): every axis but the last counts")
 
 
@@ -66,7 +67,7 @@ def test_task2_signs(lesson, rng):
 def test_task3_signal_sizes(lesson, seed, samples, widths):
     rng = np.random.default_rng(seed)
     x = np.round(rng.standard_normal((samples, widths[0])) + 1, 1)
-    weights = [np.round(rng.standard_normal((a, b)), 1) for a, b in zip(widths[:-1], widths[1:])]
+    weights = [np.round(rng.standard_normal((a, b)), 1) for a, b in itertools.pairwise(widths)]
     given, expected = {"x": x, **{f"weights[{i}]": w for i, w in enumerate(weights)}}, []
     signal = x
     for w in weights:
