@@ -30,50 +30,15 @@
 # **It takes** about 45 minutes to read. The computer needs less than 15 seconds.
 
 # %%
-import io
 import math
-import os
-import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 
 import minimask
-from minimask import MinimaskError, Tensor, init, models, ops, optim, train
+from minimask import MinimaskError, Tensor, init, models, ops, optim, plot, train
 from minimask.mask import Trained
 
-try:
-    from matplotlib.figure import Figure
-except ImportError:
-    Figure = None
-    print("matplotlib is missing, pictures are skipped: pip install 'minimask[plot]'")
-
-# %% [markdown]
-# One helper for pictures. In a notebook they appear below the cell. In a script they become PNG files in the folder
-# that the environment variable `MINIMASK_FIGURES` names, or in a temporary folder.
-
-# %%
-BLUE, ORANGE, GREY = "#08457e", "#f28e2b", "#777777"
-IN_NOTEBOOK = "ipykernel" in sys.modules
-FOLDER = None if IN_NOTEBOOK or Figure is None else Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp())
-
-
-def show(name, draw):
-    """Shows the Figure that draw() returns, or saves it as NAME.png; without matplotlib nothing happens."""
-    if Figure is None:
-        return
-    if FOLDER is None:
-        from IPython.display import Image, display
-
-        buffer = io.BytesIO()
-        draw().savefig(buffer, format="png")
-        display(Image(buffer.getvalue()))
-    else:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        draw().savefig(FOLDER / f"{name}.png")
-        print("picture:", FOLDER / f"{name}.png")
-
+BLUE, ORANGE, GREY = plot.KEPT, plot.INVERTED, "#777777"
 
 # %% [markdown]
 # ## 1. One layer
@@ -171,7 +136,7 @@ print(f"the same for ReLU: slices {second_moment(relu):.6f}; for no activation {
 
 
 def draw_moment():
-    figure = Figure(figsize=(8, 3.9), dpi=130, layout="constrained")
+    figure = plot.new_figure(8, 3.9)
     ax = figure.subplots()
     shown = np.abs(Z) < 4.2
     z, density = Z[shown], DENSITY[shown]
@@ -188,7 +153,7 @@ def draw_moment():
     return figure
 
 
-show("06_moment", draw_moment)
+plot.show("06_moment", draw_moment)
 
 # %% [markdown]
 # ## 3. Four rules, one formula
@@ -327,7 +292,7 @@ STYLES = {"elus": ("black", "-."), "he": (ORANGE, "--"), "elu": (BLUE, "-"), "xa
 
 
 def draw_depth():
-    figure = Figure(figsize=(9.5, 4.4), dpi=130, layout="constrained")
+    figure = plot.new_figure(9.5, 4.4)
     left, right = figure.subplots(1, 2)
     layers = np.arange(1, DEPTH + 1)
     for scheme, (colour, style) in STYLES.items():
@@ -350,7 +315,7 @@ def draw_depth():
     return figure
 
 
-show("06_depth", draw_depth)
+plot.show("06_depth", draw_depth)
 
 # %% [markdown]
 # The lines come from one integral, the dots from nine million multiplications an input. They agree well; what scatters
@@ -389,7 +354,7 @@ for p in SHARES:
 
 
 def draw_masked():
-    figure = Figure(figsize=(9.5, 4.2), dpi=130, layout="constrained")
+    figure = plot.new_figure(9.5, 4.2)
     left, right = figure.subplots(1, 2)
     q = np.linspace(0.01, 4, 60)
     for scheme, (colour, style) in STYLES.items():
@@ -417,7 +382,7 @@ def draw_masked():
     return figure
 
 
-show("06_masked", draw_masked)
+plot.show("06_masked", draw_masked)
 
 # %% [markdown]
 # How many weights does a mask really hide? That depends on the threshold. Uniform scores on $[-b, b]$ lie above $\tau$

@@ -30,53 +30,18 @@
 # **It takes** about 50 minutes to read. The computer needs less than 20 seconds.
 
 # %%
-import io
 import math
-import os
-import sys
-import tempfile
 import time
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 
 import minimask
-from minimask import Tensor, backend, ops
+from minimask import Tensor, backend, ops, plot
 from minimask.engine import op
 from minimask.testing import gradcheck
 
-try:
-    from matplotlib.figure import Figure
-except ImportError:
-    Figure = None
-    print("matplotlib is missing, pictures are skipped: pip install 'minimask[plot]'")
-
-# %% [markdown]
-# One helper for pictures. In a notebook they appear below the cell. In a script they become PNG files in the folder
-# that the environment variable `MINIMASK_FIGURES` names, or in a temporary folder.
-
-# %%
-BLUE, ORANGE, GREY = "#08457e", "#f28e2b", "#777777"
-IN_NOTEBOOK = "ipykernel" in sys.modules
-FOLDER = None if IN_NOTEBOOK or Figure is None else Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp())
-
-
-def show(name, draw):
-    """Shows the Figure that draw() returns, or saves it as NAME.png; without matplotlib nothing happens."""
-    if Figure is None:
-        return
-    if FOLDER is None:
-        from IPython.display import Image, display
-
-        buffer = io.BytesIO()
-        draw().savefig(buffer, format="png")
-        display(Image(buffer.getvalue()))
-    else:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        draw().savefig(FOLDER / f"{name}.png")
-        print("picture:", FOLDER / f"{name}.png")
-
+BLUE, ORANGE, GREY = plot.KEPT, plot.INVERTED, "#777777"
 
 # %% [markdown]
 # ## 1. The definition
@@ -166,7 +131,7 @@ A = windows(tiny, 2, 3)
 def draw_windows():
     from matplotlib.patches import Rectangle
 
-    figure = Figure(figsize=(8.6, 4), dpi=130, layout="constrained")
+    figure = plot.new_figure(8.6, 4)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
     places = ((0, BLUE, "-"), (3, ORANGE, "--"))  # two windows and their rows
     for ax, values in ((left, tiny[0, :, :, 0]), (right, A)):
@@ -194,7 +159,7 @@ def draw_windows():
     return figure
 
 
-show("07_windows", draw_windows)
+plot.show("07_windows", draw_windows)
 print("how often each pixel occurs in A:", *np.bincount(A.ravel()).reshape(4, 4), sep="\n")
 
 # %% [markdown]
@@ -384,7 +349,7 @@ for (images, rows), (copying, multiplying) in best.items():
 
 
 def draw_blocks():
-    figure = Figure(figsize=(8.6, 4.4), dpi=130, layout="constrained")
+    figure = plot.new_figure(8.6, 4.4)
     ax = figure.subplots()
     copying, multiplying = 1000 * np.array(list(best.values())).T
     at = np.arange(len(BLOCKS))
@@ -400,7 +365,7 @@ def draw_blocks():
     return figure
 
 
-show("07_blocks", draw_blocks)
+plot.show("07_blocks", draw_blocks)
 
 # %% [markdown]
 # Read the orange part from left to right. As long as a block's windows fit into a cache, copying them is cheap. When
