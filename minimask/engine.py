@@ -526,7 +526,7 @@ def _operand(other: Any, like: Array) -> Array:
 def _named(name: str, error: Exception, arrays: list[Array], signature: inspect.Signature, args: Any,
            settings: Any) -> Exception:
     """The library's error with the op's name and the shapes that met; ops word their own errors themselves."""
-    if str(error).startswith(f"{name}: "):
+    if str(error).startswith(f"{name}: ") or isinstance(error, NotImplementedError):  # an op that is yet to be written
         return error
     try:
         signature.bind(*args, **settings)

@@ -1,13 +1,19 @@
 """Pictures (extra ``plot``): masks, kept/hidden/inverted over time, accuracy against weights left; and the tape.
 
-Every function returns a matplotlib Figure and touches no global state; ``figure.savefig("x.png")`` writes it. Only
-``graph``, of mermaid.py, gives text, and needs nothing installed.
+Every picture is a matplotlib Figure and touches no global state; ``figure.savefig("x.png")`` writes it. A lesson draws
+on a :func:`new_figure` and hands the drawing function to :func:`show`. Only ``graph``, of mermaid.py, gives text.
 Kept is dark blue, inverted orange, hidden nearly white: told apart in grey and by the colour-blind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +31,36 @@ if TYPE_CHECKING:
 class MissingMatplotlib(MinimaskError):
     """matplotlib, the extra ``plot``, is not installed."""
 
+
+def show(name: str, draw: Callable[[], Figure]) -> None:
+    """Shows the figure that ``draw()`` makes: below the cell in a notebook, in a script as the file NAME.png.
+
+    The file goes into the folder that the environment variable MINIMASK_FIGURES names, or into a temporary one. Without
+    matplotlib the picture is skipped, with a line that says so: no claim of a lesson needs one.
+    """
+    try:
+        figure = draw()
+    except MissingMatplotlib as error:
+        print(f"picture {name} skipped: {error}")
+        return
+    if "ipykernel" in sys.modules:
+        from IPython.display import Image, display
+
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        display(Image(buffer.getvalue()))
+    else:
+        path = _folder() / f"{name}.png"
+        figure.savefig(path)
+        print("picture:", path)
+
+
+@functools.cache
+def _folder() -> Path:
+    """Where the pictures of this process go."""
+    folder = Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp(prefix="minimask-figures-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
@@ -48,7 +84,7 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
         raise MinimaskError(f"masks: the first mask is {mask.shape}, "
                             f"but ({pixels}, units) is needed to lie under an image")
     kept, inverted = int((mask > 0).sum()), int((mask < 0).sum())
-    figure = _figure(10, 6.4)
+    figure = new_figure(10, 6.4)
     grid = figure.add_gridspec(3, 2, height_ratios=(0.7, 5, 1.3), width_ratios=(5, 1))
     rows = figure.add_subplot(grid[1, 0])
     strip, share = figure.add_subplot(grid[0, 0], sharex=rows), figure.add_subplot(grid[2, 0], sharex=rows)
@@ -86,7 +122,7 @@ def training(record: dict[str, Any]) -> Figure:
         entries = [{**entries[0], "epoch": 0}, *entries]
     epochs = [e["epoch"] for e in entries]
     names = [layer["name"] for layer in entries[0]["layers"]]
-    figure = _figure(3.1 * (len(names) + 1), 3.4)
+    figure = new_figure(3.1 * (len(names) + 1), 3.4)
     axes = figure.subplots(1, len(names) + 1)
     for i, (name, ax) in enumerate(zip(names, axes)):
         layers = [e["layers"][i] for e in entries]
@@ -112,7 +148,7 @@ def training(record: dict[str, Any]) -> Figure:
 
 def accuracy_against_weights(records: Sequence[dict[str, Any]]) -> Figure:
     """Test accuracy over weights left at the end of each record, a marker per recipe; up and to the left is better."""
-    figure = _figure(6, 4)
+    figure = new_figure(6, 4)
     ax = figure.subplots()
     if isinstance(records, dict):
         records = [records]
@@ -142,7 +178,8 @@ def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:
     return record["epochs"]
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty Figure of so many inches, to draw on. MissingMatplotlib where there is none."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

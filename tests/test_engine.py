@@ -441,3 +441,12 @@ def test_import_brings_in_numpy_and_the_standard_library_only():
             "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "['minimask']"
+
+
+def test_an_op_that_is_yet_to_be_written_says_so_itself():
+    @op(register=False)
+    def later(xp, x):
+        raise NotImplementedError("Lesson 4, task 1: write it")
+
+    with pytest.raises(NotImplementedError, match=r"^Lesson 4, task 1: write it$"):
+        later(np.ones(2))
