@@ -313,7 +313,7 @@ def sweep(todo: list[Task], begin: Callable[[], Executor], width: Callable[[], i
             if not future.exception():
                 outcomes[task.name] = future.result()
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown()
         stop.unlink(missing_ok=True)
     return {task.name: outcomes.get(task.name, Outcome(task.name, "stopped")) for task in todo}
 
