@@ -19,8 +19,9 @@ def seconds(jobs: int, epochs: int) -> float:
     """Wall clock of the whole command, with the start of its processes and the reading of the data."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "minimask", "sweep", "fcn", "--seeds", "4", "--jobs", str(jobs), "--epochs",
-                        str(epochs), "--out", f"{folder}/sweep", "--quiet"], check=True, stdout=subprocess.DEVNULL)
+        command = ["sweep", "fcn", "--seeds", "4", "--jobs", str(jobs), "--epochs", str(epochs), "--quiet",
+                   "--out", f"{folder}/sweep"]
+        subprocess.run([sys.executable, "-m", "minimask", *command], check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - start
 
 
