@@ -134,7 +134,9 @@ def finished(task: Task) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _dataset(name: str, folder: str | None, allow_unverified: bool) -> data.Dataset:
-    return data.load(name, folder, allow_unverified)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # whoever began the sweep has been told
+        return data.load(name, folder, allow_unverified)
 
 
 class Watch(train.Progress):
