@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Markers, a look at the options, and Hypothesis' settings. UsageError for a backend or folder that is not there."""
+    """Markers, a look at the options, and Hypothesis' settings. UsageError for a backend or folder that is missing."""
     for number in LESSONS:
         config.addinivalue_line("markers", f"lesson{number:02}: an exercise of lesson {number:02}")
     try:
