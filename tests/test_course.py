@@ -124,6 +124,7 @@ def test_a_wrong_answer_is_told_task_input_element_and_hint():
         "hint: look at the last row")
     assert failure(2.0, 3.0) == "Lesson 3, task 2: wrong: got 2, expected 3"
     assert failure(x.sum(), x) == "Lesson 3, task 2: the shape is wrong: got (), expected (2, 2)"
+    assert failure(np.ones(3), np.ones((1, 3))).endswith("the shape is wrong: got (3,), expected (1, 3)")
     assert failure(None, x).endswith("your function returned None; is there a `return`?")
     assert failure("a", x).endswith("got str 'a', expected numbers of shape (2, 2)")
     assert failure([[1], [1, 2]], x).endswith("expected numbers of shape (2, 2)")
@@ -245,7 +246,7 @@ def test_the_plugin_seeds_numpy_and_hypothesis(classroom):
 def test_failures_name_lesson_and_task_and_ops_are_taken_back(classroom):
     out = python("-m", "pytest", cwd=classroom).stdout  # lesson04 registers an op of the same name
     assert "3 failed, 7 passed" in out, out
-    assert "KeyError: 1" in out and "Lesson 3, task 2: this is what its test met; the task is described in lesson03.py" in out
+    assert "KeyError: 1" in out and "\nE   Lesson 3, task 2: this is what its test met; the task is described in lesson03.py" in out
     assert re.search(r"GradientError: wrong: the gradient of input 0.*\nE   with\nE   input_0 = np.array", out), out
     strict = python("-m", "pytest", "-k", "task3", "--minimask-backend", "strict", cwd=classroom).stdout
     assert "1 failed, 1 passed" in strict and "only_numpy: Can't convert array" in strict, strict
