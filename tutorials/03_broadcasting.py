@@ -82,7 +82,7 @@ def draw_copies():
         ax.grid(which="minor", color="#999999")
         ax.tick_params(which="both", length=0)
         ax.set_xlabel("j")
-        ax.set_ylabel("i")
+        ax.set_ylabel("i", rotation=0)
         ax.set_title(title, fontsize=11)
     return figure
 
@@ -337,6 +337,7 @@ def draw_fits():
     for (name, (w, b, losses, _)), colour, style in zip(fits.items(), (plot.KEPT, plot.INVERTED), ("-", "--")):
         left.plot(ends, w * ends + b, color=colour, linestyle=style, linewidth=2.5, label=name)
         right.plot(losses, color=colour, linestyle=style, linewidth=2.5, label=name)
+    left.set_xticks([-1, -0.5, 0, 0.5, 1])
     left.set_xlabel("x")
     left.set_ylabel("y")
     left.set_title("the fitted lines", fontsize=11)
