@@ -107,7 +107,7 @@ plot.show("03_copies", draw_copies)
 def copy_matrix(shape, target):
     """B: one row per entry of `target`, one column per entry of `shape`."""
     size = int(np.prod(shape))
-    source = np.broadcast_to(np.arange(size).reshape(shape), target).ravel()  # entry k of y is a copy of entry source[k]
+    source = np.broadcast_to(np.arange(size).reshape(shape), target).ravel()  # entry k of y copies entry source[k]
     return (source[:, None] == np.arange(size)).astype(float)  # B_kl = 1 where l = source[k]
 
 
@@ -354,8 +354,8 @@ def draw_fits():
 plot.show("03_fits", draw_fits)
 
 # %% [markdown]
-# **An update without the sum.** Somebody writes the bias gradient as `g`, not as its sum. NumPy refuses `b -= g`, since
-# it cannot squeeze a matrix into a row. But `b = b - g` is fine: the *bias* becomes a matrix, with a row per sample, and
+# **An update without the sum.** Somebody writes the bias gradient as `g`, not as its sum. NumPy refuses `b -= g`:
+# it cannot squeeze a matrix into a row. But `b = b - g` is fine: the *bias* becomes a matrix with a row per sample, and
 # fits every batch of the same size. In minimask it cannot happen: a gradient has the shape of its tensor, always, and
 # `t.data` takes no other shape.
 

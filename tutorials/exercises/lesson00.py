@@ -1,6 +1,7 @@
 """Lesson 00, exercises: the mask, what is left of a net, and how small it is.
 
-Replace each ``raise NotImplementedError`` by your own code. ``pytest exercises/test_lesson00.py -k task1`` marks task 1.
+Replace each ``raise NotImplementedError`` by your own code. ``pytest exercises/test_lesson00.py -k task1`` marks
+task 1.
 """
 
 import numpy as np

@@ -27,8 +27,8 @@ def scale_and_shift(x: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> tupl
         x: (..., c), with one axis or more. scale, shift: (c,). All float64.
 
     Returns:
-        y, of the shape of x, and ``pullback(g) -> (dx, dscale, dshift)`` for g of that shape: the three cotangents, each
-        in the shape of its array. Whatever was stretched must be summed; here no engine does it for you.
+        y, of the shape of x, and ``pullback(g) -> (dx, dscale, dshift)`` for g of that shape: three cotangents, each in
+        the shape of its array. Whatever was stretched must be summed; here no engine does it for you.
     """
     raise NotImplementedError("Lesson 3, task 2: scale and shift, and sum the cotangents back")
 
@@ -37,7 +37,7 @@ def centre(x: np.ndarray) -> tuple[np.ndarray, Callable]:
     """Task 3. y = x - mean(x), the mean taken over the first axis: (n, ...) -> (n, ...), n at least 1.
 
     Returns:
-        y and ``pullback(g) -> (dx,)``, a tuple with one array of the shape of x. Every x goes into its own y, and through
-        the mean into all the others of its column.
+        y and ``pullback(g) -> (dx,)``, a tuple with one array of the shape of x. Every x goes into its own y, and
+        through the mean into all the others of its column.
     """
     raise NotImplementedError("Lesson 3, task 3: centre the columns, and pull back through the mean, too")

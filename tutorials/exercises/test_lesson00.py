@@ -20,11 +20,11 @@ def test_task1_the_mask_of_any_scores(lesson, m, tau):
     claim(np.array_equal(m, before), TASK1, f"your function changed its input: m was {before.tolist()} and is now "
           f"{m.tolist()}", "build a new array, and write into no argument", {"tau": tau})
     expect(s, ops.keep_hide_invert(m, tau).data, TASK1, {"m": m, "tau": tau}, tolerance=0, same_dtype=True,
-           hint="two strict comparisons, m > tau and m < -tau; a score of exactly tau is hidden; the mask has m's dtype")
+           hint="two strict comparisons, m > tau and m < -tau; a score of exactly tau is hidden; s has m's dtype")
 
 
-layers = st.dictionaries(st.sampled_from(["dense1", "dense2", "dense3"]), whole(shapes(min_rank=1, max_side=3), largest=1),
-                         min_size=1)
+layers = st.dictionaries(st.sampled_from(["dense1", "dense2", "dense3"]),
+                         whole(shapes(min_rank=1, max_side=3), largest=1), min_size=1)
 
 
 @given(masks=layers)

@@ -31,7 +31,8 @@ def test_task1_shapes_that_may_not_fit(lesson, a, b):
     try:
         found = lesson.broadcast_shape(a, b)
     except ValueError as error:
-        claim(expected is None, TASK1, f"ValueError: {error}; but they fit, and give {expected}", inputs={"a": a, "b": b})
+        claim(expected is None, TASK1, f"ValueError: {error}; but they fit, and give {expected}",
+              inputs={"a": a, "b": b})
     else:
         claim(expected is not None, TASK1, f"got {found}, but these shapes do not fit: expected is a ValueError",
               "two lengths that differ, and neither is 1", {"a": a, "b": b})
@@ -70,13 +71,14 @@ def test_task3_value_and_pullback(lesson, x, g):
     y, pullback = parts(lesson.centre(x), TASK3, {"x": x})
     n = len(x)
     matrix = np.eye(n) - 1 / n  # y = matrix @ x
-    expect(y, (matrix @ x.reshape(n, -1)).reshape(x.shape), TASK3, {"x": x}, "this is the value: a mean per column, axis 0")
+    expect(y, (matrix @ x.reshape(n, -1)).reshape(x.shape), TASK3, {"x": x},
+           "this is the value: a mean per column, axis 0")
     found = pullback(g)
     claim(isinstance(found, tuple) and len(found) == 1, TASK3, "the pullback must give a tuple with one cotangent",
           "return (dx,), with the comma", {"x": x})
     expect(found[0], (matrix.T @ g.reshape(n, -1)).reshape(x.shape), TASK3, {"x": x, "g": g},
-           "two ways: g itself, and what comes back through the mean, for which all g of a column are summed, and which "
-           "every x of the column feeds with 1/n")
+           "two ways: g itself, and what comes back through the mean: all g of a column are summed for it, and every x "
+           "of the column feeds it with 1/n")
 
 
 def parts(answer, task, inputs):
