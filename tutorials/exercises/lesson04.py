@@ -1,7 +1,7 @@
 """Lesson 04, exercises: two operations with their gradients, and a test of gradients of your own.
 
-The operations get the array library `xp` and return the value and a pullback, as in the lesson. Take every function from
-`xp`, never from NumPy by name. ``pytest exercises/test_lesson04.py -k task1`` marks task 1.
+The operations get the array library `xp` and return the value and a pullback, as in the lesson. Take every function
+from `xp`, never from NumPy by name. ``pytest exercises/test_lesson04.py -k task1`` marks task 1.
 """
 
 from collections.abc import Callable
@@ -40,8 +40,8 @@ def gradient_error(function: Callable[[Tensor], Tensor], x: np.ndarray, rng: np.
         function: Tensor -> Tensor, of another shape perhaps. x: float64. rng: draws c and d, both standard normal.
 
     Returns:
-        |slope - found|, a number, 0 or more. For a right gradient it is tiny, for a wrong one it is not; a test of yours
-        that calls everything right would be worth nothing. (``Tensor(x, requires_grad=True)`` makes a leaf;
+        |slope - found|, a number, 0 or more. For a right gradient it is tiny, for a wrong one it is not; a test that
+        calls everything right would be worth nothing. (``Tensor(x, requires_grad=True)`` makes a leaf;
         ``y.backward(c)`` leaves the gradient in its ``.grad``.)
     """
     raise NotImplementedError("Lesson 4, task 3: compare finite differences with backward")

@@ -118,18 +118,18 @@ WRONG = {"tanh with a gradient of zeros": pulled("tanh", lambda gradient, x: 0 *
 def test_task3_accepts_right_gradients(lesson, seed):
     for name, function in RIGHT.items():
         error = error_of(lesson, function, seed)
-        claim(0 <= error < 1e-6, TASK3, f"gradient_error of {name}, whose gradient is right, is {error:.3g}, expected is "
-              "a number from 0 to 1e-6", "central differences, both sides of x, h = 1e-5; the cotangent has the shape of "
-              "y, the direction that of x", {"seed of x and of rng": seed})
+        claim(0 <= error < 1e-6, TASK3, f"gradient_error of {name}, whose gradient is right, is {error:.3g}, expected "
+              "is a number from 0 to 1e-6", "central differences, both sides of x, h = 1e-5; an absolute value; the "
+              "cotangent has the shape of y, the direction that of x", {"x and rng are drawn from seed": seed})
 
 
 @given(seed=st.integers(0, 2**32 - 1))
 def test_task3_refuses_wrong_gradients(lesson, seed):
     for name, function in WRONG.items():
         worst = max(error_of(lesson, function, seed + i) for i in range(5))  # once, d may lie at right angles, nearly
-        claim(worst > 1e-3, TASK3, f"gradient_error of {name} is {worst:.3g} at most, in 5 trials; expected is more than "
-              "0.001", "draw c and d anew in every call, both from rng and neither of ones; the answer is an absolute "
-              "value", {"seed of x and of rng": seed})
+        claim(worst > 1e-3, TASK3, f"gradient_error of {name} is {worst:.3g} at most, in 5 trials; expected is more "
+              "than 0.001", "draw c and d anew in every call, both from rng and neither of ones; the answer is an "
+              "absolute value", {"x and rng are drawn from seed": seed})
 
 
 def error_of(lesson, function, seed):
