@@ -1,7 +1,7 @@
-"""Pictures (extra ``plot``): masks, kept/hidden/inverted over time, accuracy against weights left.
+"""Pictures (extra ``plot``): masks, kept/hidden/inverted over time, accuracy against weights left; and the tape.
 
 Every picture is a matplotlib Figure and touches no global state; ``figure.savefig("x.png")`` writes it. A lesson draws
-on a :func:`new_figure` and hands the drawing function to :func:`show`.
+on a :func:`new_figure` and hands the drawing function to :func:`show`. Only ``graph``, of mermaid.py, gives text.
 Kept is dark blue, inverted orange, hidden nearly white: told apart in grey and by the colour-blind.
 """
 
@@ -20,7 +20,9 @@ import numpy as np
 
 from .backend import MinimaskError
 from .data import Dataset
+from .mermaid import graph as graph
 from .nn import Sequential
+from .notebook import HIDDEN, INVERTED, KEPT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
 
 class MissingMatplotlib(MinimaskError):
     """matplotlib, the extra ``plot``, is not installed."""
-
-
-KEPT, HIDDEN, INVERTED = "#08457e", "#f2f2ee", "#f28e2b"
 
 
 def show(name: str, draw: Callable[[], Figure]) -> None:

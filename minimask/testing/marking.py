@@ -85,8 +85,8 @@ def _difference(got: Any, expected: Any, tolerance: float, same_dtype: bool) -> 
         return f"got {type(got).__name__} {got!r}, expected numbers of shape {right.shape}"
     if found.shape != right.shape:
         return f"the shape is wrong: got {found.shape}, expected {right.shape}"
-    distance = np.abs(found.astype(np.float64) - right.astype(np.float64))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # infinities
+        distance = np.abs(found.astype(np.float64) - right.astype(np.float64))
         fine = (found == right) | (distance <= tolerance * np.maximum(1.0, np.abs(right.astype(np.float64))))
     fine |= np.isnan(found) & np.isnan(right)
     dtypes = f"; the dtype is {found.dtype}, expected {right.dtype}" if found.dtype != right.dtype else ""

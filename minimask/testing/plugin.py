@@ -115,7 +115,7 @@ def gradcheck(pytestconfig: pytest.Config, minimask_backend: str) -> Callable[..
                     settings.pop(name, None)
                 elsewhere(function, *inputs, backend=minimask_backend, **settings)
         except GradientError as error:
-            names = {f"input {i}": x for i, x in enumerate(inputs)}
+            names = {f"input_{i}": x for i, x in enumerate(inputs)}
             raise GradientError(f"{error}\nwith\n{marking.shown(names)}") from None
 
     return check
