@@ -497,8 +497,8 @@ print("all claims hold")
 # the course (in a checkout: `tutorials/`): `pytest exercises/test_lesson04.py`, or one with `-k task1`.
 #
 # 1. **Softplus.** $y = \ln(1 + e^x)$, a smooth ReLU, as an operation: value, pullback, large numbers, float32, any
-#    array library. *Hint: for large $x$ the value is nearly $x$. Take $\max(x, 0)$ out of the logarithm, and what remains is
-#    $\ln(1 + e^{-|x|})$.* Then, in a checkout, put it into the package with its row.
+#    array library. *Hint: for large $x$ the value is nearly $x$. Take $\max(x, 0)$ out of the logarithm. What is left
+#    there?* Then, in a checkout, put it into the package with its row.
 # 2. **Unit vectors.** $y = x / \lVert x \rVert$ along the last axis. *Hint: two ways lead from $x$ to $y$. Scaling $x$
 #    changes nothing, so the gradient is at right angles to $y$.*
 # 3. **A test of your own.** `gradient_error(function, x, rng)`: how far a gradient is off. Your test is tested: it has

@@ -45,8 +45,8 @@ def marked_shape(lesson, a, b):
     claim(expected is not None, TASK1, f"got {found}, but these shapes do not fit: expected is a ValueError",
           "flush right: two lengths in one column differ, and neither is 1", inputs)
     claim(isinstance(found, (tuple, list)) and tuple(found) == expected, TASK1, f"got {found}, expected {expected}",
-          "flush right: begin at the last axes, and let a missing length be 1; where one is 1, the other one counts, and "
-          "be it 0", inputs)
+          "flush right: begin at the last axes, and let a missing length be 1; where one is 1, the other one counts, "
+          "and be it 0", inputs)
 
 
 @st.composite
