@@ -265,3 +265,15 @@ def test_gradcheck_notices_a_missing_gradient():
 
     with warnings.catch_warnings(), pytest.raises(GradientError):
         gradcheck(lambda x: Tensor(np.exp(x.data)), np.ones(3))
+
+
+def test_the_cotangent_is_no_stream_that_inputs_are_drawn_from():
+    """A vector that is scaled to length 1 has no slope along itself: there, zeros are right."""
+    @op(register=False)
+    def unit_without_gradient(xp, x):
+        return x / xp.sqrt(xp.sum(x * x)), lambda g: (xp.zeros_like(g),)
+
+    x = np.random.default_rng(0).standard_normal(5)
+    gradcheck(unit_without_gradient, x, cotangent=x, rtol=1e-4, eps=1e-4)
+    with pytest.raises(GradientError):
+        gradcheck(unit_without_gradient, x)

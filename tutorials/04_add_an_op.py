@@ -40,11 +40,12 @@ from minimask.engine import OPS
 from minimask.testing import GradientError, elsewhere, gradcheck
 
 try:
+    import array_api_strict  # noqa: F401  (section 7 needs it)
     from hypothesis import given
 
     from minimask.testing.strategies import arrays, shapes
 except ImportError:
-    raise SystemExit("lesson 04 tests with Hypothesis: pip install 'minimask[test]', in a checkout '.[test]'") from None
+    raise SystemExit("lesson 04 needs Hypothesis and array-api-strict: pip install 'minimask[test]'") from None
 
 # %% [markdown]
 # ## 1. One short function
@@ -456,7 +457,7 @@ print(foreign[:110])
 # Then, with the packages for testing and PyTorch (`pip install '.[test,oracle]'`):
 #
 # ```sh
-# pytest tests/test_ops.py tests/test_mutants.py -k "silu or every"
+# pytest tests/test_ops.py tests/test_mutants.py -k "silu or has_a_row or method"
 # ```
 #
 # and, before you share it, `pytest`. What the row has bought you:
