@@ -41,6 +41,7 @@ from minimask.testing import GradientError, elsewhere, gradcheck
 
 try:
     import array_api_strict  # noqa: F401  (section 7 needs it)
+    import hypothesis
     from hypothesis import given
 
     from minimask.testing.strategies import arrays, shapes
@@ -352,6 +353,12 @@ for f in (silu, textbook_silu):
 # pytest these functions are found by their names; here we call them.
 
 # %%
+hypothesis.settings.register_profile(  # the same inputs in every run, however slow the machine, and no file about them
+    "lesson", derandomize=True, deadline=None, database=None, max_examples=50,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("lesson")
+
+
 @given(x=shapes().flatmap(arrays))  # a shape, then an array of that shape, in some memory layout
 def test_gradient(x):
     gradcheck(silu, x)
@@ -471,8 +478,10 @@ print(foreign[:110])
 #   your pullback they must fail;
 # - `test_every_op_is_a_function_of_the_module_and_a_method_or_operator_of_tensor`: that place 2 was not forgotten.
 #
-# Forget place 3, and `test_every_registered_op_has_a_row` says so. Large inputs (section 5) and kinks, where the slope
-# jumps, need a line of your own in `tests/test_ops.py`: random numbers do not find them.
+# Forget place 3, and `test_every_registered_op_has_a_row` says so. If a test of the library "cupy-stand-in" finds that
+# a module has no function of a name that the standard has, enter that name in `tests/standin.py`: it stands in for
+# CuPy where there is no GPU, with a list of CuPy's functions. Large inputs (section 5) and
+# kinks, where the slope jumps, need a line of your own in `tests/test_ops.py`: random numbers do not find them.
 #
 # ## 9. The claims of this lesson
 
