@@ -81,8 +81,8 @@ def draw_copies():
         ax.set_yticks(np.arange(-0.5, 3), minor=True)
         ax.grid(which="minor", color="#999999")
         ax.tick_params(which="both", length=0)
-        ax.set_xlabel("j")
-        ax.set_ylabel("i", rotation=0)
+        ax.set_xlabel("column j")
+        ax.set_ylabel("row i")
         ax.set_title(title, fontsize=11)
     return figure
 

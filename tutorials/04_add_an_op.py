@@ -429,7 +429,7 @@ try:
     foreign = ""
 except Exception as error:
     foreign = f"{type(error).__name__}: {error}"
-print(foreign[:110])
+print(foreign)
 
 # %% [markdown]
 # ## 8. Into the package
@@ -480,8 +480,8 @@ print(foreign[:110])
 #
 # Forget place 3, and `test_every_registered_op_has_a_row` says so. If a test of the library "cupy-stand-in" finds that
 # a module has no function of a name that the standard has, enter that name in `tests/standin.py`: it stands in for
-# CuPy where there is no GPU, with a list of CuPy's functions. Large inputs (section 5) and
-# kinks, where the slope jumps, need a line of your own in `tests/test_ops.py`: random numbers do not find them.
+# CuPy where there is no GPU, with a list of CuPy's functions. Large inputs (section 5) and kinks, where the slope
+# jumps, need a line of your own in `tests/test_ops.py`: random numbers do not find them.
 #
 # ## 9. The claims of this lesson
 
