@@ -11,7 +11,7 @@ from .notebook import INVERTED, KEPT
 
 
 class Mermaid(str):
-    """Mermaid text that a notebook draws. GitHub and mermaid.live draw what ``print`` shows."""
+    """Mermaid text. JupyterLab (4.1 and later) draws it below the cell, GitHub in a block of its own language."""
 
     def _repr_markdown_(self) -> str:
         return f"```mermaid\n{self}\n```"

@@ -275,6 +275,30 @@ def test_nobody_gets_the_plugin_without_asking(tmp_path):
     assert found == [TUTORIALS / "conftest.py"], "one conftest, above the exercises: so its options are known from anywhere"
 
 
+def test_the_documented_test_of_an_op_passes_and_notices_a_wrong_one(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed: the documented test compares with it")
+    text = minimask.testing.__doc__
+    code = ["import torch", "import numpy as np", "from hypothesis import given", "from minimask.testing import strategies"]
+    code += [line[4:] for line in text.splitlines() if line.startswith((">>> ", "... "))][1:-1]  # without the check
+    code += [line[4:] for line in text.partition("::\n")[2].splitlines()]
+    (tmp_path / "conftest.py").write_text((TUTORIALS / "conftest.py").read_text())
+    (tmp_path / "test_softplus.py").write_text("\n".join(code))
+    for options in ((), ("--minimask-seed", "3", "--minimask-backend", "strict")):
+        out = python("-m", "pytest", *options, cwd=tmp_path).stdout
+        assert "1 passed" in out, out
+    (tmp_path / "test_softplus.py").write_text("\n".join(code).replace("+ 1) / 2", "+ 1.1) / 2"))
+    out = python("-m", "pytest", cwd=tmp_path).stdout
+    assert "1 failed" in out and "softplus: the gradient of input 0" in out, out
+
+
+def test_the_syllabus_counts_points_from_a_junit_file(classroom, monkeypatch, capsys):
+    python("-m", "pytest", "exercises/test_lesson03.py", "--junitxml", "ada-lesson03.xml", cwd=classroom)
+    snippet = re.search(r"```python\n(import re, xml.*?)```", (TUTORIALS / "README.md").read_text(), re.DOTALL)[1]
+    monkeypatch.chdir(classroom)
+    exec(snippet, {})
+    assert capsys.readouterr().out == "{'task1': True, 'task2': False, 'task3': True}\n"
+
+
 def test_elsewhere_compares_value_and_gradients():
     elsewhere(minimask.ops.matmul, np.ones((2, 3)), np.ones((3, 2)))
     elsewhere(minimask.ops.cross_entropy, np.eye(3), np.array([0, 1, 2]))

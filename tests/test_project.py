@@ -137,11 +137,13 @@ def test_the_documented_check_of_an_op_runs():
 
 
 def test_every_public_function_is_documented():
-    from minimask import archive, datafiles, download, fetch, files, meter, parallel, runs
+    from minimask import archive, course, datafiles, download, fetch, files, mermaid, meter, notebook, parallel, runs
+    from minimask.testing import gradients, marking, plugin
 
     for module in (minimask.backend, minimask.engine, minimask.ops, minimask.init, minimask.mask, minimask.nn,
                    minimask.models, minimask.optim, minimask.train, minimask.data, minimask.recipes, minimask.plot,
-                   archive, datafiles, download, fetch, meter, minimask.checkpoint, files, runs, parallel):
+                   archive, datafiles, download, fetch, meter, minimask.checkpoint, files, runs, parallel,
+                   course, mermaid, notebook, gradients, marking, plugin):
         for name, thing in vars(module).items():
             if not name.startswith("_") and getattr(thing, "__module__", None) == module.__name__ and callable(thing):
                 assert thing.__doc__, f"{module.__name__}.{name}"

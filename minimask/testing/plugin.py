@@ -30,6 +30,7 @@ LESSONS = range(13)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """The plugin's options."""
     group = parser.getgroup("minimask")
     group.addoption("--minimask-seed", type=int, default=0, metavar="S",
                     help="seed of the fixture rng and of Hypothesis (default: 0)")
@@ -40,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Markers, a look at the options, and Hypothesis' settings. UsageError for a backend or folder that is missing."""
     for number in LESSONS:
         config.addinivalue_line("markers", f"lesson{number:02}: an exercise of lesson {number:02}")
     try:
