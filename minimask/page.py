@@ -118,8 +118,8 @@ caption { text-align: left; color: var(--faint); padding-bottom: 0.25rem; }
 th, td { text-align: left; vertical-align: top; padding: 0.25rem 0.75rem 0.25rem 0; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1.5rem; }
-figure { margin: 0; min-width: 0; }
+.charts { columns: 26rem; column-gap: 2rem; }
+figure { margin: 0 0 2rem; break-inside: avoid; }
 figcaption { font-size: 0.875rem; margin-bottom: 0.5rem; }
 figure svg { display: block; width: 100%; max-width: 34rem; height: auto; }
 figure svg * { stroke-linejoin: round; stroke-linecap: butt; }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: The first line of report.md, by which a later report knows that it may take its place.
 MADE = "<!-- made by minimask report -->"
 ABOUT = ("Numbers are those of each run's last epoch: the mean over runs of different seeds and, in brackets, their 5th "
-         "and 95th percentile. paper: test accuracy / weights left of its table.")
+         "and 95th percentile. paper: test accuracy / weights left in its table; difference: ours less the paper's.")
 #: Stands beside every number that was measured on such files.
 MARK = "†"
 UNVERIFIED = (f"{MARK} trained and tested on files that are not known to be the official ones (a copy decoded from JPEG, "
@@ -50,11 +50,12 @@ def results(groups: Sequence[Group]) -> Table:
         recipe, mark = group.recipe, MARK if group.unverified else ""
         ours = [np.mean(group.ends(name)) for name in ("test_accuracy", "weights_left")]
         paper = published(recipe)
-        rows.append([f"`{group.label}`", recipe.dataset + mark, str(recipe.epochs), str(len(group.runs)),
-                     spread(group.ends("test_accuracy"), mark), spread(group.ends("weights_left"), mark),
+        rows.append([f"`{group.label}`", spread(group.ends("test_accuracy"), mark),
+                     spread(group.ends("weights_left"), mark),
                      " / ".join(f"{100 * value:.2f}" for value in paper) if paper else "",
-                     " / ".join(f"{100 * (a - b):+.2f}{mark}" for a, b in zip(ours, paper)) if paper else ""])
-    return Table(["recipe", "data", "epochs", "runs", "test accuracy, %", "weights left, %", "paper", "ours - paper"], rows)
+                     " / ".join(f"{100 * (a - b):+.2f}{mark}" for a, b in zip(ours, paper)) if paper else "",
+                     str(len(group.runs)), str(recipe.epochs), recipe.dataset + mark])
+    return Table(["recipe", "test accuracy, %", "weights left, %", "paper", "difference", "runs", "epochs", "data"], rows)
 
 
 def spread(shares: Sequence[float], mark: str = "") -> str:
@@ -89,7 +90,7 @@ def making(groups: Sequence[Group]) -> Table:
 def hardware(environment: dict[str, Any]) -> str:
     """Processor, cores, BLAS threads and array library of a record."""
     text = (f"{environment.get('processor', 'unknown processor')}, {environment.get('cores', '?')} cores, "
-            f"{environment.get('blas_threads') or 'unknown'} BLAS threads, {environment.get('backend', '?')}")
+            f"BLAS threads {environment.get('blas_threads') or 'unknown'}, {environment.get('backend', '?')}")
     return text + (", then resumed elsewhere" if environment.get("continued") else "")
 
 
@@ -121,11 +122,12 @@ def left_out(reading: Reading) -> list[str]:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure to be drawn, and what it says in words and in numbers."""
+    """A figure to be drawn, and what it says in words and in numbers; `details` stand in for it where it is not seen."""
 
     name: str  # of its files
     title: str
-    description: str
+    note: str
+    details: str
     draw: Callable[[], Figure]
     table: Table
 
@@ -154,8 +156,8 @@ def _accuracy(groups: Sequence[Group], dataset: str) -> Chart:
                  f"{100 * np.mean(group.ends('weights_left')):.2f} % left" for group in groups]
     note = f" {UNVERIFIED}" if any(group.unverified for group in groups) else ""
     return Chart(f"accuracy {dataset}", f"Test accuracy against weights left, {dataset}",
-                 f"A marker per run, {len(groups)} recipes; up and to the left is better. Means: "
-                 f"{'; '.join(sentences)}.{note}",
+                 f"A marker per run, {len(groups)} recipes; up and to the left is better.{note}",
+                 f"Means: {'; '.join(sentences)}.",
                  lambda: plot.accuracy_against_weights(labelled, paper), results(groups))
 
 
@@ -196,7 +198,8 @@ def _course(group: Group) -> Chart:
     return Chart(f"course {group.label}", f"{_marked(group.label, group)}: kept, hidden and inverted over time",
                  f"{runs}{', means over them' if len(group.runs) > 1 else ''}. After {shortest} epochs: test accuracy "
                  f"{accuracy} %, {left} % of the weights left ({numbers(0)[1]} % after epoch 1), {flips} flips in the "
-                 f"epoch; kept / hidden / inverted, %: "
+                 f"epoch.{f' {UNVERIFIED}' if group.unverified else ''}",
+                 f"Kept / hidden / inverted at the end, %: "
                  f"{'; '.join(f'{name} {share}' for name, share in zip(names, shares(shortest - 1)))}.",
                  lambda: plot.training([run.record for run in group.runs], columns=2), table)
 
@@ -225,14 +228,14 @@ def write(reading: Reading, out: Path) -> tuple[str, list[str], str]:
         if not missing:
             try:
                 figure = chart.draw()
-                svg = plot.svg(figure, f"c{chart.name}", chart.title, chart.description)
+                svg = plot.svg(figure, f"c{chart.name}", chart.title, f"{chart.note} {chart.details}")
                 with files.atomically(out / f"{chart.name}.png") as file:
                     figure.savefig(file, format="png")
                 files.write(out / f"{chart.name}.svg", svg.encode())
                 names += [f"{chart.name}.png", f"{chart.name}.svg"]
             except plot.MissingMatplotlib as error:
                 missing = f"no figures: {error}"
-        drawn.append(page.chart(svg, chart.title, chart.description, chart.table))
+        drawn.append(page.chart(svg, chart.title, chart.note, chart.table))
     pictures = "" if missing else "".join(f"![{chart.title}]({chart.name}.png)\n\n" for chart in all_charts)
     markdown = _markdown(groups, sentences, pictures)
     files.write(out / "report.md", f"{MADE}\n{markdown}".encode())
