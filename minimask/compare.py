@@ -3,7 +3,9 @@ r"""`minimask compare A B`: how far two masks are the same, beside what chance w
 Per layer of n weights, of which A leaves a and B leaves b: if both masks were drawn at random with these densities,
 the number that both leave would be hypergeometric, so
 
-    expected = a b / n        variance = a b (n - a) (n - b) / (n^2 (n - 1))        z = (both - expected) / sqrt(variance)
+    expected = a b / n
+    variance = a b (n - a) (n - b) / (n^2 (n - 1))
+    z = (both - expected) / sqrt(variance)
 
 Layers are independent of each other: over the whole net expectations and variances add up. (Densities are held per
 layer: over all weights at once, even unrelated masks overlap, because both leave more in the same layers.)
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,12 +92,12 @@ def overlaps(a: Arrays, b: Arrays, frozen: tuple[Arrays, Arrays] | None = None) 
     if not a or not b:
         raise UsageError("compare: there is no mask; give nets with masked layers")
     if list(a) != list(b):
-        raise UsageError(f"compare: A has the layers {', '.join(a)}, but B has {', '.join(b)}; only masks of one net can "
-                         "be compared")
+        raise UsageError(f"compare: A has the layers {', '.join(a)}, but B has {', '.join(b)}; only masks of one net "
+                         "can be compared")
     for name in a:
         if a[name].shape != b[name].shape:
-            raise UsageError(f"compare: {name} is {a[name].shape} in A, but {b[name].shape} in B; only masks of one net "
-                             "can be compared")
+            raise UsageError(f"compare: {name} is {a[name].shape} in A, but {b[name].shape} in B; only masks of one "
+                             "net can be compared")
     return [_overlap(name, a[name], b[name], tuple(each[name] for each in frozen) if frozen else ()) for name in a]
 
 
@@ -149,7 +152,8 @@ def read(path: str | Path) -> Side:
 def _read_run(folder: Path) -> Side:
     """A run's masks, which must be those that its record counts."""
     if not (folder / "record.json").exists():
-        raise UsageError(f"{folder} holds no record.json, so it is no run's folder; give one as `minimask train` leaves it")
+        raise UsageError(f"{folder} holds no record.json, so it is no run's folder; give one as `minimask train` "
+                         "leaves it")
     try:
         dataset = json.loads((folder / "record.json").read_text())["dataset"]
         blank = data.blank(dataset)
@@ -159,7 +163,8 @@ def _read_run(folder: Path) -> Side:
     sources = {name: source for name, source in net.weights().items() if isinstance(source, Supermask)}
     name = record["recipe"]["name"]
     if not sources:
-        raise UsageError(f"{folder} holds a dense net ({name}): every weight is trained, so there is no mask to compare")
+        raise UsageError(f"{folder} holds a dense net ({name}): every weight is trained, so there is no mask to "
+                         "compare")
     try:
         end = record["epochs"][-1]
         counted = [(layer["kept"], layer["hidden"], layer["inverted"]) for layer in end["layers"]]
@@ -215,25 +220,24 @@ def table(layers: Sequence[Overlap]) -> str:
                      percent(_share(each.same_sign, each.both)), percent(_share(each.expected_same_sign, each.both)),
                      f"{each.neither:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(w) if not i else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
-                     for row in rows)
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
 
 
 def of_the_frozen(a: Side, b: Side, layers: Sequence[Overlap]) -> tuple[str, str]:
     """Whether both nets froze the same weights ('same', 'different', 'unknown'), and what same signs then mean."""
     if a.frozen is None or b.frozen is None:
-        return "unknown", ("Masks alone: whether their frozen weights are the same is not known, and so neither whether the "
-                           "same sign is the same weight.")
+        return "unknown", ("Masks alone: whether their frozen weights are the same is not known, and so neither "
+                           "whether the same sign is the same weight.")
     differ = [name for name in a.frozen if not np.array_equal(a.frozen[name], b.frozen[name])]
     if not differ:
-        return "same", ("The frozen weights are the same (same seed and initialisation): where the signs agree, both nets "
-                        "hold the same weight, elsewhere its negative.")
+        return "same", ("The frozen weights are the same (same seed and initialisation): where the signs agree, both "
+                        "nets hold the same weight, elsewhere its negative.")
     everything = total(layers)
     share = _share(everything.same_weight or 0, everything.both)
-    return "different", (f"The frozen weights differ (another seed or initialisation; in {len(differ)} of {len(a.frozen)} "
-                         "layers): a mask's sign is that of its own frozen weight, so the same sign is not the same weight. "
-                         + ("" if share is None else f"Of the weights that both leave, {share:.1%} have the same sign in "
-                            "effect."))
+    effect = "" if share is None else f" Of the weights that both leave, {share:.1%} have the same sign in effect."
+    return "different", (f"The frozen weights differ in {len(differ)} of {len(a.frozen)} layers (another seed or "
+                         "initialisation): a mask's sign is that of its own frozen weight, so the same sign is not the "
+                         f"same weight.{effect}")
 
 
 def command(words: Sequence[str]) -> None:
@@ -242,9 +246,9 @@ def command(words: Sequence[str]) -> None:
 
     parser = Parser(prog="minimask compare", allow_abbrev=False,
                     description="How far two masks agree, layer by layer, beside what chance would give.",
-                    epilog="both: weights that are hidden in neither; chance: what two random masks with the same share "
-                           "left in every layer would give; z: standard deviations from that; Jaccard: both / (left in A "
-                           "or B); same sign: of both, those kept twice or inverted twice.")
+                    epilog="both: weights that are hidden in neither; chance: what two random masks with the same "
+                           "share left in every layer would give; z: standard deviations from that; Jaccard: both / "
+                           "(left in A or B); same sign: of both, those kept twice or inverted twice.")
     for side in "AB":
         parser.add_argument(side, help="a run's folder, or an .npz of masks (numpy.savez(FILE, **net.masks()))")
     parser.add_argument("--json", action="store_true", help="print JSON in place of text")
@@ -257,4 +261,4 @@ def command(words: Sequence[str]) -> None:
         print(json.dumps({"a": a.about, "b": b.about, "frozen": frozen, "layers": [each.as_dict() for each in layers],
                           "all": total(layers).as_dict()}, indent=1))
         return
-    print(f"A: {a.about}\nB: {b.about}\n\n{table(layers)}\n\n{meaning}")
+    print(f"A: {a.about}\nB: {b.about}\n\n{table(layers)}\n\n{textwrap.fill(meaning, 100)}")

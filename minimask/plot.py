@@ -102,7 +102,7 @@ def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
         counts = np.array([[[entry["layers"][i][part] for part in ("kept", "inverted", "hidden")]
                             for entry in run[:len(epochs)]] for run in runs])  # (runs, epochs, 3)
         ax.stackplot(epochs, *(100 * counts.mean(0) / layer["weights"]).T, colors=(KEPT, INVERTED, HIDDEN), linewidth=0)
-        ax.set_title(f"{layer['name']}: {layer['weights']:,}", fontsize=8)
+        ax.set_title(f"{layer['name']}\n{layer['weights']:,} weights", fontsize=8)
         ax.set_ylim(0, 100)
     whole, flips = axes[-2:]
     for ax, name, label, style, factor in ((whole, "test_accuracy", "test accuracy", {"color": COLOURS[0]}, 100),
@@ -112,13 +112,13 @@ def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
         values = factor * np.array([[entry[name] for entry in run[:len(epochs)]] for run in runs])  # (runs, epochs)
         ax.plot(epochs, values.mean(0), label=label, **style)
         if len(runs) > 1:
-            ax.fill_between(epochs, *np.percentile(values, (5, 95), axis=0), color=style["color"], alpha=0.25, linewidth=0)
+            band = np.percentile(values, (5, 95), axis=0)
+            ax.fill_between(epochs, *band, color=style["color"], alpha=0.25, linewidth=0)
     whole.set_title("whole net", fontsize=8)
     whole.set_ylim(0, 102)
-    whole.legend(fontsize=8, loc="center right", frameon=False)
     flips.set_title("flips in an epoch", fontsize=8)
     flips.set_yscale("symlog", linthresh=1)
-    flips.set_yticks([0, 1, 10, 100, 1000, 10_000, 100_000, 1_000_000], ["0", "1", "10", "100", "1k", "10k", "100k", "1M"])
+    flips.set_yticks([0, *(10**i for i in range(7))], ["0", "1", "10", "100", "1k", "10k", "100k", "1M"])
     flips.set_ylim(0, 2 * max(1, *(entry["flips"] for run in runs for entry in run)))
     for ax in axes:
         ax.tick_params(labelsize=8)
@@ -129,7 +129,7 @@ def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
         if ax is not flips:
             ax.set_yticks([0, 50, 100])
             ax.set_ylabel("%" if ax is whole else "% of its weights", fontsize=8, labelpad=0)
-    figure.legend(handles=_legend(), fontsize=8, loc="lower center", ncols=3, frameon=False)
+    figure.legend(handles=[*_legend(), *whole.lines], fontsize=8, loc="lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -139,8 +139,8 @@ def accuracy_against_weights(records: Sequence[Record] | Mapping[str, Sequence[R
 
     Args:
         records: by label; those of a plain list are labelled with their recipe's name.
-        paper: label -> published test accuracy and weights left, 0 to 1: drawn as crosses, joined to the mean of that label's
-            records where there are some.
+        paper: label -> published test accuracy and weights left, 0 to 1: drawn as crosses, joined to the mean of that
+            label's records where there are some.
     """
     labelled = _labelled(records)
     ends = {label: 100 * np.array([[_entries(record)[-1][name] for name in ("weights_left", "test_accuracy")]
@@ -149,7 +149,7 @@ def accuracy_against_weights(records: Sequence[Record] | Mapping[str, Sequence[R
     figure = _figure(4.6, 3.5 + 0.1 * (len(ends) + 1))
     ax = figure.subplots()
     for i, (label, points) in enumerate(ends.items()):
-        style = {"marker": MARKERS[i % len(MARKERS)], "color": COLOURS[(i + i // len(MARKERS)) % len(COLOURS)]}
+        style: dict[str, Any] = {"marker": MARKERS[i % len(MARKERS)], "color": COLOURS[(i + i // len(MARKERS)) % len(COLOURS)]}
         ax.plot(*points.T, linestyle="", label=label, markersize=6, alpha=0.8, **style)
         if label in published:
             ax.plot(*np.array([points.mean(0), published[label]]).T, color="#888888", linewidth=0.8)
@@ -191,8 +191,8 @@ def svg(figure: Figure, name: str, title: str, description: str) -> str:
             f'<desc id="{name}-description">{html.escape(description)}</desc>{inside}')
 
 
-def _labelled(records: Sequence[Record] | Mapping[str, Sequence[Record]]) -> Mapping[str, Sequence[Record]]:
-    """Records by the name of their recipe, unless they have labels."""
+def _labelled(records: Any) -> Mapping[str, Sequence[Record]]:
+    """Records by the name of their recipe, unless they have labels; a single record will do."""
     if isinstance(records, Mapping) and "epochs" not in records:
         return records
     labelled: dict[str, list[Record]] = {}
@@ -216,16 +216,16 @@ def _figure(width: float, height: float, layout: Literal["constrained"] | None =
 
 
 def _panels(count: int, columns: int) -> tuple[Figure, list[Any]]:
-    """A figure of so many equal panels, row by row, with a line below them for a legend.
+    """A figure of so many equal panels, row by row, with two lines below them for a legend.
 
     Their places are computed here, in inches: to let matplotlib find them takes longer than to draw them.
     """
-    width, height, below, rows = 2.2, 1.9, 0.3, -(-count // columns)
+    width, height, below, rows = 2.2, 2.0, 0.5, -(-count // columns)
     across, up = width * columns, height * rows + below
     figure = _figure(across, up, layout=None)
     return figure, [figure.add_axes(((width * (i % columns) + 0.55) / across,
                                      (below + height * (rows - 1 - i // columns) + 0.45) / up,
-                                     (width - 0.75) / across, (height - 0.75) / up)) for i in range(count)]
+                                     (width - 0.75) / across, (height - 0.85) / up)) for i in range(count)]
 
 
 def _colours() -> Any:

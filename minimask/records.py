@@ -114,7 +114,7 @@ def read(places: Iterable[str | Path]) -> Reading:
     Raises:
         UsageError: a place does not exist. MinimaskError: a folder cannot be listed.
     """
-    reading, counted = Reading(), {}
+    reading, counted = Reading(), dict[tuple[str, int], Run]()
     for path in dict.fromkeys(path for place in places for path in _files(Path(place))):
         try:
             record = _parse(path)
@@ -200,7 +200,7 @@ def check(record: Mapping[str, Any]) -> recipes.Recipe:
         if type(record.get(part)) is not kind:
             raise ValueError(f"is damaged or of another kind: its {part} is {record.get(part)!r:.40}")
     if not record["recipe"]:
-        raise ValueError("names no recipe (it was trained from Python), so it is not known what it may be averaged with")
+        raise ValueError("names no recipe (trained from Python), so it is not known what it may be averaged with")
     try:
         recipe = recipes.from_dict(record["recipe"])
     except UsageError as error:
@@ -227,9 +227,9 @@ def _check_name(recipe: recipes.Recipe) -> None:
     shipped = recipes.RECIPES.get(recipe.name)
     for name, value in vars(recipe).items() if shipped else ():
         if name not in ("about", "epochs", "dataset") and value != getattr(shipped, name):
-            raise ValueError(f"disagrees with its recipe: it calls itself {recipe.name!r}, but its {name} is {value!r}, "
-                             f"and {getattr(shipped, name)!r} in the recipe of that name; give other settings another "
-                             "name")
+            raise ValueError(f"disagrees with its recipe: it calls itself {recipe.name!r}, but its {name} is "
+                             f"{value!r}, and {getattr(shipped, name)!r} in the recipe of that name; give other "
+                             "settings another name")
 
 
 def _check_entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
@@ -237,20 +237,22 @@ def _check_entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
     if not isinstance(entry, dict):
         raise ValueError(f"is {entry!r:.40}, not an entry")
     for name, (low, high) in RANGES.items():
-        value = entry.get(name)
+        value: Any = entry.get(name)
         if type(value) not in ((int,) if name in WHOLE else (int, float)) or not low <= value <= high:
             raise ValueError(f"has {name} {value!r:.40}; needed is a {'whole ' if name in WHOLE else ''}number "
                              f"from {low:g} to {high:g}")
     if entry["epoch"] != number or entry["step"] != number * first["step"]:
-        raise ValueError(f"calls itself epoch {entry['epoch']}, step {entry['step']}: epochs are missing, or twice there")
+        raise ValueError(f"calls itself epoch {entry['epoch']}, step {entry['step']}: epochs are missing, or there "
+                         "twice")
     layers = entry.get("layers")
     if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
         raise ValueError("has no layers")
     for layer in layers:
-        counts = [layer.get(part) for part in PARTS]
-        if any(type(count) is not int or count < 0 for count in counts) or sum(counts) != layer.get("weights") or not (
-                layer["weights"] and isinstance(layer.get("name"), str)):
-            raise ValueError(f"has a layer without a name, or whose kept, hidden and inverted weights do not add up: {layer!r:.120}")
+        counts = [count for part in PARTS if type(count := layer.get(part)) is int and count >= 0]
+        if len(counts) < len(PARTS) or not 0 < sum(counts) == layer.get("weights"):
+            raise ValueError(f"has a layer whose kept, hidden and inverted weights do not add up: {layer!r:.120}")
+        if not isinstance(layer.get("name"), str):
+            raise ValueError(f"has a layer without a name: {layer!r:.120}")
     if _names(layers) != _names(first["layers"]):
         raise ValueError("has other layers than epoch 1")
     weights, hidden = (sum(layer[part] for layer in layers) for part in ("weights", "hidden"))

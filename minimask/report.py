@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 #: The first line of report.md, by which a later report knows that it may take its place.
 MADE = "<!-- made by minimask report -->"
-ABOUT = ("Numbers are those of each run's last epoch: the mean over runs of different seeds and, in brackets, their 5th "
-         "and 95th percentile. paper: test accuracy / weights left in its table; difference: ours less the paper's.")
+ABOUT = ("Numbers are those of each run's last epoch: the mean over runs of different seeds and, in brackets, their "
+         "5th and 95th percentile. paper: test accuracy / weights left in its table; difference: ours less those.")
+MAKING = ("Times are those of training, without evaluation; other work on the machine makes them longer. A data folder is "
+          "given with --data DIR, or by MINIMASK_DATA.")
+LEFT_OUT = "Records that are in no table above, and why."
 #: Stands beside every number that was measured on such files.
 MARK = "†"
-UNVERIFIED = (f"{MARK} trained and tested on files that are not known to be the official ones (a copy decoded from JPEG, "
-              "for example): not comparable with published numbers.")
+UNVERIFIED = (f"{MARK} trained and tested on files that are not known to be the official ones (a copy decoded from "
+              "JPEG, for example): not comparable with published numbers.")
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------
@@ -55,7 +58,8 @@ def results(groups: Sequence[Group]) -> Table:
                      " / ".join(f"{100 * value:.2f}" for value in paper) if paper else "",
                      " / ".join(f"{100 * (a - b):+.2f}{mark}" for a, b in zip(ours, paper)) if paper else "",
                      str(len(group.runs)), str(recipe.epochs), recipe.dataset + mark])
-    return Table(["recipe", "test accuracy, %", "weights left, %", "paper", "difference", "runs", "epochs", "data"], rows)
+    return Table(["recipe", "test accuracy, %", "weights left, %", "paper", "difference", "runs", "epochs", "data"],
+                 rows)
 
 
 def spread(shares: Sequence[float], mark: str = "") -> str:
@@ -81,9 +85,10 @@ def making(groups: Sequence[Group]) -> Table:
             on.setdefault(hardware(run.environment), []).append(run)
         for where, some in on.items():
             minutes = [run.seconds / 60 for run in some]
-            between = f" ({min(minutes):.1f} to {max(minutes):.1f})" if len(some) > 1 else ""
+            least, most = (f"{each(minutes):.1f}" for each in (min, max))
             rows.append([f"`{group.label}`", ", ".join(str(run.seed) for run in some), where,
-                         f"{np.mean(minutes):.1f}{between}", f"`{command_line(some[0])}`"])
+                         f"{np.mean(minutes):.1f}{f' ({least} to {most})' if least != most else ''}",
+                         f"`{command_line(some[0])}`"])
     return Table(["recipe", "seeds S", "hardware", "training, minutes", "command"], rows)
 
 
@@ -105,8 +110,9 @@ def command_line(run: Run) -> str:
         words += ["--dataset", recipe.dataset]
     if environment.get("blas_threads"):
         words += ["--threads", str(environment["blas_threads"])]
-    library = next((name for name, module in backend.LIBRARIES.items() if module == environment.get("backend")), "numpy")
-    words += ["--backend", library] if library != "numpy" else []
+    for library, module in backend.LIBRARIES.items():
+        if library != "numpy" and module == environment.get("backend"):
+            words += ["--backend", library]
     return shlex.join(words + (["--allow-unverified"] if run.unverified else []))
 
 
@@ -122,7 +128,7 @@ def left_out(reading: Reading) -> list[str]:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure to be drawn, and what it says in words and in numbers; `details` stand in for it where it is not seen."""
+    """A figure to be drawn, what it says in words (`details` for those who do not see it), and its numbers."""
 
     name: str  # of its files
     title: str
@@ -177,17 +183,18 @@ def _course(group: Group) -> Chart:
     shortest = min(len(run.epochs) for run in group.runs)
     names = [layer["name"] for layer in group.runs[0].epochs[0]["layers"]]
 
-    def mean(epoch: int, value: Callable[[dict[str, Any]], float]) -> float:
-        return float(np.mean([value(run.epochs[epoch]) for run in group.runs]))
+    def mean(epoch: int, name: str) -> float:
+        return float(np.mean([run.epochs[epoch][name] for run in group.runs]))
 
     def shares(epoch: int) -> list[str]:
-        return [" / ".join(f"{100 * mean(epoch, lambda entry: entry['layers'][i][part] / entry['layers'][i]['weights']):.1f}"
-                           for part in records.PARTS) for i in range(len(names))]
+        counts = np.array([[[layer[part] for part in records.PARTS] for layer in run.epochs[epoch]["layers"]]
+                           for run in group.runs])  # (runs, layers, 3)
+        means = 100 * counts.mean(0) / counts[0].sum(1, keepdims=True)
+        return [" / ".join(f"{share:.1f}" for share in layer) for layer in means]
 
     def numbers(epoch: int) -> list[str]:
-        return [f"{100 * mean(epoch, lambda entry: entry['test_accuracy']):.2f}",
-                f"{100 * mean(epoch, lambda entry: entry['weights_left']):.2f}",
-                f"{mean(epoch, lambda entry: entry['flips']):,.0f}"]
+        return [f"{100 * mean(epoch, 'test_accuracy'):.2f}", f"{100 * mean(epoch, 'weights_left'):.2f}",
+                f"{mean(epoch, 'flips'):,.0f}"]
 
     shown = sorted({*range(0, shortest, max(1, shortest // 20)), shortest - 1})  # some 20 epochs, the last among them
     table = Table(["epoch", "test accuracy, %", "weights left, %", "flips",
@@ -255,44 +262,37 @@ def _claim(out: Path) -> None:
         raise UsageError(f"{out} cannot be written to ({error.strerror}); give another folder with --out") from error
 
 
-def _sections(groups: Sequence[Group]) -> list[tuple[str, str]]:
-    """Headings and what is said below them, for both forms."""
-    runs = sum(len(group.runs) for group in groups)
+def _summary(groups: Sequence[Group]) -> str:
+    """What stands above the results, in both forms."""
     note = f" {UNVERIFIED}" if any(group.unverified for group in groups) else ""
-    return [("Results", f"{runs} runs of {len(groups)} recipes. {ABOUT}{note}"),
-            ("How they were made", "Seconds count training without evaluation; other work on the machine makes them more. "
-             "A data folder is given with --data DIR, or by MINIMASK_DATA."),
-            ("Left out", "Records that are in no table above, and why.")]
+    return f"{sum(len(group.runs) for group in groups)} runs of {len(groups)} recipes. {ABOUT}{note}"
 
 
 def _own(groups: Sequence[Group]) -> list[tuple[str, str]]:
-    """File name and TOML of every recipe that does not come with minimask."""
-    return [(f"{group.recipe.name}.toml", group.recipe.toml()) for group in groups
-            if group.recipe.name not in recipes.RECIPES]
+    """Label and TOML of every recipe that does not come with minimask."""
+    return [(group.label, group.recipe.toml()) for group in groups if group.recipe.name not in recipes.RECIPES]
 
 
 def _markdown(groups: Sequence[Group], sentences: Sequence[str], pictures: str) -> str:
-    first, second, third = _sections(groups)
-    own = "".join(f"`{name}`:\n\n```toml\n{text}```\n\n" for name, text in _own(groups))
+    own = "".join(f"Recipe `{label}`:\n\n```toml\n{text}```\n\n" for label, text in _own(groups))
     out = "".join(f"- {page.markdown_text(sentence)}\n" for sentence in sentences)
-    return (f"## {first[0]}\n\n{first[1]}\n\n{results(groups).markdown()}\n{pictures}"
-            f"## {second[0]}\n\n{second[1]}\n\n{making(groups).markdown()}\n{own}"
-            + (f"## {third[0]}\n\n{third[1]}\n\n{out}" if out else ""))
+    return (f"## Results\n\n{_summary(groups)}\n\n{results(groups).markdown()}\n{pictures}"
+            f"## How they were made\n\n{MAKING}\n\n{making(groups).markdown()}\n{own}"
+            + (f"## Left out\n\n{LEFT_OUT}\n\n{out}" if out else ""))
 
 
 def _page(groups: Sequence[Group], sentences: Sequence[str], drawn: Sequence[str], missing: str) -> str:
-    first, second, third = _sections(groups)
-    own = "".join(f"<details><summary>{page.inline(name)}</summary><pre>{page.inline(text)}</pre></details>"
-                  for name, text in _own(groups))
+    own = "".join(f"<details><summary>recipe {page.inline(label)}</summary><pre>{page.inline(text)}</pre></details>\n"
+                  for label, text in _own(groups))
     return page.document("minimask: what the runs came to", "".join([
         "<p>Signed supermasks: frozen random weights, of which training only decides to keep, hide or invert each. "
         "The paper: Koster, Grothe and Rettinger, <cite>Signing the Supermask</cite>, ICLR 2022, "
         '<a href="https://arxiv.org/abs/2201.13361">arXiv:2201.13361</a>.</p>\n',
-        f"<h2>{first[0]}</h2>\n<p>{page.inline(first[1])}</p>\n", results(groups).html("Results"),
+        f"<h2>Results</h2>\n<p>{page.inline(_summary(groups))}</p>\n", results(groups).html("Results"),
         f"<h2>Charts</h2>\n{f'<p>{page.inline(missing)}</p>' if missing else ''}",
         f'<div class="charts">\n{"".join(drawn)}</div>\n',
-        f"<h2>{second[0]}</h2>\n<p>{page.inline(second[1])}</p>\n", making(groups).html("Hardware, time and commands"), own,
-        f"<h2>{third[0]}</h2>\n<p>{third[1]}</p>\n{page.items(sentences)}" if sentences else ""]))
+        f"<h2>How they were made</h2>\n<p>{MAKING}</p>\n", making(groups).html("Hardware, time, command"), own,
+        f"<h2>Left out</h2>\n<p>{LEFT_OUT}</p>\n{page.items(sentences)}" if sentences else ""]))
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------
@@ -306,7 +306,8 @@ def command(words: Sequence[str]) -> None:
                     description="Tables, figures and one page of HTML from the records of finished runs.")
     parser.add_argument("places", nargs="+", metavar="DIR",
                         help="folders of runs, of sweeps, or of records (*.json), in any mix")
-    parser.add_argument("--out", metavar="DIR", default="runs/report", help="folder for the report (default: runs/report)")
+    parser.add_argument("--out", metavar="DIR", default="runs/report",
+                        help="folder for the report (default: runs/report)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(list(words))
     reading = records.read(options.places)
