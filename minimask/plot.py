@@ -149,8 +149,8 @@ def accuracy_against_weights(records: Sequence[Record] | Mapping[str, Sequence[R
     figure = _figure(4.6, 3.5 + 0.1 * (len(ends) + 1))
     ax = figure.subplots()
     for i, (label, points) in enumerate(ends.items()):
-        style: dict[str, Any] = {"marker": MARKERS[i % len(MARKERS)], "color": COLOURS[(i + i // len(MARKERS)) % len(COLOURS)]}
-        ax.plot(*points.T, linestyle="", label=label, markersize=6, alpha=0.8, **style)
+        colour = COLOURS[(i + i // len(MARKERS)) % len(COLOURS)]
+        ax.plot(*points.T, MARKERS[i % len(MARKERS)], color=colour, label=label, markersize=6, alpha=0.8)
         if label in published:
             ax.plot(*np.array([points.mean(0), published[label]]).T, color="#888888", linewidth=0.8)
     if published:
@@ -196,7 +196,7 @@ def _labelled(records: Any) -> Mapping[str, Sequence[Record]]:
     if isinstance(records, Mapping) and "epochs" not in records:
         return records
     labelled: dict[str, list[Record]] = {}
-    for record in [records] if isinstance(records, Mapping) else records:
+    for record in [records] if isinstance(records, dict) else records:
         labelled.setdefault(record["recipe"].get("name", "without a recipe"), []).append(record)
     return dict(sorted(labelled.items()))
 

@@ -21,6 +21,8 @@ from .optim import Plateau
 
 #: What a run's folder may hold of records; dense.json is the demo's baseline.
 RUN = ("record.json", "dense.json")
+#: What a sweep's folder has beside the folders of its runs.
+SWEEP = "sweep.json"
 #: From where to where the numbers of an epoch lie, and which of them are whole.
 RANGES: dict[str, tuple[float, float]] = {
     "epoch": (1, math.inf), "step": (1, math.inf), "train_loss": (0, math.inf), "train_accuracy": (0, 1),
@@ -109,7 +111,8 @@ class Reading:
 def read(places: Iterable[str | Path]) -> Reading:
     """The records in run folders, sweep folders, folders of records, in any mix.
 
-    In a folder that is no run's, every ``*.json`` is looked at, and every folder in it, one level deep.
+    In a folder that is no run's, every ``*.json`` is looked at, and every folder in it, one level deep; below a sweep's
+    folder its runs are always found.
 
     Raises:
         UsageError: a place does not exist. MinimaskError: a folder cannot be listed.
@@ -145,20 +148,20 @@ def _files(place: Path) -> Iterator[Path]:
     if not place.is_dir():
         raise UsageError(f"there is no {place}; give folders of runs, of a sweep, or of records (*.json)")
     try:
-        yield from _in_folder(place)
-        if not (place / "record.json").exists():
-            for folder in sorted(each for each in place.iterdir() if each.is_dir()):
-                yield from _in_folder(folder)
+        yield from _below(place, 1)
     except OSError as error:
         raise MinimaskError(f"{error.filename or place} cannot be read ({error.strerror})") from error
 
 
-def _in_folder(folder: Path) -> Iterator[Path]:
-    """A run's records, or else every .json but the one that says what a sweep is."""
+def _below(folder: Path, levels: int) -> Iterator[Path]:
+    """A run's records; else every .json but the one that says what a sweep is, and so many levels of folders, too."""
     if (folder / "record.json").exists():
         yield from (folder / name for name in RUN if (folder / name).exists())
-    else:
-        yield from sorted(path for path in folder.glob("*.json") if path.is_file() and path.name != "sweep.json")
+        return
+    yield from sorted(path for path in folder.glob("*.json") if path.is_file() and path.name != SWEEP)
+    if levels or (folder / SWEEP).exists():
+        for below in sorted(each for each in folder.iterdir() if each.is_dir()):
+            yield from _below(below, max(levels - 1, 0))
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 MADE = "<!-- made by minimask report -->"
 ABOUT = ("Numbers are those of each run's last epoch: the mean over runs of different seeds and, in brackets, their "
          "5th and 95th percentile. paper: test accuracy / weights left in its table; difference: ours less those.")
-MAKING = ("Times are those of training, without evaluation; other work on the machine makes them longer. A data folder is "
-          "given with --data DIR, or by MINIMASK_DATA.")
+MAKING = ("Times are those of training, without evaluation; other work on the machine makes them longer. A data folder "
+          "is given with --data DIR, or by MINIMASK_DATA.")
 LEFT_OUT = "Records that are in no table above, and why."
 #: Stands beside every number that was measured on such files.
 MARK = "†"
