@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -203,7 +202,7 @@ def _read_masks(path: Path) -> Arrays:
     return masks
 
 
-# ---- the command ---------------------------------------------------------------------------------------------------
+# ---- in words -------------------------------------------------------------------------------------------------------
 
 
 def table(layers: Sequence[Overlap]) -> str:
@@ -238,27 +237,3 @@ def of_the_frozen(a: Side, b: Side, layers: Sequence[Overlap]) -> tuple[str, str
     return "different", (f"The frozen weights differ in {len(differ)} of {len(a.frozen)} layers (another seed or "
                          "initialisation): a mask's sign is that of its own frozen weight, so the same sign is not the "
                          f"same weight.{effect}")
-
-
-def command(words: Sequence[str]) -> None:
-    """`minimask compare A B`: prints a table per layer, and what it means for the frozen weights at hand."""
-    from .__main__ import Parser
-
-    parser = Parser(prog="minimask compare", allow_abbrev=False,
-                    description="How far two masks agree, layer by layer, beside what chance would give.",
-                    epilog="both: weights that are hidden in neither; chance: what two random masks with the same "
-                           "share left in every layer would give; z: standard deviations from that; Jaccard: both / "
-                           "(left in A or B); same sign: of both, those kept twice or inverted twice.")
-    for side in "AB":
-        parser.add_argument(side, help="a run's folder, or an .npz of masks (numpy.savez(FILE, **net.masks()))")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of text")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options = parser.parse_args(list(words))
-    a, b = read(options.A), read(options.B)
-    layers = overlaps(a.masks, b.masks, (a.frozen, b.frozen) if a.frozen is not None and b.frozen is not None else None)
-    frozen, meaning = of_the_frozen(a, b, layers)
-    if options.json:
-        print(json.dumps({"a": a.about, "b": b.about, "frozen": frozen, "layers": [each.as_dict() for each in layers],
-                          "all": total(layers).as_dict()}, indent=1))
-        return
-    print(f"A: {a.about}\nB: {b.about}\n\n{table(layers)}\n\n{textwrap.fill(meaning, 100)}")

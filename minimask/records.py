@@ -15,14 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import recipes
+from . import recipes, runs
 from .backend import MinimaskError, UsageError
-from .optim import Plateau
+from .sweep import INDEX
 
 #: What a run's folder may hold of records; dense.json is the demo's baseline.
 RUN = ("record.json", "dense.json")
-#: What a sweep's folder has beside the folders of its runs.
-SWEEP = "sweep.json"
 #: From where to where the numbers of an epoch lie, and which of them are whole.
 RANGES: dict[str, tuple[float, float]] = {
     "epoch": (1, math.inf), "step": (1, math.inf), "train_loss": (0, math.inf), "train_accuracy": (0, 1),
@@ -68,11 +66,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether it has all its recipe's epochs, or its schedule made the last cut before."""
-        schedule = self.recipe.schedule_of(1)
-        if isinstance(schedule, Plateau):
-            for entry in self.epochs:
-                schedule.observe(entry["train_loss"])
-        return len(self.epochs) == self.recipe.epochs or (isinstance(schedule, Plateau) and schedule.finished)
+        return runs.finished(self.record)
 
 
 @dataclass(frozen=True)
@@ -158,8 +152,8 @@ def _below(folder: Path, levels: int) -> Iterator[Path]:
     if (folder / "record.json").exists():
         yield from (folder / name for name in RUN if (folder / name).exists())
         return
-    yield from sorted(path for path in folder.glob("*.json") if path.is_file() and path.name != SWEEP)
-    if levels or (folder / SWEEP).exists():
+    yield from sorted(path for path in folder.glob("*.json") if path.is_file() and path.name != INDEX)
+    if levels or (folder / INDEX).exists():
         for below in sorted(each for each in folder.iterdir() if each.is_dir()):
             yield from _below(below, max(levels - 1, 0))
 
@@ -294,16 +288,16 @@ def key(run: Run) -> str:
     return json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}], sort_keys=True)
 
 
-def groups(runs: Iterable[Run]) -> list[Group]:
+def groups(found: Iterable[Run]) -> list[Group]:
     """Runs by recipe: first in the order of minimask's recipes, then by name; the seeds of each in order."""
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(key(run), []).append(run)
+    together: dict[str, list[Run]] = {}
+    for run in found:
+        together.setdefault(key(run), []).append(run)
     order = list(recipes.RECIPES)
-    members = sorted(found.values(), key=lambda runs: (
-        order.index(runs[0].recipe.name) if runs[0].recipe.name in order else len(order), key(runs[0])))
-    return [Group(_label(runs[0], [other[0] for other in members]), sorted(runs, key=lambda run: run.seed))
-            for runs in members]
+    members = sorted(together.values(), key=lambda some: (
+        order.index(some[0].recipe.name) if some[0].recipe.name in order else len(order), key(some[0])))
+    return [Group(_label(some[0], [other[0] for other in members]), sorted(some, key=lambda run: run.seed))
+            for some in members]
 
 
 def _label(run: Run, others: Sequence[Run]) -> str:

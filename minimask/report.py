@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,30 +292,3 @@ def _page(groups: Sequence[Group], sentences: Sequence[str], drawn: Sequence[str
         f'<div class="charts">\n{"".join(drawn)}</div>\n',
         f"<h2>How they were made</h2>\n<p>{MAKING}</p>\n", making(groups).html("Hardware, time, command"), own,
         f"<h2>Left out</h2>\n<p>{LEFT_OUT}</p>\n{page.items(sentences)}" if sentences else ""]))
-
-
-# ---- the command ---------------------------------------------------------------------------------------------------
-
-
-def command(words: Sequence[str]) -> None:
-    """`minimask report DIR...`: prints the Markdown, writes the files, names what was left out."""
-    from .__main__ import Parser
-
-    parser = Parser(prog="minimask report", allow_abbrev=False,
-                    description="Tables, figures and one page of HTML from the records of finished runs.")
-    parser.add_argument("places", nargs="+", metavar="DIR",
-                        help="folders of runs, of sweeps, or of records (*.json), in any mix")
-    parser.add_argument("--out", metavar="DIR", default="runs/report",
-                        help="folder for the report (default: runs/report)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options = parser.parse_args(list(words))
-    reading = records.read(options.places)
-    markdown, names, missing = write(reading, Path(options.out))
-    print(markdown, end="")
-    for sentence in (*left_out(reading), missing):
-        if sentence:
-            print(f"minimask: {sentence}", file=sys.stderr)
-    if reading.foreign:
-        print(f"minimask: no records, passed over: {', '.join(str(path) for path in reading.foreign)}", file=sys.stderr)
-    figures = f" and {len(names) - 2} figures" if len(names) > 2 else ""
-    print(f"minimask: in {options.out}/: report.md, report.html{figures}", file=sys.stderr)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from recorded import put, record
 
-from minimask import MinimaskError, UsageError, plot, recipes, records, report
+from minimask import MinimaskError, UsageError, cli_report, plot, recipes, records, report
 from minimask.page import Table
 
 FCN = replace(recipes.find("fcn"), epochs=3)
@@ -136,7 +136,7 @@ def test_long_runs_show_some_epochs_and_the_last(tmp_path):
 class Page(HTMLParser):
     """Collects what a page consists of, and whether its tags are closed in order."""
 
-    VOID = {"meta", "link", "br", "img", "input", "hr"}
+    VOID = frozenset({"meta", "link", "br", "img", "input", "hr"})
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -240,7 +240,7 @@ def test_what_is_left_out_is_named_everywhere(tmp_path, capsys):
     folder = put(tmp_path / "records", record(FCN, 0), record(FCN, 1) | {"epochs": record(FCN, 1)["epochs"][:2]})
     (folder / "broken.json").write_text("{")
     (folder / "steps.json").write_text('{"steps": []}')
-    report.command([str(folder), "--out", str(tmp_path / "out")])
+    cli_report.command([str(folder), "--out", str(tmp_path / "out")])
     said = capsys.readouterr()
     page = (tmp_path / "out/report.html").read_text()
     for text in (said.out, said.err, (tmp_path / "out/report.md").read_text(), page):
@@ -281,7 +281,7 @@ def test_without_matplotlib_the_tables_are_there(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     folder = put(tmp_path / "records", record(FCN, 0))
-    report.command([str(folder), "--out", str(tmp_path / "out")])
+    cli_report.command([str(folder), "--out", str(tmp_path / "out")])
     said = capsys.readouterr()
     assert said.err.count("no figures: pictures need matplotlib: pip install matplotlib") == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.md"]
