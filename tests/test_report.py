@@ -255,16 +255,19 @@ def test_nothing_to_report(tmp_path):
     with pytest.raises(MinimaskError, match="no record found; needed are folders"):
         report.write(records.read([tmp_path]), tmp_path / "out")
     some = reading(tmp_path, record(FCN, 0) | {"epochs": []})
-    with pytest.raises(MinimaskError, match="no finished run among the records found; .*after 0 of 3 epochs"):
+    with pytest.raises(MinimaskError, match="no finished run among the records found: .*after 0 of 3 epochs"):
         report.write(some, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_report_replaces_a_report_and_nothing_else(tmp_path):
-    some = reading(tmp_path, record(FCN, 0))
     out = tmp_path / "out"
-    report.write(some, out)
-    report.write(some, out)
+    two = reading(tmp_path, record(FCN, 0), record(replace(FCN, name="another"), 0))
+    report.write(two, out)
+    (out / "mine.png").write_text("stays")
+    some = records.Reading(runs=[run for run in two.runs if run.recipe == FCN])
+    _, names, _ = report.write(some, out)
+    assert {path.name for path in out.iterdir()} == {"mine.png", *names}  # nothing of the report before
     for name in ("report.md", "report.html"):
         report.write(some, out)
         (out / name).write_text("# mine")
