@@ -385,15 +385,26 @@ print("all claims hold")
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Without inverting.** The relative of this method by Zhou et al. knows only keep and hide. Put
-#    `np.abs(source.scores.data)` into the scores of the twin, so that everything inverted becomes kept. What happens
-#    to the accuracy? *Hint: the counts of section 5 tell you how many weights change their sign. Ask yourself what a
-#    unit computes when half of its weights are wrong.*
-# 2. **Sparser.** Train with `wd` 0.0015, 0.006, 0.012 and 0.024, and plot the accuracy over the weights left. Where
-#    does the accuracy begin to suffer? *Hint: put sections 3 and 4 into a function of `wd`. Give each record a name,
-#    `record["recipe"]["name"] = "wd 0.006"`, and hand a list of them to `plot.accuracy_against_weights`.*
-# 3. **How much is luck?** Run seeds 0 to 4 for both nets. Is the difference between supermask and baseline larger than
-#    the spread between seeds? *Hint: one held-out image is 0.28 %.*
+# Write them in `exercises/lesson00.py`, where each is described in full, and let pytest mark them from the folder of
+# the course (in a checkout: `tutorials/`): `pytest exercises/test_lesson00.py`, or one with `-k task1`.
+#
+# 1. **Moves.** `moves(before, after)`: a table of who went from keep, hide or invert to keep, hide or invert. Then
+#    apply it to two of the `photographs` of section 4: do weights jump from kept to inverted, or do they rest in
+#    between? *Hint: a comparison of arrays gives an array of truths, `&` joins two, and `np.sum` counts.*
+# 2. **What is left.** `weights_left(masks)`: the share of all weights that is in use. *Hint: a mean of the layers'
+#    shares is not it; look at the sizes of the layers in section 5.*
+# 3. **How small.** `entropy_bytes(counts)`: section 9 as a function, for any counts. *Hint: what is $0 \log 0$, in
+#    mathematics and in NumPy?*
+#
+# **To explore**, with nobody to mark it:
+#
+# - *Without inverting.* The relative of this method by Zhou et al. knows only keep and hide. Put
+#   `np.abs(source.scores.data)` into the scores of the twin, so that everything inverted becomes kept. What does a unit
+#   compute when half of its weights are wrong?
+# - *Sparser.* Put sections 3 and 4 into a function of `wd` and train with 0.0015, 0.006, 0.012 and 0.024. Give each
+#   record a name, `record["recipe"]["name"] = "wd 0.006"`, and hand a list of them to `plot.accuracy_against_weights`.
+# - *How much is luck?* Run seeds 0 to 4 for both nets. Is the difference between supermask and baseline larger than the
+#   spread between seeds?
 #
 # ## Further reading
 #

@@ -599,16 +599,20 @@ print("all claims hold")
 # %% [markdown]
 # ## Exercises
 #
-# 1. **A new operation.** Write `elu(x)` for our engine: $x$ where $x > 0$, $e^x - 1$ elsewhere. Check it as in section
-#    6, then put it into the net in place of `tanh`. *Hint: the slope is 1 or $e^x$, and $e^x$ is the value plus one. So
-#    the pullback needs nothing but the value.*
-# 2. **Deep chains.** Build a chain of 5,000 additions with our engine and call `backward`: Python complains about
-#    recursion. Write `topological_order` without recursion. *Hint: keep a stack of pairs (value, iterator over its
-#    inputs). Take one input at a time from the iterator on top; when it is empty, the value is left. Compare with
-#    `Tensor._tape_order` in `minimask/engine.py`.*
-# 3. **Break it.** Put a factor 1.01 before one of the two gradients in `matmul`, switch off the asserts that now fail,
-#    and train as in section 9. Does the accuracy tell you? Does the check of section 6? *Hint: write down both numbers
-#    for each of the two gradients before you decide which kind of test you trust.*
+# Write them in `exercises/lesson01.py`, where each is described in full, and let pytest mark them from the folder of
+# the course (in a checkout: `tutorials/`): `pytest exercises/test_lesson01.py`, or one with `-k task1`.
+#
+# 1. **The order.** `topological_order(root)` for graphs of any depth, that is, without recursion. *Hint: keep a stack
+#    of pairs (value, iterator over its inputs). Take one input at a time from the iterator on top; when it is empty,
+#    the value is left. Compare with `Tensor._tape_order` in `minimask/engine.py`.*
+# 2. **The walk.** `backward(root, g)`: every value gets its cotangent, the sum over its uses, in every call afresh.
+#    *Hint: an array may be the cotangent of two values at the same time (`add` returns `g` twice). Who writes into one
+#    of them writes into both.*
+# 3. **A new operation.** `elu(x)`: $x$ where $x > 0$, $e^x - 1$ elsewhere; value and pullback. Then put it into the net
+#    of section 7 in place of `tanh`. *Hint: the slope is 1 or $e^x$, and $e^x$ is the value plus one.*
+#
+# **To explore**: put a factor 1.01 before one of the two gradients in `matmul`, switch off the asserts that now fail,
+# and train as in section 9. Does the accuracy tell you? Does the check of section 6? Then decide which test you trust.
 #
 # ## Further reading
 #

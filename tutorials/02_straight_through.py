@@ -481,17 +481,26 @@ print("all claims hold")
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Unequal weights.** Draw $W$ in section 4 from a normal distribution. How many entries are right after 60 steps,
-#    after 600? Which entries are wrong? *Hint: repeat the calculation of $\partial L/\partial s$ without $W^2 = 1$, and
-#    sort the wrong entries by $|W|$. Then guess why the paper's best networks use signed constants.*
-# 2. **Only keep and hide.** Write a step with $s = 1$ where $m > \tau$ and 0 elsewhere, and search for the same secret
-#    mask. What is the best that it can do? *Hint: for each entry of $s^*$, which of 0 and 1 is nearer?*
-# 3. **Another declaration.** Many papers clip: $\partial L/\partial m := \partial L/\partial s$ where $|m| \le 1$, else
-#    0. Try it here with 0.05 in place of 1. *Hint: which scores can now never turn back? Compare with the loser of
-#    section 4, which could not move from inside.*
+# Write them in `exercises/lesson02.py`, where each is described in full, and let pytest mark them from the folder of
+# the course (in a checkout: `tutorials/`): `pytest exercises/test_lesson02.py`, or one with `-k task1`.
+#
+# 1. **Only keep and hide.** `binary_step`: $s = 1$ where $m > \tau$ and 0 elsewhere, straight through. Then search for
+#    the secret mask of section 4 with it. What is the best that it can do? *Hint: for each entry of $s^*$, which of 0
+#    and 1 is nearer?*
+# 2. **Another declaration.** Many papers clip. `clipped_step`: $\partial L/\partial m := \partial L/\partial s$ where
+#    $|m|$ is at most a bound, else 0. Try it in section 4 with the bound 0.05. *Hint: which scores can now never turn
+#    back? Compare with the loser of section 4, which could not move from inside.*
+# 3. **When is it hidden?** `steps_until_hidden(m0, tau, wd)`: section 6 as a function, for scores of either sign.
+#    *Hint: what does the formula say of a score that is hidden at the start?*
+#
+# **To explore**: draw $W$ in section 4 from a normal distribution. How many entries are right after 60 steps, after
+# 600? Repeat the calculation of $\partial L/\partial s$ without $W^2 = 1$, and sort the wrong entries by $|W|$. Then
+# guess why the paper's best networks use signed constants.
 #
 # ## Further reading
 #
 # Yoshua Bengio, Nicholas Léonard and Aaron Courville, *Estimating or Propagating Gradients Through Stochastic Neurons
 # for Conditional Computation*, 2013, [arXiv:1308.3432](https://arxiv.org/abs/1308.3432). It compares several ways past
 # a step, and gave the straight-through estimator its place in the literature.
+#
+# Next: `03_broadcasting.py` looks at the sum that an engine needs for arrays of different shapes.

@@ -81,8 +81,8 @@ def draw_copies():
         ax.set_yticks(np.arange(-0.5, 3), minor=True)
         ax.grid(which="minor", color="#999999")
         ax.tick_params(which="both", length=0)
-        ax.set_xlabel("j")
-        ax.set_ylabel("i")
+        ax.set_xlabel("column j")
+        ax.set_ylabel("row i")
         ax.set_title(title, fontsize=11)
     return figure
 
@@ -107,7 +107,7 @@ plot.show("03_copies", draw_copies)
 def copy_matrix(shape, target):
     """B: one row per entry of `target`, one column per entry of `shape`."""
     size = int(np.prod(shape))
-    source = np.broadcast_to(np.arange(size).reshape(shape), target).ravel()  # entry k of y is a copy of entry source[k]
+    source = np.broadcast_to(np.arange(size).reshape(shape), target).ravel()  # entry k of y copies entry source[k]
     return (source[:, None] == np.arange(size)).astype(float)  # B_kl = 1 where l = source[k]
 
 
@@ -337,6 +337,7 @@ def draw_fits():
     for (name, (w, b, losses, _)), colour, style in zip(fits.items(), (plot.KEPT, plot.INVERTED), ("-", "--")):
         left.plot(ends, w * ends + b, color=colour, linestyle=style, linewidth=2.5, label=name)
         right.plot(losses, color=colour, linestyle=style, linewidth=2.5, label=name)
+    left.set_xticks([-1, -0.5, 0, 0.5, 1])
     left.set_xlabel("x")
     left.set_ylabel("y")
     left.set_title("the fitted lines", fontsize=11)
@@ -353,8 +354,8 @@ def draw_fits():
 plot.show("03_fits", draw_fits)
 
 # %% [markdown]
-# **An update without the sum.** Somebody writes the bias gradient as `g`, not as its sum. NumPy refuses `b -= g`, since
-# it cannot squeeze a matrix into a row. But `b = b - g` is fine: the *bias* becomes a matrix, with a row per sample, and
+# **An update without the sum.** Somebody writes the bias gradient as `g`, not as its sum. NumPy refuses `b -= g`:
+# it cannot squeeze a matrix into a row. But `b = b - g` is fine: the *bias* becomes a matrix with a row per sample, and
 # fits every batch of the same size. In minimask it cannot happen: a gradient has the shape of its tensor, always, and
 # `t.data` takes no other shape.
 

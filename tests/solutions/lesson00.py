@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 
-def signed_mask(m, tau):
-    return (m > tau).astype(m.dtype) - (m < -tau).astype(m.dtype)
+def moves(before, after):
+    return np.array([[np.sum((before == old) & (after == new)) for new in (1, 0, -1)] for old in (1, 0, -1)])
 
 
 def weights_left(masks):

@@ -1,18 +1,23 @@
-"""Lesson 00, exercises: the mask, what is left of a net, and how small it is.
+"""Lesson 00, exercises: what became of a mask, what is left of a net, and how small it is.
 
-Replace each ``raise NotImplementedError`` by your own code. ``pytest exercises/test_lesson00.py -k task1`` marks task 1.
+Replace each ``raise NotImplementedError`` by your own code. ``pytest exercises/test_lesson00.py -k task1`` marks
+task 1.
 """
 
 import numpy as np
 
 
-def signed_mask(m: np.ndarray, tau: float) -> np.ndarray:
-    r"""Task 1. The signed supermask of the scores `m`, any shape -> same shape and dtype.
+def moves(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Task 1. What became of the entries of a mask, as a table of counts: (3, 3), integers.
 
-    s = +1 where m > tau (keep), -1 where m < -tau (invert), 0 elsewhere (hide). Both comparisons are strict: a score of
-    exactly tau or -tau is hidden. `m` itself must not change.
+    Args:
+        before, after: the same mask at two times, of the same shape (any): entries +1 (keep), 0 (hide), -1 (invert).
+
+    The entry in row i and column j is the number of weights that went from state i to state j; the states are in the
+    order keep, hide, invert. So the diagonal counts what stayed as it was, and row 1 (hide), column 0 (keep) counts
+    hidden weights that came back and are kept.
     """
-    raise NotImplementedError("Lesson 0, task 1: turn scores into a signed mask")
+    raise NotImplementedError("Lesson 0, task 1: count who went from which state to which")
 
 
 def weights_left(masks: dict[str, np.ndarray]) -> float:

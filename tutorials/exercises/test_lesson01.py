@@ -147,6 +147,6 @@ def pulled(pullback, g, inputs):
     """The one cotangent that the pullback gives."""
     entries = pullback(g)
     claim(isinstance(entries, tuple) and len(entries) == 1, TASK3,
-          f"the pullback gave {type(entries).__name__}, expected a tuple with one array", "return (dx,), with the comma",
-          inputs | {"g": g})
+          f"the pullback gave {type(entries).__name__}, expected a tuple with one array",
+          "return (dx,), with the comma", inputs | {"g": g})
     return entries[0]

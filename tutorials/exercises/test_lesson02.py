@@ -40,8 +40,8 @@ def test_task2_value_and_declared_gradient(lesson, m, tau, bound):
                 [0 if -tau <= entry <= tau else 1 if entry > 0 else -1 for entry in m.ravel()],
                 [-bound <= entry <= bound for entry in m.ravel()],
                 "this is the value: two strict comparisons with tau, in the dtype of m",
-                "this is the gradient: the score decides what passes, |m| <= bound; g itself is not clipped, and tau has "
-                "no say")
+                "this is the gradient: the score decides what passes, |m| <= bound; g itself is not clipped, and tau "
+                "has no say")
 
 
 @given(m0=st.integers(-40, 40), tau=st.sampled_from([0.01, 0.3]), wd=st.sampled_from([0.5, 0.1, 0.003]))
@@ -54,5 +54,5 @@ def test_task3_the_step_at_which_a_score_is_hidden(lesson, m0, tau, wd):
     found = lesson.steps_until_hidden(m0, tau, wd)
     claim(isinstance(found, (int, np.integer)), TASK3, f"got {found!r}, expected a whole number of steps ({steps})",
           "math.ceil gives an int", inputs)
-    expect(found, steps, TASK3, inputs, "solve |m0| (1 - wd)^t <= tau for t with a logarithm, mind its sign, and round up; "
-           "nobody takes a negative number of steps")
+    expect(found, steps, TASK3, inputs, "solve |m0| (1 - wd)^t <= tau for t with a logarithm, mind its sign, and round "
+           "up; nobody takes a negative number of steps")

@@ -5,21 +5,24 @@ import math
 import numpy as np
 
 
-def border_is_kept(m, tau):
-    return (m >= tau).astype(m.dtype) - (m <= -tau).astype(m.dtype)
+def _table(before, after, rows, columns):
+    return np.array([[np.sum((before == old) & (after == new)) for new in columns] for old in rows])
 
 
-def no_inverting(m, tau):
-    return (np.abs(m) > tau).astype(m.dtype)
+def columns_and_rows_swapped(before, after):
+    return _table(before, after, (1, 0, -1), (1, 0, -1)).T
 
 
-def writes_into_the_scores(m, tau):
-    m[np.abs(m) <= tau] = 0
-    return np.sign(m)
+def sorted_by_number(before, after):
+    return _table(before, after, (-1, 0, 1), (-1, 0, 1))
 
 
-def grows_to_float64(m, tau):
-    return np.where(m > tau, 1.0, np.where(m < -tau, -1.0, 0.0))
+def only_what_changed(before, after):
+    return _table(before, after, (1, 0, -1), (1, 0, -1)) * (1 - np.eye(3, dtype=int))
+
+
+def shares(before, after):
+    return _table(before, after, (1, 0, -1), (1, 0, -1)) / before.size
 
 
 def mean_of_the_layers(masks):
@@ -45,7 +48,7 @@ def zero_times_minus_infinity(counts):
 
 
 WRONG = {
-    "task1": [{"signed_mask": f} for f in (border_is_kept, no_inverting, writes_into_the_scores, grows_to_float64)],
+    "task1": [{"moves": f} for f in (columns_and_rows_swapped, sorted_by_number, only_what_changed, shares)],
     "task2": [{"weights_left": f} for f in (mean_of_the_layers, only_the_kept)],
     "task3": [{"entropy_bytes": f} for f in (natural_logarithm, one_distribution_for_all, zero_times_minus_infinity)],
 }
