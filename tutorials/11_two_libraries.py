@@ -244,7 +244,7 @@ print(f"NumPy's own sum, which adds in pairs, is off by {abs(float(np.sum(terms)
 def draw_orders():
     figure = plot.new_figure(7.5, 3.8)
     ax = figure.subplots()
-    ax.hist(1e7 * errors, bins=61, color=BLUE, edgecolor="white", linewidth=0.4)
+    ax.hist(1e7 * errors, bins=31, color=BLUE, edgecolor="white", linewidth=0.4)
     for edge in (-(2.0**-23), 2.0**-23):
         ax.axvline(1e7 * edge, color=ORANGE, linestyle="--", linewidth=2.2)
     ax.text(1e7 * 2.0**-23, 0.97 * ax.get_ylim()[1], " spacing of float32\n numbers at 1", va="top", fontsize=10)

@@ -32,8 +32,8 @@ def answer(function, task, hint, inputs, *arguments):
     except NotImplementedError:
         raise
     except Exception as error:
-        claim(False, task, f"on {place} your function raised {type(error).__name__}: {error}; expected is a result, "
-              "as on NumPy", hint, inputs)
+        failure = f"{type(error).__name__}: {error}".rstrip(".")
+    claim(False, task, f"on {place} your function raised {failure}; expected is a result, as on NumPy", hint, inputs)
 
 
 def at_home(got, place, dtype, task, hint, inputs):
@@ -65,7 +65,7 @@ def test_task1_standardise(lesson, move, rows, dtype):
 def test_task2_one_hot(lesson, move, labels, dtype):
     host, task = np.array(labels), "Lesson 11, task 2"
     like, inputs = move(np.zeros(1, dtype)), {"labels": host, "classes": 3, "like": np.zeros(1, dtype)}
-    hint = "xp.arange(classes, ...) wants dtype= and device= to lie beside the labels; xp.astype makes numbers of booleans"
+    hint = "xp.arange(classes, ...) wants dtype= and device= to lie beside labels; xp.astype makes numbers of booleans"
     got, place = answer(lesson.one_hot, task, hint, inputs, move(host), 3, like)
     at_home(got, place, like.dtype, task, hint, inputs)
     expect(got, np.eye(3)[host], task, inputs, tolerance=0, hint="a row is a label, a column a class")
@@ -79,4 +79,5 @@ def test_task3_mask_counts(lesson, move, entries):
     claim(isinstance(got, (tuple, list)) and len(got) == 3 and all(type(n) is int for n in got), task,
           f"your answer is {got!r}, expected are three Python integers", hint, {"s": host})
     counts = entries.count(1.0), entries.count(0.0), entries.count(-1.0)
-    claim(tuple(got) == counts, task, f"got {tuple(got)}, expected {counts} (kept, hidden, inverted)", hint, {"s": host})
+    claim(tuple(got) == counts, task, f"got {tuple(got)}, expected {counts} (kept, hidden, inverted)", hint,
+          {"s": host})
