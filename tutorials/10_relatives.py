@@ -34,7 +34,7 @@ import math
 import numpy as np
 
 from minimask import Tensor, data, models, op, ops, optim, plot, train
-from minimask.mask import BinarySupermask, EdgePopup, SignedSupermask, Supermask, Trained
+from minimask.mask import BinarySupermask, EdgePopup, SignedSupermask, Trained
 
 BLUE, ORANGE, GREY = plot.KEPT, plot.INVERTED, "#777777"
 
@@ -47,7 +47,7 @@ BLUE, ORANGE, GREY = plot.KEPT, plot.INVERTED, "#777777"
 # |---|---|---|
 # | signed supermask | $\operatorname{sign}(m)$ where $\lvert m\rvert > \tau$, else 0 | $\partial L/\partial s$ |
 # | binary supermask | 1 where $m > \tau$, else 0 | $\partial L/\partial s$ |
-# | edge-popup | 1 for the $k$ largest $\lvert m\rvert$ of the layer | $\operatorname{sign}(m)\, \partial L/\partial s$ |
+# | edge-popup | 1 for the layer's $k$ largest $\lvert m\rvert$ | $\operatorname{sign}(m)\, \partial L/\partial s$ |
 # | dense | none: the weights are trained | |
 #
 # The signed supermask is from Koster et al. 2022, the binary one after Zhou et al. 2019, edge-popup after Ramanujan et
@@ -112,7 +112,7 @@ def draw_steps():
         ax.set_xlabel("score m")
         ax.grid(True, alpha=0.3)
     axes[0].set_ylabel("mask s")
-    axes[0].legend(fontsize=9, loc="upper left")
+    axes[2].legend(fontsize=10, loc="lower center")
     return figure
 
 
@@ -121,12 +121,12 @@ plot.show("10_steps", draw_steps)
 # %% [markdown]
 # ## 3. A relative is two lines of class
 #
-# A layer asks a *weight source* for its weight. `Supermask` holds frozen weights and scores, and draws them; a method
-# says how scores become a mask, in `step`, and nothing else. So our binary supermask, ready for any model of the
-# package, is
+# A layer asks a *weight source* for its weight. `SignedSupermask` draws and holds frozen weights, scores and a
+# threshold, and says in `step` how scores become a mask. A relative with a threshold differs in `step` and in nothing
+# else. So our binary supermask, ready for any model of the package, is
 
 # %%
-class MyBinary(Supermask):
+class MyBinary(SignedSupermask):
     def step(self, scores):
         return my_keep_hide(scores, self.tau)
 
@@ -243,9 +243,10 @@ def draw_scarce():
 plot.show("10_scarce", draw_scarce)
 
 # %% [markdown]
-# Now there is a difference, for every seed, and of several times the size of an image. Both masks keep a similar part
-# of the weights. But the signed one can choose each connection *and* its sign; the binary one can only choose among the
-# signs that the coins have dealt. One bit more per weight makes up for lacking weights.
+# Now there is a difference, for every seed, of ten images and more. The signed mask can choose each connection *and*
+# its sign; the binary one can only choose among the signs that the coins have dealt. One bit more per weight makes up
+# for lacking weights. (It also keeps somewhat more of them, as more of them are of use to it. So this is not a
+# comparison at equal sparsity.)
 #
 # Is this a proof that signed masks are better than binary ones? No. It is one kind of net, one data set, one setting of
 # the rates, which was found for the signed method. Somebody who wants the binary mask to win should be allowed to tune

@@ -60,9 +60,9 @@ def test_task2_dead_units(lesson, masks):
           f"expected is a list of {len(expected)} array(s), one for each hidden layer", inputs=listed(masks))
     for layer, (mine, right) in enumerate(zip(got, expected)):
         expect(mine, right, "Lesson 9, task 2", {**listed(masks), "units between masks": (layer, layer + 1)},
-               tolerance=0, hint="True is dead. Walk from the inputs: a unit is fed if a weight in use comes from a fed "
-                                 "unit. Walk from the outputs: it is heard if one leads to a heard unit. Dead is who is "
-                                 "not fed or not heard")
+               tolerance=0,
+               hint="True is dead. Walk from the inputs: a unit is fed if a weight in use comes from a fed unit. Walk "
+                    "from the outputs: it is heard if one leads to a heard unit. Dead is who is not fed or not heard")
 
 
 def outputs(weights, x):
