@@ -231,6 +231,7 @@ def draw_scarce():
         x, y = [0, 1, 1.06, 1.12], [100 * entry["test_accuracy"] for entry in ends]
         ax.plot(x, y, marker, color=STYLES[name][0], markersize=10, label=name, alpha=0.85)
     ax.set_xticks([0, 1.06], ["50,200 weights (seed 0)", "2,320 weights (seeds 0, 1, 2)"], fontsize=11)
+    ax.set_xlabel("size of the net")
     ax.set_xlim(-0.5, 1.6)
     low = min(100 * entry["test_accuracy"] for entries in scarce.values() for entry in entries)
     ax.set_ylim(low - 2, 100)
