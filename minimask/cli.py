@@ -20,6 +20,8 @@ COMMANDS = {"demo": "the same as no command",
             "train": "train a network on MNIST, CIFAR-10 or the digits",
             "recipes": "list what can be trained, or show one recipe as TOML",
             "sweep": "train several recipes with several seeds, side by side",
+            "report": "tables, figures and a page from the records of many runs",
+            "compare": "how far two masks agree, beside what chance would give",
             "data": "fetch and check data sets"}
 
 
