@@ -249,7 +249,7 @@ def _entries(record: Record) -> list[dict[str, Any]]:
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
-    """An empty Figure of so many inches, to draw on. MissingMatplotlib where there is none."""
+    """An empty Figure of so many inches; `layout` as in matplotlib. MissingMatplotlib where that is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

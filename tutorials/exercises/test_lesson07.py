@@ -67,5 +67,5 @@ def test_task3_in_blocks(lesson, n, images):
     expect(got, 10.0 * x.sum(axis=1, keepdims=True), "Lesson 7, task 3", {**inputs, "convolve was given": calls},
            hint="`convolve was given` is how many images each of your calls had; the last block may be smaller")
     claim(max(calls, default=0) <= images and len(calls) == -(-n // images), "Lesson 7, task 3",
-          f"the numbers are right, but convolve was given {calls} images, expected are {-(-n // images)} calls with at most {images} each",
-          inputs=inputs, hint="range(0, n, images) gives the first image of every block")
+          f"the numbers are right, but convolve was given {calls} images, expected are {-(-n // images)} calls with at "
+          f"most {images} each", inputs=inputs, hint="range(0, n, images) gives the first image of every block")

@@ -42,11 +42,11 @@ def test_task2_sgdw_step(lesson, m, v, g, lr, wd, mu):
     expected = np.array([(1 - wd) * m + mu * velocity - lr * g]), np.array([velocity])
     got = lesson.sgdw_step(**given)
     expect(got, expected, "Lesson 8, task 2", inputs, tolerance=1e-12,
-           hint="number 0 are the scores, number 1 the velocity. Decay first: (1 - wd) m, without lr and not in g; then "
+           hint="number 0 are the scores, number 1 the velocity. Decay first: (1 - wd) m, without lr, not in g; then "
                 "v <- mu v - lr g; then add mu times the new v, and - lr g once more")
     for name in "mvg":
         claim(np.array_equal(given[name], inputs[name]), "Lesson 8, task 2", f"the result is right, but {name} was "
-              f"written to: it is now {given[name]}", hint="*= and -= write into the array; m = m * ... makes a new one",
+              f"written to: it is now {given[name]}", hint="*= and -= write into the array; m = m * a makes a new one",
               inputs=inputs)
 
 
