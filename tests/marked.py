@@ -46,7 +46,7 @@ def wrong(lesson):
 def mark(exercises, lesson, solutions, seed=0, task=""):
     """What pytest says of one folder of solutions."""
     reports = Reports()
-    pytest.main([str(exercises / f"test_{lesson}.py"), "--minimask-solutions", str(solutions), "--minimask-seed", str(seed),
+    pytest.main([str(exercises / f"test_{lesson}.py"), f"--minimask-solutions={solutions}", f"--minimask-seed={seed}",
                  "-p", "no:cacheprovider", *(["-k", task] if task else [])], plugins=[reports])
     return reports.rows
 

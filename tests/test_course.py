@@ -253,12 +253,14 @@ def test_failures_name_lesson_and_task_and_ops_are_taken_back(classroom):
 
 
 def test_other_solutions_and_wrong_options(classroom):
-    out = python("-m", "pytest", classroom / "exercises/test_lesson03.py", "--minimask-solutions", classroom / "student",
-                 cwd=classroom.parent).stdout
-    assert "6 errors" in out and "ValueError: of the student" in out, out
-    out = python("-m", "pytest", "--minimask-solutions", classroom, cwd=classroom).stdout
+    student = f"--minimask-solutions={classroom / 'student'}"
+    for words, folder in (((classroom / "exercises/test_lesson03.py", student), classroom.parent),
+                          ((student, "-m", "lesson03"), classroom)):
+        out = python("-m", "pytest", *words, cwd=folder).stdout
+        assert "6 errors" in out and "ValueError: of the student" in out, out
+    out = python("-m", "pytest", f"--minimask-solutions={classroom.parent}", cwd=classroom).stdout
     assert "lesson03.py is missing; `minimask course` writes it into a new folder" in out and "Traceback" not in out, out
-    for options, sentence in ((("--minimask-solutions", "nowhere"), "--minimask-solutions nowhere: there is no such folder"),
+    for options, sentence in ((("--minimask-solutions=nowhere",), "--minimask-solutions nowhere: there is no such folder"),
                               (("--minimask-backend", "cupyx"), "invalid choice: 'cupyx'"),
                               (("-m", "lesson99", "--minimask-seed", "x"), "invalid int value: 'x'")):
         ran = python("-m", "pytest", *options, cwd=classroom)

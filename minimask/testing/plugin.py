@@ -37,7 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--minimask-backend", choices=tuple(backend.LIBRARIES), default="numpy",
                     help="array library on which gradcheck repeats value and gradients, beside NumPy (default: numpy)")
     group.addoption("--minimask-solutions", metavar="DIR",
-                    help="folder of the lessonNN.py to mark (default: the folder of the test file)")
+                    help="folder of the lessonNN.py to mark (default: the folder of the test file); "
+                         "write it with the =, or pytest takes the folder for one with tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
