@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from minimask import sweep, train
+from minimask import train
+from minimask.parallel import cores
 
 
 def seconds(jobs: int, epochs: int) -> float:
@@ -31,13 +32,13 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    times: dict[int, list[float]] = {1: [], sweep.cores(): []}
+    times: dict[int, list[float]] = {1: [], cores(): []}
     for _ in range(options.rounds):
         for jobs, found in times.items():
             found.append(seconds(jobs, options.epochs))
             print(f"--jobs {jobs}: {found[-1]:.1f} s")
     one, many = (statistics.median(found) for found in times.values())
-    print(f"{sweep.cores()} jobs take {many / one:.2f} of the time of one after the other")
+    print(f"{cores()} jobs take {many / one:.2f} of the time of one after the other")
     if options.json:
         record = {"environment": train.environment(), "runs": 4, "epochs": options.epochs,
                   "seconds": {str(jobs): found for jobs, found in times.items()}, "ratio": many / one}

@@ -3,7 +3,6 @@
 Exit status: 0 done, 1 failed, 2 wrong usage. A failure is one sentence; `--debug` adds the traceback.
 """
 
-import argparse
 import contextlib
 import importlib
 import json
@@ -61,7 +60,7 @@ def _fail(sentence: str, status: int, debug: bool) -> int:
 
 
 def _demo_parser() -> Parser:
-    parser = Parser(prog="minimask", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(prog="minimask",
                     description="Train a network by keeping, hiding or inverting its frozen random weights.\n\n"
                                 "Without a command: the demo. It trains a signed supermask on bundled images of\n"
                                 "handwritten digits, beside a dense baseline, in seconds, and leaves the result\n"

@@ -38,14 +38,19 @@ class OutOfMemory(MinimaskError, MemoryError):
     """The host or the device has no room for an array; the message says for what, and how to need less."""
 
 
-def unknown(kind: str, name: object, known: Any) -> UsageError:
-    """The error for a name that is not in `known`; it suggests the nearest valid one."""
+def unknown(kind: str, name: object, known: Any, listed: str = "") -> UsageError:
+    """The error for a name that is not in `known`; it suggests the nearest valid one.
+
+    It names all that are known, unless `listed` says where many are listed.
+    """
     import difflib
 
     names = sorted(known)
     lower = str(name).casefold()
     begun = [known_name for known_name in names if lower and known_name.startswith(lower)]
     near = begun or difflib.get_close_matches(lower, names, n=1, cutoff=0.4)
+    if listed:
+        return UsageError(f"unknown {kind} {name!r}: " + (f"did you mean {near[0]!r}? " if near else "") + listed)
     hint = f"did you mean {near[0]!r}? There are" if near else "there are"
     return UsageError(f"unknown {kind} {name!r}: {hint} {', '.join(names)}")
 

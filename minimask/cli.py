@@ -27,7 +27,12 @@ COMMANDS = {"demo": "the same as no command",
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that suggests the nearest option for one it does not know."""
+    """The parser of one command: texts as they are written, whole option names, --debug, the nearest known option."""
+
+    def __init__(self, prog: str, description: str, **texts: str):
+        super().__init__(prog=prog, description=description, allow_abbrev=False,
+                         formatter_class=argparse.RawDescriptionHelpFormatter, **texts)  # type: ignore[arg-type]
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str) -> NoReturn:
         for word in message.split() if "unrecognized" in message else ():
@@ -72,7 +77,6 @@ def shared_options(parser: Parser, out: str, threads: str) -> None:
                         help=f"threads of the matrix products (default: {threads})")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that is in the folder already")
     parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def load_data(name: str, options: Any) -> data.Dataset:

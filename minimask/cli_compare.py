@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import textwrap
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ def command(words: Sequence[str]) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="minimask compare", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(prog="minimask compare",
                     description="How far two masks agree, layer by layer, beside what chance would give.",
                     epilog="columns:\n"
                            "  both         weights that are hidden in neither\n"
@@ -37,5 +36,4 @@ def _parser() -> Parser:
     for side in "AB":
         parser.add_argument(side, help="a run's folder, or an .npz of masks: numpy.savez(FILE, **net.masks())")
     parser.add_argument("--json", action="store_true", help="print JSON in place of text")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

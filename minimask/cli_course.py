@@ -21,9 +21,8 @@ def command(words: Sequence[str]) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="minimask course", allow_abbrev=False,
-                    description="Write the lessons as notebooks, and their exercises, into an empty folder. "
+    parser = Parser(prog="minimask course",
+                    description="Write the lessons as notebooks, and their exercises, into an empty folder.\n"
                                 "Needs jupytext: pip install 'minimask[course]'.")
     parser.add_argument("folder", metavar="DIR", help="a new or empty folder; nothing in it is ever overwritten")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

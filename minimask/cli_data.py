@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -36,7 +35,7 @@ def command(words: Sequence[str]) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="minimask data", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(prog="minimask data",
                     usage="minimask data fetch NAME... [--data DIR] [--overwrite] [--quiet]\n"
                           "       minimask data check [NAME...] [--data DIR]",
                     description="Get data sets from the net, or see whether those you have are whole.\n\n"
@@ -58,5 +57,4 @@ def _parser() -> Parser:
     parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
     parser.add_argument("--overwrite", action="store_true", help="fetch: replace damaged files, which stay otherwise")
     parser.add_argument("--quiet", action="store_true", help="fetch: no progress while it runs")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

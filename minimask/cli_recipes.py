@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from . import recipes
@@ -27,7 +26,7 @@ def _result(results: dict[str, tuple[float, float]], name: str) -> str:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="minimask recipes", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(prog="minimask recipes",
                     description="List what can be trained, or show one recipe as TOML.",
                     epilog="names, with conv2 for any net of the paper:\n"
                            "  conv2                    signed supermask, one absolute threshold (tau 0.01)\n"
@@ -42,5 +41,4 @@ def _parser() -> Parser:
                            "example:\n  minimask recipes fcn > my.toml    # change it, its name too\n"
                            "  minimask train my.toml --data DIR")
     parser.add_argument("recipe", nargs="?", help="a name from the list, or a file NAME.toml, which is checked")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ def command(words: Sequence[str]) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="minimask report", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(prog="minimask report",
                     description="Tables, figures and one page of HTML from the records of finished runs.\n\n"
                                 "Runs of one recipe are averaged over their seeds; the paper's row is beside them.\n"
                                 "Records that are damaged, unfinished, there twice, or at odds with their recipe are\n"
@@ -38,5 +37,4 @@ def _parser() -> Parser:
                         help="folders of runs, of sweeps, or of records (*.json), in any mix")
     parser.add_argument("--out", metavar="DIR", default="runs/report",
                         help="folder for report.md, report.html and the figures (default: runs/report)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

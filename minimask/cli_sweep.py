@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from . import backend, cluster, files, recipes, sweep
 from .backend import MinimaskError
 from .cli import Parser, data_options, load_data, shared_options, whole_number
+from .meter import Line
+from .parallel import cores
 
 
 def command(words: Sequence[str]) -> None:
@@ -31,6 +31,8 @@ def command(words: Sequence[str]) -> None:
     for name in sorted({recipe.dataset for recipe in chosen}):
         load_data(name, options)  # what is wrong with it is said now, not by every run
     local = options.scheduler is None
+    if local and options.jobs is None:
+        options.jobs = cores()
     threads = options.threads or (sweep.share_of_cores(options.jobs) if local else 1)
     todo = sweep.tasks(chosen, range(first, first + options.seeds), folder, data=_absolute(options.data),
                        allow_unverified=options.allow_unverified, backend=library, threads=threads)
@@ -55,10 +57,10 @@ def _place(options: Any, folder: Path) -> Iterator[tuple[Callable[[], Executor],
         yield lambda: sweep.processes(options.jobs), lambda: options.jobs
         return
     with cluster.connected(options.scheduler, folder) as client:
-        yield client.get_executor, lambda: sum(client.nthreads().values())
+        yield client.get_executor, lambda: min(sum(client.nthreads().values()), options.jobs or sys.maxsize)
 
 
-class View:
+class View(Line):
     """How far a sweep is: a line that renews itself on a terminal; in a log a line per run, and one a minute.
 
     Args:
@@ -66,13 +68,12 @@ class View:
         pause: seconds between the lines of a log.
     """
 
-    def __init__(self, count: int, width: Callable[[], int], stream: Any, pause: float = 60.0):
-        self.count, self.width, self.stream, self.pause = count, width, stream, pause
-        self.terminal = stream is not None and stream.isatty()
-        self.started = self.written = time.monotonic()
+    def __init__(self, count: int, width: Callable[[], int], stream: TextIO | None, pause: float = 60.0):
+        super().__init__(stream)
+        self.count, self.width, self.pause = count, width, pause
+        self.written = time.monotonic()
         self.told: set[str] = set()
         self.paces: dict[str, float] = {}  # recipe -> seconds an epoch
-        self.renewed = False
 
     def tell(self, ended: Mapping[str, sweep.Outcome], running: list[sweep.Task],
              waiting: list[sweep.Task]) -> None:
@@ -83,8 +84,8 @@ class View:
             if outcome.name not in self.told:
                 self.told.add(outcome.name)
                 for note in outcome.notes:
-                    self._line(f"{outcome.name}: {note}")
-                self._line(f"{outcome.name} {outcome.state}" + (f": {outcome.error}" if outcome.error else "")
+                    self.say(f"{outcome.name}: {note}")
+                self.say(f"{outcome.name} {outcome.state}" + (f": {outcome.error}" if outcome.error else "")
                            + ("" if outcome.fresh else ", it was finished before"))
         now = time.monotonic()
         if self.terminal or now - self.written > self.pause:
@@ -101,11 +102,9 @@ class View:
         left = self._seconds_left(at, waiting)
         line += "" if left is None else f" · {duration(left)} to go"
         if self.terminal:
-            self.stream.write("\r" + line[:shutil.get_terminal_size().columns - 1] + "\x1b[K")
-            self.stream.flush()
-            self.renewed = True
+            self.renew(line)
         else:
-            self._line(line)
+            self.say(line)
 
     def _seconds_left(self, running: list[tuple[sweep.Task, list[dict[str, Any]]]],
                       waiting: list[sweep.Task]) -> float | None:
@@ -119,17 +118,6 @@ class View:
         counts = [*((task, len(epochs)) for task, epochs in running), *((task, 0) for task in waiting)]
         left = [(task.recipe["epochs"] - done) * self.paces.get(task.recipe["name"], usual) for task, done in counts]
         return max(sum(left) / max(1, self.width()), *left, 0.0)
-
-    def _line(self, text: str) -> None:
-        self.stop()
-        self.stream.write(text + "\n")
-        self.stream.flush()
-
-    def stop(self) -> None:
-        """Ends the line on a terminal."""
-        if self.renewed:
-            self.stream.write("\n")
-            self.renewed = False
 
 
 def _epochs(task: sweep.Task) -> list[dict[str, Any]]:
@@ -152,7 +140,7 @@ def _say(folder: Path, todo: list[sweep.Task], outcomes: Mapping[str, sweep.Outc
     print(f"{'run':{wide}}{'epochs':>7}{'test':>8}{'left':>8}{'time':>9}")
     for task in todo:
         epochs = _epochs(task)
-        numbers = "" if not epochs else (f"{epochs[-1]['test_accuracy']:>8.2%}{epochs[-1]['weights_left']:>8.2%}"
+        numbers = " " * 25 if not epochs else (f"{epochs[-1]['test_accuracy']:>8.2%}{epochs[-1]['weights_left']:>8.2%}"
                                          f"{duration(sum(entry['seconds'] for entry in epochs)):>9}")
         state = outcomes[task.name].state
         print(f"{task.name:{wide}}{len(epochs):>7}{numbers}" + ("" if state == "done" else f"  {state}"))
@@ -169,7 +157,7 @@ def _say(folder: Path, todo: list[sweep.Task], outcomes: Mapping[str, sweep.Outc
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="minimask sweep", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(prog="minimask sweep",
                     description="Train several recipes with several seeds, a folder per run, several at a time.\n\n"
                                 "A sweep that was stopped goes on when the same command is given again: finished runs\n"
                                 "are not repeated, others go on from their checkpoints.",
@@ -182,8 +170,9 @@ def _parser() -> Parser:
                         help="names that `minimask recipes` lists, or files NAME.toml")
     parser.add_argument("--seeds", type=whole_number(1), default=1, metavar="N",
                         help="how many seeds, from --seed up (default: 1)")
-    parser.add_argument("--jobs", type=whole_number(1), default=sweep.cores(), metavar="N",
-                        help="how many runs at a time; they share the cores (default: one a core)")
+    parser.add_argument("--jobs", type=whole_number(1), metavar="N",
+                        help="how many runs at a time (default: one a core, which they share; on a cluster one a "
+                             "thread of its workers)")
     parser.add_argument("--scheduler", metavar="ADDRESS",
                         help="work on the Dask cluster of this scheduler, such as tcp://host:8786")
     data_options(parser)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -66,7 +65,7 @@ def _as_it_was(options: Any, folder: Path, name: str) -> str:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="minimask train", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(prog="minimask train",
                     description="Train one recipe and keep its record, its network and pictures of it in a folder.",
                     epilog="`minimask recipes` lists the recipes.\n\n"
                            "example:\n  minimask train fcn --data DIR --seed 0 --out runs/fcn-0\n"

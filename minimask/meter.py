@@ -1,4 +1,4 @@
-"""How far a download is, told on a terminal or in a log."""
+"""How far something is, told on a terminal or in a log: lines, and the meter of a download."""
 
 from __future__ import annotations
 
@@ -9,7 +9,41 @@ from collections.abc import Callable
 from typing import TextIO
 
 
-class Meter:
+class Line:
+    """Words on a stream: lines that stay, and on a terminal one that renews itself. A stream that is gone is no error.
+
+    Args:
+        stream: where to write; None is silent.
+    """
+
+    def __init__(self, stream: TextIO | None = None):
+        self.stream, self.renewed = stream, False
+        self.terminal = stream is not None and stream.isatty()
+
+    def renew(self, line: str) -> None:
+        """The line that renews itself, cut to the terminal's width."""
+        self._write("\r" + line[:shutil.get_terminal_size().columns - 1] + "\x1b[K")
+        self.renewed = True
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self.stop()
+        self._write(line + "\n")
+
+    def stop(self) -> None:
+        """Ends the line that renews itself."""
+        if self.renewed:
+            self._write("\n")
+            self.renewed = False
+
+    def _write(self, text: str) -> None:
+        if self.stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # nobody listens any more: no reason to end the work
+                self.stream.write(text)
+                self.stream.flush()
+
+
+class Meter(Line):
     """How far a download is: a line that renews itself on a terminal, plain lines in a log, at most one a `pause`.
 
     Args:
@@ -17,9 +51,9 @@ class Meter:
     """
 
     def __init__(self, stream: TextIO | None = None, pause: float = 10.0, clock: Callable[[], float] = time.monotonic):
-        self.stream, self.pause, self.clock = stream, pause, clock
-        self.terminal = stream is not None and stream.isatty()
-        self.name, self.first, self.renewed = "", 0, False
+        super().__init__(stream)
+        self.pause, self.clock = pause, clock
+        self.name, self.first = "", 0
         self.size: int | None = None
         self.started = self.written = clock()
 
@@ -43,27 +77,9 @@ class Meter:
         if self.size and rate:
             line += f" · {(self.size - position) / rate:.0f} s to go"
         if self.terminal:
-            self._write("\r" + line[:shutil.get_terminal_size().columns - 1] + "\x1b[K")
-            self.renewed = True
+            self.renew(line)
         else:
             self.say(line)
-
-    def say(self, line: str) -> None:
-        """A line that stays."""
-        self.stop()
-        self._write(line + "\n")
-
-    def stop(self) -> None:
-        """Ends the line on a terminal."""
-        if self.renewed:
-            self._write("\n")
-            self.renewed = False
-
-    def _write(self, text: str) -> None:
-        if self.stream is not None:
-            with contextlib.suppress(OSError, ValueError):  # nobody listens any more: no reason to end a download
-                self.stream.write(text)
-                self.stream.flush()
 
 
 def megabytes(count: int) -> str:

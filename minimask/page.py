@@ -56,7 +56,7 @@ def items(sentences: Iterable[str]) -> str:
 
 def chart(svg: str, title: str, note: str, table: Table) -> str:
     """A figure with its title, a note, and its numbers as a table to unfold; `svg` "" leaves the table alone."""
-    return (f"<figure><figcaption><strong>{escape(title)}</strong> {escape(note)}</figcaption>\n{themed(svg)}\n"
+    return (f"<figure><figcaption><strong>{escape(title)}.</strong> {escape(note)}</figcaption>\n{themed(svg)}\n"
             f"<details><summary>the numbers</summary>{table.html(title)}</details></figure>\n")
 
 

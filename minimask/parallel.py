@@ -37,7 +37,7 @@ def in_parts(work: Callable[[int, int], Any], count: int) -> list[Any]:
     edges = [count * part // PARTS for part in range(PARTS + 1)]
     ranges = [(start, stop) for start, stop in itertools.pairwise(edges) if stop > start]
     with single_threaded_blas() as alone:
-        if not alone or len(ranges) < 2 or _cores() < 2:
+        if not alone or len(ranges) < 2 or cores() < 2:
             return [work(*each) for each in ranges]
         others = [_hand_over(work, each) for each in ranges[1:]]
         try:
@@ -52,7 +52,7 @@ def in_parts(work: Callable[[int, int], Any], count: int) -> list[Any]:
 
 
 @functools.cache
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint, data, files, recipes, runs, train
+from . import checkpoint, data, files, parallel, recipes, runs, train
 from .backend import MinimaskError, UsageError, blas_threads, load, ran_out
 
 #: The layout of a sweep's folder. A folder with another number is refused.
@@ -194,14 +194,9 @@ def processes(jobs: int) -> Executor:
                                                   (os.getpid(),))
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def share_of_cores(jobs: int) -> int:
     """Threads of the matrix products of each of `jobs` processes, so that all together use every core once."""
-    return max(1, cores() // jobs)
+    return max(1, parallel.cores() // jobs)
 
 
 # ---- the sweep -----------------------------------------------------------------------------------------------------

@@ -36,13 +36,16 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="slow: run with -m slow"))
 
 
+def needed(module, name, install):
+    """Where a package is missing, tests that need it skip for a user, and fail in CI."""
+    if importlib.util.find_spec(module) is None:
+        (pytest.fail if IN_CI else pytest.skip)(f"{name} is not installed: pip install {install}")
+
+
 @pytest.fixture(scope="session")
 def torch():
     """PyTorch, the oracle. Without it these tests skip for a user and fail in CI."""
-    if importlib.util.find_spec("torch") is None:
-        if IN_CI:
-            pytest.fail("PyTorch is missing in CI: pip install '.[test,oracle]'")
-        pytest.skip("PyTorch is not installed: pip install '.[oracle]' to compare with it")
+    needed("torch", "PyTorch", "'.[oracle]' to compare with it")
     import torch
 
     # oneDNN's float32 convolution in PyTorch 2.13 is wrong for some small shapes, so it can be no oracle: x (2, 7, 2, 1)

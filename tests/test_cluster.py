@@ -1,7 +1,7 @@
 """A sweep on a real Dask scheduler with two worker processes on loopback, one of which is killed."""
 
+import concurrent.futures
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from conftest import IN_CI
+from conftest import needed
 from test_sweep import LONG, TINY, alone, digests, epochs, toml, wait_for
 
 from minimask import MinimaskError, cluster, sweep
@@ -20,10 +20,7 @@ from minimask.__main__ import main
 
 @pytest.fixture(scope="module")
 def dask():
-    if importlib.util.find_spec("distributed") is None:
-        if IN_CI:
-            pytest.fail("Dask is missing in CI: pip install '.[test]'")
-        pytest.skip("Dask is not installed: pip install '.[cluster]' to sweep on a cluster")
+    needed("distributed", "Dask", "'.[cluster]' to sweep on a cluster")
 
 
 @contextlib.contextmanager
@@ -98,6 +95,24 @@ def test_a_scheduler_that_is_not_there_is_a_sentence(dask, tmp_path, monkeypatch
     assert time.monotonic() - start < 30
     assert main(["sweep", toml(tmp_path, TINY), "--scheduler", "nonsense", "--out", str(tmp_path / "out")]) == 1
     assert "no Dask scheduler answers at nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("jobs", "width"), [([], 6), (["--jobs", "4"], 4), (["--jobs", "9"], 6)])
+def test_jobs_is_a_limit_on_a_cluster(jobs, width, tmp_path, monkeypatch):
+    """Two workers of 2 and 4 threads."""
+    widths = []
+
+    class Client:
+        get_executor = staticmethod(lambda: concurrent.futures.ThreadPoolExecutor(1))
+
+        def nthreads(self):
+            return {"tcp://a": 2, "tcp://b": 4}
+
+    monkeypatch.setattr(cluster, "connected", lambda *_: contextlib.nullcontext(Client()))
+    monkeypatch.setattr(sweep, "sweep", lambda todo, begin, width, view: widths.append(width()) or {
+        task.name: sweep.Outcome(task.name, "done") for task in todo})
+    assert main(["sweep", toml(tmp_path, TINY), "--scheduler", "tcp://c:1", "--out", str(tmp_path / "out"), *jobs]) == 0
+    assert widths == [width]
 
 
 def test_without_dask_a_sentence_says_what_to_install(tmp_path, monkeypatch, capsys):

@@ -19,7 +19,7 @@ def two_threads():
     """BLAS is allowed two threads, and in_parts takes two; else the test skips."""
     with blas_threads(2):
         with single_threaded_blas() as alone:
-            if not alone or parallel._cores() < 2:
+            if not alone or parallel.cores() < 2:
                 pytest.skip("one core, or a BLAS that cannot be told to leave threads to us")
         yield
 
