@@ -178,6 +178,17 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(who, tmp_path):
     assert digests(tasks) == alone(tmp_path / "alone", tasks)
 
 
+def test_a_run_that_was_killed_at_its_very_end_is_ended_again(tmp_path):
+    """All epochs are in its record and its checkpoint, but the net was not written yet."""
+    tasks = todo(tmp_path / "sweep", seeds=2)
+    swept(tasks)
+    before, network = digests(tasks), (tasks[0].folder / "network.npz").read_bytes()
+    (tasks[0].folder / "network.npz").unlink()
+    outcomes = swept(tasks)
+    assert [outcomes[task.name].fresh for task in tasks] == [True, False]
+    assert (tasks[0].folder / "network.npz").read_bytes() == network and digests(tasks) == before
+
+
 def test_when_the_sweep_is_killed_its_workers_save_and_leave(tmp_path):
     out = tmp_path / "out"
     with start(tmp_path, toml(tmp_path, replace(LONG, epochs=100_000)), "--seeds", 2, "--jobs", 2, "--out", out) as process:
