@@ -213,6 +213,25 @@ DATASETS: dict[str, Callable[..., Dataset]] = {"mnist": mnist, "fashion-mnist": 
                                               "cifar100": cifar100}
 
 
+#: Height, width and channels of an image, and the names of the classes, of every data set there is.
+OUTLINES: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
+    "digits": ((8, 8, 1), tuple("0123456789")), "mnist": ((28, 28, 1), tuple("0123456789")),
+    "fashion-mnist": ((28, 28, 1), FASHION_CLASSES), "cifar10": ((32, 32, 3), CIFAR10_CLASSES),
+    "cifar100": ((32, 32, 3), tuple(map(str, range(100))))}
+
+
+def outline(name: str) -> Dataset:
+    """A data set of one black image, of that set's shape and classes: what a trained net needs to be read back.
+
+    No file is read. UsageError for an unknown name.
+    """
+    if name.removesuffix("-validation") not in OUTLINES:
+        raise unknown("dataset", name, OUTLINES)
+    shape, classes = OUTLINES[name.removesuffix("-validation")]
+    image, label = np.zeros((1, *shape), np.uint8), np.zeros(1, np.uint8)
+    return Dataset(name, image, label, image, label, classes)
+
+
 def load(name: str, folder: str | Path | None = None, allow_unverified: bool = False) -> Dataset:
     """The data set of that name: 'digits', or one of those below `folder`. UsageError for an unknown name."""
     if name == "digits":

@@ -82,7 +82,7 @@ def _multiply_adds(layers: Any, shape: tuple[int, ...]) -> tuple[int, tuple[int,
 
 
 def prune(net: nn.Sequential) -> nn.Sequential:
-    """The net without units that no weight reaches or that reach no output: (n, *input_shape) -> (n, classes), as before.
+    """The net without units that no weight reaches or that reach no output; it maps images to logits as before.
 
     Its weights are new arrays in the same library and dtype, and nothing in it is trained. The outputs are the same but
     for rounding, since the products add up fewer zeros. At least one unit of every layer stays. A net with other layers
