@@ -55,9 +55,9 @@ from typing import IO, Any
 import numpy as np
 
 from . import files, init, nn, ternary
-from .backend import MinimaskError, UsageError, out_of_memory, ran_out, to_host, unknown
+from .backend import MinimaskError, OutOfMemory, UsageError, to_host, unknown
 from .backend import load as load_library
-from .engine import no_grad
+from .engine import Tensor, no_grad
 from .layout import KINDS, MOST, Spec, Stored
 from .mask import Fixed, Supermask, WeightSource
 
@@ -209,15 +209,13 @@ def _drawn_from(net: nn.Sequential, wanted: str, seed: int | None) -> list[int]:
         raise UsageError(f"the frozen weights of {wanted} have several magnitudes, so the file holds the seed and the "
                          "rule that give them: say with seed= which seed the net was built with")
     rng = np.random.default_rng(seed)
-    for name, source in net.weights().items():
+    for name, layer in net.walk():
         state: Any = rng.bit_generator.state
-        if not isinstance(source, Supermask):
-            break
-        again = source.draw(tuple(source.frozen.shape), rng, to_host(source.frozen).dtype.name)
-        if not np.array_equal(again.frozen, to_host(source.frozen)):
-            break
-        if name == wanted:
-            return [state["state"]["state"], state["state"]["inc"], state["has_uint32"], state["uinteger"]]
+        if layer.weight is not None:
+            again = layer.weight.draw(layer.shape, rng, layer.weight.effective().dtype.name)
+            if name == wanted and isinstance(layer.weight, Supermask) and isinstance(again, Supermask) and (
+                    np.array_equal(again.frozen, to_host(layer.weight.frozen))):
+                return [state["state"]["state"], state["state"]["inc"], state["has_uint32"], state["uinteger"]]
     raise ExportError(f"seed {seed} does not give the frozen weights of {wanted}, drawn layer by layer as the models' "
                       "builders do, so a file could not say where they come from; give the seed of this net")
 
@@ -240,6 +238,9 @@ def load(path: str | Path, backend: str = "numpy") -> Exported:
     except ValueError as error:
         raise ExportError(f"{path} is no exported net, or a damaged one: {error}; export it anew with "
                           "`minimask export RUN -o FILE`") from error
+    except MemoryError as error:
+        raise OutOfMemory(f"{path}: memory ran out while its net was read ({error}); close what needs memory, or take "
+                          "a machine with more") from error
     except OSError as error:
         raise ExportError(f"{path} cannot be read ({error.strerror or error})") from error
 
@@ -269,12 +270,7 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
     left = size - DIGEST - file.tell()
     if sum(promised) != left:
         raise ValueError(f"its layers promise {sum(promised):,} bytes, but there are {left:,}")
-    try:
-        _fill(net, file, dtype, backend)
-    except Exception as error:
-        if ran_out(error):
-            raise out_of_memory("reading an exported net", error) from error
-        raise
+    _fill(net, file, dtype, backend)
     return Exported(net, classes, about, stored, size)
 
 
@@ -322,8 +318,8 @@ def _fill(net: nn.Sequential, file: IO[bytes], dtype: str, backend: str) -> None
             rows = np.frombuffer(file.read(4 * channels * little.itemsize), little).reshape(4, channels).astype(dtype)
             if not np.isfinite(rows).all() or (rows[3] + layer.eps <= 0).any():
                 raise ValueError(f"{name} holds NaN, infinity or a variance that is not positive")
-            scale, shift, mean, variance = (xp.asarray(row) for row in rows)
-            layer.scale.data, layer.shift.data, layer.mean, layer.variance = scale, shift, mean, variance
+            scale, shift, layer.mean, layer.variance = (xp.asarray(row) for row in rows)
+            layer.scale, layer.shift = Tensor(scale), Tensor(shift)
         elif layer.weight is not None:
             stored: Any = layer.weight
             layer.weight = Fixed(xp.asarray(_weight(name, stored, file.read(stored.bytes), dtype)))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import init, nn, ternary
+from .engine import Tensor
 
 #: Most weights that a file may hold, and most numbers in an activation: three times the paper's largest net.
 MOST = 1 << 24
@@ -82,6 +83,12 @@ def _read_conv(spec: Spec) -> nn.Layer:
     return nn.Conv2D(inputs, outputs, kernel, stored, np.random.default_rng(), stride, spec.padding("padding", kernel))
 
 
+def _read_norm(spec: Spec) -> nn.Layer:
+    layer = nn.BatchNorm(1, eps=spec.number("eps"), dtype=spec.dtype)
+    layer.scale = Tensor(np.broadcast_to(layer.scale.data, (spec.integer("channels", 1),)))  # takes no memory yet
+    return layer
+
+
 def _read_pool(spec: Spec) -> nn.Layer:
     window = spec.integer("window", 1)
     return nn.MaxPool2D(window, spec.integer("stride", 1), spec.padding("padding", window))
@@ -94,13 +101,12 @@ KINDS: dict[str, Kind] = {
                                              "padding": _padding(layer.padding)}, _read_conv),
     "MaxPool2D": Kind(lambda layer, *_: {"window": layer.window, "stride": layer.stride,
                                          "padding": _padding(layer.padding)}, _read_pool),
-    "BatchNorm": Kind(lambda layer, *_: {"channels": layer.scale.shape[0], "eps": layer.eps},
-                      lambda spec: nn.BatchNorm(spec.integer("channels", 1), eps=spec.number("eps"), dtype=spec.dtype)),
+    "BatchNorm": Kind(lambda layer, *_: {"channels": layer.scale.shape[0], "eps": layer.eps}, _read_norm),
     "Residual": Kind(lambda layer, _, layers: {"main": layers(layer.main), "shortcut": layers(layer.shortcut)},
                      lambda spec: nn.Residual(spec.layers("main"), spec.layers("shortcut"))),
     "GlobalAvgPool": Kind(lambda *_: {}, lambda _: nn.GlobalAvgPool()),
     "Flatten": Kind(lambda *_: {}, lambda _: nn.Flatten()),
-    "ELU": Kind(lambda layer, *_: {"alpha": layer.alpha}, lambda spec: nn.ELU(spec.number("alpha"))),
+    "ELU": Kind(lambda layer, *_: {"alpha": layer.alpha}, lambda spec: nn.ELU(spec.number("alpha", 1e-30))),
     "ReLU": Kind(lambda *_: {}, lambda _: nn.ReLU()),
 }
 
@@ -158,8 +164,9 @@ class Spec:
     def integer(self, key: str, least: int = 0, most: int = MOST) -> int:
         return self.take(key, lambda value: _is_integer(value, least, most), f"a whole number from {least} to {most:,}")
 
-    def number(self, key: str) -> float:
-        return float(self.take(key, lambda value: type(value) in (int, float) and 0 <= value < 1e30, "a number from 0"))
+    def number(self, key: str, least: float = 0.0) -> float:
+        return float(self.take(key, lambda value: type(value) in (int, float) and least <= value < 1e30,
+                               f"a number from {least:g} up"))
 
     def sizes(self, key: str, axes: int | None = None) -> tuple[int, ...]:
         return tuple(self.take(key, lambda value: isinstance(value, list) and len(value) <= 8 and all(
