@@ -61,8 +61,9 @@ def _fitted(path: Path, found: tuple[int, ...], shape: tuple[int, ...]) -> tuple
 def _npy(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # its size is compared with the file's
-    except (ValueError, TypeError, EOFError, SyntaxError, OverflowError, MemoryError) as error:
-        raise MinimaskError(f"{path} is no .npy file that can be read, or a damaged one ({error})") from error
+    except Exception as error:  # NumPy reads the header with Python's tokenizer: any of its errors may come
+        reason = str(error).partition("\n")[0]
+        raise MinimaskError(f"{path} is no .npy file that can be read, or a damaged one ({reason:.200})") from error
     if mapped.dtype.kind not in "iuf" or mapped.nbytes > LIMIT:
         raise UsageError(f"{path} holds {mapped.nbytes:,} bytes of {mapped.dtype}; needed are at most {LIMIT:,} of "
                          "integers or floats")
@@ -112,7 +113,8 @@ def _png(path: Path, start: bytes, shape: tuple[int, ...]) -> np.ndarray:
     try:
         pixels = np.asarray(image.imread(path, format="png"))  # (h, w), (h, w, 3) or (h, w, 4), 0 to 1
     except Exception as error:  # whatever the decoder raises on a damaged file
-        raise MinimaskError(f"{path} cannot be decoded ({error}): it is damaged") from error
+        reason = str(error).partition("\n")[0]
+        raise MinimaskError(f"{path} cannot be decoded ({reason:.200}): it is damaged") from error
     if pixels.ndim == 3 and pixels.shape[2] == 4 and (pixels[..., 3] == 1).all():
         pixels = pixels[..., :3]
     if pixels.ndim == 3 and shape[2] == 1 and (pixels == pixels[..., :1]).all():

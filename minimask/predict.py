@@ -6,6 +6,7 @@ it, beside the other way to skip zeros: to gather what each unit reads, and to a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -56,7 +57,7 @@ def _step(layer: nn.Layer) -> Callable[[Array], Array]:
         places = layer.places
         return lambda x: namespace(x).take(x, places, axis=1)
     if isinstance(layer, nn.Flatten):
-        return lambda x: x.reshape(x.shape[0], int(np.prod(x.shape[1:])))
+        return lambda x: namespace(x).reshape(x, (x.shape[0], math.prod(x.shape[1:])))
     if isinstance(layer, nn.ELU):
         elu: Any = OPS["elu"]
         return lambda x: elu.__wrapped__(namespace(x), x, layer.alpha)[0]
