@@ -18,6 +18,7 @@ from minimask import (
     export,
     imagefiles,
     models,
+    nn,
     no_grad,
     plot,
     predict,
@@ -26,7 +27,7 @@ from minimask import (
     runs,
 )
 from minimask.__main__ import main
-from minimask.mask import SignedSupermask, Trained
+from minimask.mask import Fixed, SignedSupermask, Trained
 
 
 def tensors(net, x):
@@ -53,6 +54,38 @@ def test_forward_of_masked_nets_residual_nets_and_large_batches():
                    (models.resnet20(weights=Trained(), rng=rng, input_shape=(8, 8, 3)), 2)):
         x = rng.standard_normal((n, *net.input_shape)).astype(np.float32)
         assert np.allclose(predict.forward(net)(x), tensors(net, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (1, 3), (5, 1), (4, 0), (0, 4)])
+@pytest.mark.parametrize("density", [0, 0.2, 1])
+def test_gathering_is_the_product(shape, density):
+    rng = np.random.default_rng(0)
+    weight = np.where(rng.random(shape) < density, rng.standard_normal(shape), 0)
+    for n in (0, 1, 4):
+        x = rng.standard_normal((n, shape[0]))
+        assert np.allclose(predict.gathered(weight)(x), x @ weight, rtol=1e-12, atol=1e-14)
+
+
+def test_large_layers_of_few_weights_gather_for_few_images(monkeypatch):
+    """By the rule that is stated, and to the same numbers."""
+    rng, calls = np.random.default_rng(0), []
+    real = predict.gathered
+
+    def spy(weight):
+        def multiply(x):
+            calls.append(len(x))
+            return real(weight)(x)
+        return multiply
+
+    monkeypatch.setattr(predict, "gathered", spy)
+    for shape, share, n, expected in (((4096, 128), 0.005, 64, [64]), ((4096, 128), 0.005, 65, []), ((4096, 128), 0.02, 1, []),
+                                      ((4096, 127), 0.005, 1, [])):
+        weight = np.where(rng.random(shape) < share, rng.standard_normal(shape), 0).astype(np.float32)
+        net = nn.Sequential([nn.Dense(*shape, Fixed(weight), rng)], shape[:1])
+        x = rng.standard_normal((n, shape[0])).astype(np.float32)
+        assert np.allclose(predict.forward(net)(x), x @ weight, rtol=1e-4, atol=1e-4)
+        assert calls == expected
+        calls.clear()
 
 
 def test_forward_runs_in_the_nets_library():
