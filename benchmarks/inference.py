@@ -76,7 +76,8 @@ def torch_side(net, x):
             return with_weight(torch.nn.Linear(*layer.shape, bias=False), layer, (1, 0))
         if isinstance(layer, nn.Conv2D):
             kernel, _, inputs, outputs = layer.shape
-            return with_weight(torch.nn.Conv2d(inputs, outputs, kernel, padding="same", bias=False), layer, (3, 2, 0, 1))
+            module = torch.nn.Conv2d(inputs, outputs, kernel, padding="same", bias=False)
+            return with_weight(module, layer, (3, 2, 0, 1))
         if isinstance(layer, nn.MaxPool2D):
             return torch.nn.MaxPool2d(layer.window, layer.stride)
         return {nn.ELU: torch.nn.ELU, nn.Flatten: torch.nn.Flatten}[type(layer)]()
@@ -124,7 +125,8 @@ def measure_layer(shape, share, images, rounds):
     x = rng.standard_normal((images, shape[0])).astype(np.float32)
     gather = predict.gathered(weight)
     seconds, ratios = alternate([lambda: predict.product(np, x, weight), lambda: gather(x)], rounds, 5)
-    taken = (weight.size >= predict.GATHER_WEIGHTS and share <= predict.GATHER_SHARE and images <= predict.GATHER_IMAGES)
+    taken = (weight.size >= predict.GATHER_WEIGHTS and np.count_nonzero(weight) <= predict.GATHER_SHARE * weight.size
+             and images <= predict.GATHER_IMAGES)
     print(f"{shape[0]:>6} x {shape[1]:<6}{share:>8.1%}{images:>8}{1e6 * seconds[0]:>13,.0f}{1e6 * seconds[1]:>13,.0f}"
           f"{1 / ratios[0]:>9.2f}  {'gathered' if taken else ''}", flush=True)
     return {"shape": shape, "share": share, "images": images, "product_us": 1e6 * seconds[0],
