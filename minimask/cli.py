@@ -23,6 +23,8 @@ COMMANDS = {"demo": "the same as no command",
             "export": "write a trained network into one small file",
             "info": "show what such a file holds",
             "predict": "classify images with such a file",
+            "report": "tables, figures and a page from the records of many runs",
+            "compare": "how far two masks agree, beside what chance would give",
             "data": "fetch and check data sets"}
 
 

@@ -35,7 +35,7 @@ def command(words: Sequence[str]) -> None:
 
 
 def load_run(folder: Path) -> tuple[Any, dict[str, Any], data.Dataset]:
-    """The net in a run's folder, its record, and an outline of its data set: no file of that is read.
+    """The net in a run's folder, its record, and a blank of its data set: no file of that is read.
 
     Raises UsageError where there is no run, or one on data that only Python knows.
     """
@@ -44,9 +44,9 @@ def load_run(folder: Path) -> tuple[Any, dict[str, Any], data.Dataset]:
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{folder} holds no run with a record.json; give the folder that `minimask train` "
                          "named") from None
-    outline = data.outline(name)
-    net, record = runs.load(folder, outline)
-    return net, record, outline
+    blank = data.blank(name)
+    net, record = runs.load(folder, blank)
+    return net, record, blank
 
 
 def _parser() -> Parser:

@@ -213,23 +213,26 @@ DATASETS: dict[str, Callable[..., Dataset]] = {"mnist": mnist, "fashion-mnist": 
                                               "cifar100": cifar100}
 
 
-#: Height, width and channels of an image, and the names of the classes, of every data set there is.
+#: Shape of an image and names of the classes of every data set.
 OUTLINES: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "digits": ((8, 8, 1), tuple("0123456789")), "mnist": ((28, 28, 1), tuple("0123456789")),
     "fashion-mnist": ((28, 28, 1), FASHION_CLASSES), "cifar10": ((32, 32, 3), CIFAR10_CLASSES),
     "cifar100": ((32, 32, 3), tuple(map(str, range(100))))}
 
 
-def outline(name: str) -> Dataset:
-    """A data set of one black image, of that set's shape and classes: what a trained net needs to be read back.
-
-    No file is read. UsageError for an unknown name.
-    """
-    if name.removesuffix("-validation") not in OUTLINES:
+def outline(name: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """(height, width, channels) and class names of a data set, without its files. UsageError: unknown name."""
+    whole = name.removesuffix("-validation")
+    if whole not in OUTLINES:
         raise unknown("dataset", name, OUTLINES)
-    shape, classes = OUTLINES[name.removesuffix("-validation")]
-    image, label = np.zeros((1, *shape), np.uint8), np.zeros(1, np.uint8)
-    return Dataset(name, image, label, image, label, classes)
+    return OUTLINES[whole]
+
+
+def blank(name: str) -> Dataset:
+    """One black image of that data set's shape to train and one held out: what sizes a net where no file is at hand."""
+    shape, classes = outline(name)
+    images, labels = np.zeros((1, *shape), np.uint8), np.zeros(1, np.uint8)
+    return Dataset(name, images, labels, images, labels, classes, verified=False)
 
 
 def validation(dataset: Dataset) -> Dataset:

@@ -340,9 +340,9 @@ def test_the_outlines_of_data_sets_are_theirs():
     digits = data.digits()
     assert data.OUTLINES["digits"] == (digits.input_shape, digits.classes)
     assert set(data.OUTLINES) == {"digits", *data.DATASETS}
-    assert data.outline("cifar100-validation").input_shape == (32, 32, 3)
+    assert data.blank("cifar100-validation").input_shape == (32, 32, 3)
     with pytest.raises(UsageError, match="did you mean 'mnist'"):
-        data.outline("minst")
+        data.blank("minst")
 
 
 def test_every_public_name_is_documented():
