@@ -28,7 +28,7 @@ from minimask.parallel import reused_memory
 
 #: Single layers: (in, out), share of weights left, images.
 LAYERS = [(shape, share, images) for shape in ((784, 300), (2048, 256), (16384, 256))
-          for share in (0.003, 0.01, 0.03, 0.1) for images in (1, 64)]
+          for share in (0.003, 0.009, 0.03, 0.1) for images in (1, 64)]
 
 
 def alternate(calls, rounds, repeats):
@@ -131,7 +131,7 @@ def measure_layer(shape, share, images, rounds):
           f"{1 / ratios[0]:>9.2f}  {'gathered' if taken else ''}", flush=True)
     return {"shape": shape, "share": share, "images": images, "product_us": 1e6 * seconds[0],
             "gather_us": 1e6 * seconds[1],
-            "gather_to_product": 1 / ratios[0], "gathered": taken}
+            "gather_to_product": 1 / ratios[0], "gathered": bool(taken)}
 
 
 def test_images(shape, count):
