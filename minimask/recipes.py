@@ -106,7 +106,7 @@ class Recipe:
                 raise UsageError(f"{where}: {unknown({'source': 'weight source'}.get(kind, kind), chosen, known)}")
             _check(f"{where}: {kind} {chosen!r}", getattr(self, f"{kind}_settings"), SETTINGS.get(chosen, {}))
         try:  # the values of the settings, by those who know them
-            self.weights().draw((1, 1), np.random.default_rng(0))
+            self.weights()
             self.schedule_of(1)
             models.check(**self.model_settings)
         except (UsageError, ValueError) as error:
