@@ -25,7 +25,8 @@ COMMANDS = {"demo": "the same as no command",
             "predict": "classify images with such a file",
             "report": "tables, figures and a page from the records of many runs",
             "compare": "how far two masks agree, beside what chance would give",
-            "data": "fetch and check data sets"}
+            "data": "fetch and check data sets",
+            "course": "write the lessons and their exercises into a folder"}
 
 
 class Parser(argparse.ArgumentParser):

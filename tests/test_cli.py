@@ -160,7 +160,7 @@ def test_without_matplotlib_everything_but_the_pictures_is_there(folder):
     (["--threads", "0"], "argument --threads: '0' is no whole number from 1 up"),
     (["train", "FNC"], "unknown recipe 'FNC': did you mean 'fcn'?"),
     (["--seed", "1", "train", "digits"], "the command comes first: minimask train ..."),
-    (["trian"], "unknown command 'trian': did you mean 'train'? There are compare, data, demo"),
+    (["trian"], "unknown command 'trian': did you mean 'train'? There are compare, course, data, demo"),
     (["train", "digits", "--lr", "0.1"], "unrecognized arguments: --lr 0.1 (`minimask train --help`"),
     (["train", "digits", "--backend", "jax"], "unknown backend 'jax'"),
     (["train", "fcn"], "no data folder: give --data DIR"),

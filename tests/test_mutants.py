@@ -265,3 +265,19 @@ def test_gradcheck_notices_a_missing_gradient():
 
     with warnings.catch_warnings(), pytest.raises(GradientError):
         gradcheck(lambda x: Tensor(np.exp(x.data)), np.ones(3))
+
+
+def test_the_cotangent_is_no_stream_that_inputs_are_drawn_from():
+    """A vector that is scaled to length 1 has no slope along itself: with c = x, zeros would be right, and there would be
+    nothing but rounding to compare."""
+    def unit(pull):
+        def function(xp, x):
+            length = xp.sqrt(xp.sum(x * x))
+            y = x / length
+            return y, lambda g: (pull((g - y * xp.sum(g * y)) / length),)
+        return op(function, register=False)
+
+    x = np.random.default_rng(0).standard_normal(5)
+    gradcheck(unit(lambda g: g), x)
+    with pytest.raises(GradientError):
+        gradcheck(unit(lambda g: 0 * g), x)

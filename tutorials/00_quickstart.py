@@ -36,10 +36,6 @@
 # %%
 import io
 import math
-import os
-import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 
@@ -47,38 +43,9 @@ import minimask
 from minimask import models, ops, optim, plot, train
 from minimask.mask import SignedSupermask, Trained
 
-try:
-    from matplotlib.figure import Figure
-except ImportError:
-    Figure = None
-    print("matplotlib is missing, pictures are skipped: pip install 'minimask[plot]'")
-
 # %% [markdown]
-# One helper for pictures. In a notebook they appear below the cell. In a script they become PNG files in the folder
-# that the environment variable `MINIMASK_FIGURES` names, or in a temporary folder. (We draw with `Figure` directly and
-# leave `pyplot` out: then there is no window and no global state.)
-
-# %%
-BLUE, ORANGE = "#08457e", "#f28e2b"
-IN_NOTEBOOK = "ipykernel" in sys.modules
-FOLDER = None if IN_NOTEBOOK or Figure is None else Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp())
-
-
-def show(name, draw):
-    """Shows the Figure that draw() returns, or saves it as NAME.png; without matplotlib nothing happens."""
-    if Figure is None:
-        return
-    if FOLDER is None:
-        from IPython.display import Image, display
-
-        buffer = io.BytesIO()
-        draw().savefig(buffer, format="png")
-        display(Image(buffer.getvalue()))
-    else:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        draw().savefig(FOLDER / f"{name}.png")
-        print("picture:", FOLDER / f"{name}.png")
-
+# Pictures appear below their cell in a notebook. In a script they become PNG files in the folder that the environment
+# variable `MINIMASK_FIGURES` names, or in a temporary folder; the lesson prints where.
 
 # %% [markdown]
 # ## 1. The data
@@ -96,7 +63,7 @@ print("per class", np.bincount(dataset.train_labels))
 
 
 def draw_digits():
-    figure = Figure(figsize=(8, 3.9), dpi=130, layout="constrained")
+    figure = plot.new_figure(8, 3.9)
     for label, ax in enumerate(figure.subplots(2, 5).flat):
         i = np.flatnonzero(dataset.train_labels == label)[0]
         ax.imshow(dataset.train_images[i, :, :, 0], cmap="Greys", interpolation="nearest")
@@ -107,7 +74,7 @@ def draw_digits():
     return figure
 
 
-show("00_digits", draw_digits)
+plot.show("00_digits", draw_digits)
 
 # %% [markdown]
 # Thick pens make larger numbers than thin pens, and the class should not depend on the pen. So every image is
@@ -219,7 +186,7 @@ for entry in record["epochs"]:
 # go. The accuracy hardly notices. At the end few entries of the mask change from one epoch to the next.
 
 # %%
-show("00_training", lambda: plot.training(record))
+plot.show("00_training", lambda: plot.training(record))
 
 # %% [markdown]
 # ## 5. What is left
@@ -241,7 +208,7 @@ print(f"whole net {net.size():8,}  {' ' * 24}  {last['weights_left']:6.1%}")
 # Below, in the same columns, each row is one of the 300 units.
 
 # %%
-show("00_masks", lambda: plot.masks(net, dataset, image=0))
+plot.show("00_masks", lambda: plot.masks(net, dataset, image=0))
 
 # %% [markdown]
 # The columns with no colour are pixels that no unit looks at. Which pixels are they? We fold the columns back into the
@@ -257,7 +224,7 @@ unseen = looks == 0
 
 
 def draw_looks():
-    figure = Figure(figsize=(8, 3.6), dpi=130, layout="constrained")
+    figure = plot.new_figure(8, 3.6)
     for ax, values, title, scale in zip(figure.subplots(1, 2), (100 * looks, varies),
                                         ("units that see the pixel", "how much the pixel varies"),
                                         ("% of the 300 units", "standard deviation")):
@@ -269,7 +236,7 @@ def draw_looks():
     return figure
 
 
-show("00_looks", draw_looks)
+plot.show("00_looks", draw_looks)
 print(f"correlation of the two pictures: {correlation:.2f}")
 print(f"{unseen.sum()} pixels are seen by no unit; they vary by {varies[unseen].mean():.2f} on average, "
       f"the others by {varies[~unseen].mean():.2f}")
@@ -385,7 +352,7 @@ mistakes = np.flatnonzero(answers != dataset.test_labels)
 
 def draw_mistakes():
     shown = mistakes[:6]
-    figure = Figure(figsize=(1.8 * len(shown), 2.2), dpi=130, layout="constrained")
+    figure = plot.new_figure(1.8 * len(shown), 2.2)
     for ax, i in zip(figure.subplots(1, len(shown), squeeze=False).flat, shown):
         ax.imshow(dataset.test_images[i, :, :, 0], cmap="Greys", interpolation="nearest")
         ax.set_title(f"label {dataset.test_labels[i]}, answer {answers[i]}", fontsize=10)
@@ -396,7 +363,7 @@ def draw_mistakes():
 
 print(f"{len(mistakes)} mistakes among {images} held-out digits")
 if len(mistakes):
-    show("00_mistakes", draw_mistakes)
+    plot.show("00_mistakes", draw_mistakes)
 
 # %% [markdown]
 # ## 10. The claims of this lesson
@@ -418,15 +385,26 @@ print("all claims hold")
 # %% [markdown]
 # ## Exercises
 #
-# 1. **Without inverting.** The relative of this method by Zhou et al. knows only keep and hide. Put
-#    `np.abs(source.scores.data)` into the scores of the twin, so that everything inverted becomes kept. What happens
-#    to the accuracy? *Hint: the counts of section 5 tell you how many weights change their sign. Ask yourself what a
-#    unit computes when half of its weights are wrong.*
-# 2. **Sparser.** Train with `wd` 0.0015, 0.006, 0.012 and 0.024, and plot the accuracy over the weights left. Where
-#    does the accuracy begin to suffer? *Hint: put sections 3 and 4 into a function of `wd`. Give each record a name,
-#    `record["recipe"]["name"] = "wd 0.006"`, and hand a list of them to `plot.accuracy_against_weights`.*
-# 3. **How much is luck?** Run seeds 0 to 4 for both nets. Is the difference between supermask and baseline larger than
-#    the spread between seeds? *Hint: one held-out image is 0.28 %.*
+# Write them in `exercises/lesson00.py`, where each is described in full, and let pytest mark them from the folder of
+# the course (in a checkout: `tutorials/`): `pytest exercises/test_lesson00.py`, or one with `-k task1`.
+#
+# 1. **Moves.** `moves(before, after)`: a table of who went from keep, hide or invert to keep, hide or invert. Then
+#    apply it to two of the `photographs` of section 4: do weights jump from kept to inverted, or do they rest in
+#    between? *Hint: a comparison of arrays gives an array of truths, `&` joins two, and `np.sum` counts.*
+# 2. **What is left.** `weights_left(masks)`: the share of all weights that is in use. *Hint: a mean of the layers'
+#    shares is not it; look at the sizes of the layers in section 5.*
+# 3. **How small.** `entropy_bytes(counts)`: section 9 as a function, for any counts. *Hint: what is $0 \log 0$, in
+#    mathematics and in NumPy?*
+#
+# **To explore**, with nobody to mark it:
+#
+# - *Without inverting.* The relative of this method by Zhou et al. knows only keep and hide. Put
+#   `np.abs(source.scores.data)` into the scores of the twin, so that everything inverted becomes kept. What does a unit
+#   compute when half of its weights are wrong?
+# - *Sparser.* Put sections 3 and 4 into a function of `wd` and train with 0.0015, 0.006, 0.012 and 0.024. Give each
+#   record a name, `record["recipe"]["name"] = "wd 0.006"`, and hand a list of them to `plot.accuracy_against_weights`.
+# - *How much is luck?* Run seeds 0 to 4 for both nets. Is the difference between supermask and baseline larger than the
+#   spread between seeds?
 #
 # ## Further reading
 #

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import is_floating
+from ..backend import is_floating, load, to_host
 from ..engine import Tensor, no_grad
 
 
@@ -31,7 +31,9 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
     Args:
         function: Tensors (and what else it takes) -> Tensor; smooth at the inputs: keep off kinks and ties.
         inputs: NumPy arrays of float64, which are checked; anything else is passed on as it is.
-        rng: for c and d; seeded with 0 unless given. directions: how many d for each input.
+        rng: for c and d; unless given, a stream of its own: inputs are often drawn from default_rng(0), and a c that
+            equals its x hides faults (a normalised row has no slope along itself).
+        directions: how many d for each input.
         eps: step. Its error is of order eps^2 f''' = 1e-10, and rounding adds 1e-16 |y| / eps = 1e-11 |y|.
         rtol: relative tolerance, far above both errors and far below a factor of 1.01.
         cotangent: c, if it is to be a certain one: to see what a bad choice misses.
@@ -39,7 +41,7 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
     Raises:
         GradientError: they disagree. TypeError: there is no float64 array to check, or the gradient is a surrogate.
     """
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = np.random.default_rng((0, 1)) if rng is None else rng
     checked = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and is_floating(x)]
     if not checked or any(inputs[i].dtype != np.float64 for i in checked):
         raise TypeError("gradcheck: give float64 arrays; float32 rounds too coarsely for central differences")
@@ -72,6 +74,36 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
                 raise GradientError(f"{name}: the gradient of input {i}, shape {inputs[i].shape}, is wrong: along a "
                                     f"random direction central differences give {expected:.8g}, backward {found:.8g}"
                                     f"{_first_wrong(gradient, partial(change, i), rtol, noise)}")
+
+
+def elsewhere(function: Callable[..., Tensor], *inputs: Any, backend: str = "strict", rtol: float = 1e-10,
+              atol: float = 1e-12, **settings: Any) -> None:
+    """Asserts that ``function(*inputs, **settings)`` gives NumPy's value and gradients on another array library, too.
+
+    Args:
+        function, inputs: as for :func:`gradcheck`; floating arrays become leaves on both sides.
+        backend: 'strict' (array-api-strict has the functions of the array API standard and no others, and a second
+            device, used here, whose arrays NumPy's functions refuse) or 'cupy'.
+        rtol, atol: how far the numbers may lie apart; another library may sum in another order.
+
+    Raises:
+        GradientError: value or a gradient differs. MinimaskError: the library or its device is not there.
+    """
+    xp, name = load(backend), getattr(function, "__name__", "function")
+    move = partial(xp.asarray, device=xp.Device("device1")) if hasattr(xp, "Device") else xp.asarray
+    moved = [[Tensor(side(x), requires_grad=True) if isinstance(x, np.ndarray) and is_floating(x) else x
+              for x in inputs] for side in (np.asarray, move)]
+    here, there = (function(*leaves, **settings) for leaves in moved)
+    g = np.random.default_rng(0).standard_normal(here.shape).astype(here.dtype)
+    for y, cotangent in ((here, g), (there, move(g))):
+        if y.requires_grad:
+            y.backward(cotangent)
+    pairs = [("the value", here.data, there.data)] + [
+        (f"the gradient of input {i}", a.grad, b.grad) for i, (a, b) in enumerate(zip(*moved)) if isinstance(a, Tensor)]
+    for what, a, b in pairs:
+        if (a is None) != (b is None) or (a is not None and not np.allclose(a, to_host(b), rtol, atol, equal_nan=True)):
+            raise GradientError(f"{name}: {what} on backend {backend!r} is not NumPy's: "
+                                f"{None if b is None else to_host(b)} in place of {a}")
 
 
 def _first_wrong(gradient: np.ndarray, change: Callable[[np.ndarray], float], rtol: float, noise: float) -> str:
