@@ -1,0 +1,145 @@
+"""Using a trained net: logits without the machinery of training, classes with their confidence.
+
+A pruned net (prune.py) runs here by smaller dense products, on NumPy and CuPy alike. The other way to skip zeros is to
+gather what each unit reads and to add that up. It pays where a weight is too large for a core's cache and almost all of
+it is hidden, for a few images (benchmarks/inference.py): the first dense layer of Conv2, say. There NumPy takes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import nn
+from .backend import Array, UsageError, asarray, namespace, single_threaded_blas, takes_fast_path, to_host
+from .data import standardise
+from .engine import OPS, Tensor, no_grad
+from .parallel import LARGE_PRODUCT, product, reused_memory
+from .prune import Take, size
+
+#: Where gathering beats the dense product: from so many weights on, with at most this share of them left, for so many
+#: images at most.
+GATHER_WEIGHTS, GATHER_SHARE, GATHER_IMAGES = 1 << 19, 0.01, 64
+#: Numbers up to which calls cost more than what they compute.
+FEW = 4096
+
+Function = Callable[[Array], Array]
+
+
+def forward(net: nn.Sequential) -> Function:
+    """The net as a function of plain arrays: (n, *input_shape) -> (n, classes) logits, in the net's library and dtype.
+
+    The weights are made once, here; what is trained afterwards does not reach them.
+    """
+    with no_grad():
+        steps, small_steps = ([_step(layer, small) for layer in net.layers.values()] for small in (False, True))
+    work = size(net).multiply_adds
+
+    def logits(x: Array) -> Array:
+        if x.shape[1:] != net.input_shape:
+            raise UsageError(f"forward: the images are {x.shape}, but (n, {', '.join(map(str, net.input_shape))}) is "
+                             "needed")
+        if x.shape[0] * work < LARGE_PRODUCT:
+            with single_threaded_blas():  # once, and not for every product
+                for step in small_steps:
+                    x = step(x)
+        else:
+            for step in steps:
+                x = step(x)
+        return x
+
+    return logits
+
+
+def _step(layer: nn.Layer, small: bool) -> Function:
+    """A layer as a function of an array. What takes a few microseconds goes round the Tensors, which take as many.
+
+    Args:
+        small: every product is too small for two threads, and BLAS is told so already.
+    """
+    if isinstance(layer, nn.Dense):
+        return _dense(layer.weight.effective().data, small)
+    if isinstance(layer, Take):
+        places = layer.places
+        return lambda x: namespace(x).take(x, places, axis=1)
+    if isinstance(layer, nn.Flatten):
+        return lambda x: namespace(x).reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+    if isinstance(layer, nn.ELU):
+        return _elu(layer.alpha)
+
+    def step(x: Array) -> Array:
+        with no_grad():
+            return layer(Tensor(x)).data
+
+    return step
+
+
+def _dense(weight: Array, small: bool) -> Function:
+    xp = namespace(weight)
+
+    def multiply(x: Array) -> Array:
+        return xp.matmul(x, weight) if small else product(xp, x, weight)
+
+    if takes_fast_path(xp) and weight.size >= GATHER_WEIGHTS and (
+            np.count_nonzero(weight) <= GATHER_SHARE * weight.size):
+        gather = gathered(weight)
+        return lambda x: gather(x) if x.shape[0] <= GATHER_IMAGES else multiply(x)
+    return multiply
+
+
+def _elu(alpha: float) -> Function:
+    """ELU; of a few numbers in three passes: the op's seven take longer then than its faster exponential saves."""
+    elu: Any = OPS["elu"]
+
+    def step(x: Array) -> Array:
+        xp = namespace(x)
+        if alpha != 1 or not takes_fast_path(xp) or x.size > FEW:
+            return elu.__wrapped__(xp, x, alpha)[0]
+        y = np.minimum(x, 0)
+        return np.maximum(x, np.expm1(y, out=y), out=y)
+
+    return step
+
+
+def gathered(weight: np.ndarray) -> Function:
+    """x @ weight, (n, in) -> (n, out), as sums over those weights (in, out) alone that are not 0."""
+    units, places = np.nonzero(weight.T)  # unit by unit, what it reads
+    values = weight[places, units]
+    starts = np.flatnonzero(np.diff(units, prepend=-1))  # where each unit's weights begin
+    present = units[starts]  # units that have some
+
+    def multiply(x: np.ndarray) -> np.ndarray:
+        y = np.zeros((x.shape[0], weight.shape[1]), weight.dtype)
+        if len(starts):
+            y[:, present] = np.add.reduceat(x.take(places, axis=1) * values, starts, axis=1)
+        return y
+
+    return multiply
+
+
+@reused_memory()
+def classify(net: nn.Sequential, images: np.ndarray, batch: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+    """Raw images (n, *input_shape) on the host -> the class of each (n,), and the net's confidence in it (n,), 0 to 1.
+
+    The confidence is the largest entry of the softmax of the logits. Images are standardised here, one by one.
+
+    Raises:
+        UsageError: images of another shape, or with NaN or infinity in them.
+    """
+    if images.shape[1:] != net.input_shape:
+        raise UsageError(f"the images are {images.shape[1:]}, but the net takes {net.input_shape}")
+    run, like = forward(net), next(iter(net.weights().values())).effective().data
+    classes, confidences = np.zeros(len(images), np.int64), np.zeros(len(images))
+    for start in range(0, len(images), batch):
+        part = images[start:start + batch]
+        if not np.isfinite(part).all():
+            raise UsageError(f"an image of {start} to {start + len(part) - 1} holds NaN or infinity")
+        x = standardise(part, np.dtype(str(like.dtype).rpartition(".")[2]).name)
+        logits = to_host(run(asarray(x, like))).astype(np.float64)  # (batch, classes)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        classes[start:start + batch] = logits.argmax(axis=1)
+        confidences[start:start + batch] = 1 / odds.sum(axis=1)  # the largest has odds of 1
+    return classes, confidences
