@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from . import __version__, backend, data, files, plot, recipes, runs, train
 from .backend import MinimaskError, UsageError, blas_threads
 
-COMMANDS = ("train", "data")
+COMMANDS = ("train", "data", "inspect")
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,7 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if words[0] not in COMMANDS:
                 raise UsageError(f"{backend.unknown('command', words[0], COMMANDS)}; without a command the demo runs, "
                                  "`minimask --help` tells more")
-            if words[0] == "data":
+            if words[0] == "inspect":
+                from . import cli_inspect
+
+                cli_inspect.command(words[1:])
+            elif words[0] == "data":
                 data_command(_data_parser().parse_intermixed_args(words[1:]))
             else:
                 train_command(_train_parser().parse_args(words[1:]))

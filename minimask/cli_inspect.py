@@ -1,0 +1,56 @@
+"""`minimask inspect RUN`: figures of what a trained mask learned, and a page that explains each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import anatomy_page, data, files, runs
+from .__main__ import Parser, whole_number
+from .backend import MinimaskError, UsageError
+
+
+def command(words: Sequence[str]) -> None:
+    """Reads a run, counts and draws, and says where the page is."""
+    options = _parser().parse_args(words)
+    folder = Path(options.run)
+    dataset = data.load(_trained_on(folder), options.data, options.allow_unverified)
+    net, record = runs.load(folder, dataset)
+    out = Path(options.out) if options.out else folder / "anatomy"
+    with files.locked(out):
+        names = anatomy_page.write(out, net, record, dataset, options.repeats)
+    print(f"in {out}/: {', '.join(names)}")
+    print(f"open {out / 'index.html'} in a browser")
+
+
+def _trained_on(folder: Path) -> str:
+    """The name of the data set that the run in the folder was trained on."""
+    if not (folder / "record.json").exists():
+        raise UsageError(f"{folder} holds no run: there is no record.json in it; give the folder that `minimask train` "
+                         "wrote")
+    try:
+        return str(json.loads((folder / "record.json").read_text())["dataset"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MinimaskError(f"{folder / 'record.json'} is no record of a run ({error}); it is damaged") from error
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="minimask inspect", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    description="See what a trained mask learned: figures, and one page that explains each.\n\n"
+                                "Where weights are left over the image plane, per unit and per class; shares against\n"
+                                "chance; who is connected to how many; paths from pixels to classes; the most used\n"
+                                "filters; and what is left of the accuracy when signs, mask or magnitudes change.",
+                    epilog="example:\n  minimask inspect runs/fcn-0 --data DIR\n"
+                           "  writes runs/fcn-0/anatomy/index.html, a PNG per figure, and anatomy.json, the numbers.\n"
+                           "The data set that the run was trained on is needed: to draw it and to measure accuracies.")
+    parser.add_argument("run", metavar="RUN", help="folder of a run, as `minimask train` leaves it")
+    parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
+    parser.add_argument("--allow-unverified", action="store_true",
+                        help="take data files whose content is not the official one, and say so")
+    parser.add_argument("--out", metavar="DIR", help="folder for page and figures (default: RUN/anatomy)")
+    parser.add_argument("--repeats", type=whole_number(1), default=5, metavar="N",
+                        help="how often each change of the net is drawn (default: 5)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
