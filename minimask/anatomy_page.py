@@ -130,8 +130,8 @@ def _pixels(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Part:
     found = counted["pixels"]
     dense, correlation = found["seen_by_no_unit"] is not None, found["correlation_with_variation"]
     above = ["Above, means over the units of the first layer, laid back over the image plane. Left: the share of units "
-             "that have a weight left at the pixel. Middle: kept less inverted; since a frozen sign is a coin toss, this "
-             "should look like noise. Right: positive less negative, the sign that the unit really multiplies with."]
+             "that have a weight left at the pixel. Middle: kept less inverted; since a frozen sign is a coin toss, "
+             "this should look like noise. Right: positive less negative, the sign that the unit really multiplies with."]
     unseen = f"; {found['seen_by_no_unit']:,} are seen by no unit of the first layer at all" if dense else ""
     what = "The share of units that see a pixel" if dense else "The number of paths from a pixel"
     return Part(
@@ -150,8 +150,8 @@ def _classes(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Part
     return Part(
         "classes", "Paths from each pixel to each class", anatomy_figures.classes(net, dataset),
         "Per class: the mean image, and under it the balance of positive and negative paths over the image plane.",
-        ["Under the mean training image of each class: the paths from each pixel to the class, those that multiply to a "
-         "positive weight less the others. Blue pixels speak for the class, orange ones against it. The net's "
+        ["Under the mean training image of each class: the paths from each pixel to the class, those that multiply to "
+         "a positive weight less the others. Blue pixels speak for the class, orange ones against it. The net's "
          "nonlinearities are left out here, so this is a sketch of what it computes, not the whole.",
          f"In all, {counted['paths'][most]:,.4g} paths lead to class {most}, the most, and "
          f"{counted['paths'][least]:,.4g} to class {least}, the fewest.",
@@ -172,9 +172,9 @@ def _filters(net: Sequential) -> Part:
     return Part(
         "filters", "The most used filters of the first layer", anatomy_figures.filters(net),
         "The first convolution's filters as small windows of positive, negative and hidden weights.",
-        [f"The filters of {next(iter(net.weights()))} that the most paths to the classes pass through, with their share "
-         "of all such paths; input channels side by side. Blue multiplies with a positive weight, orange with a negative "
-         "one, and nearly white is hidden."])
+        [f"The filters of {next(iter(net.weights()))} that the most paths to the classes pass through, with their "
+         "share of all such paths; input channels side by side. Blue multiplies with a positive weight, orange with a "
+         "negative one, and nearly white is hidden."])
 
 
 def _patterns(net: Sequential) -> Part:
@@ -182,9 +182,9 @@ def _patterns(net: Sequential) -> Part:
         "patterns", "The most frequent filters of each convolution", anatomy_figures.patterns(net),
         "Per convolution, the most frequent patterns of positive, negative and hidden weights in one window.",
         ["What one output channel does with one input channel is a small window of signs. There are only so many (3 to "
-         "the 9th power for a 3x3 window), so some occur again and again. Above each: how often it occurs, and how often "
-         "it would if chance decided whether a weight is left, and its sign. Windows that are hidden as a whole are not "
-         "counted."])
+         "the 9th power for a 3x3 window), so some occur again and again. Above each: how often it occurs, and how "
+         "often it would if chance decided whether a weight is left, and its sign. Windows that are hidden as a whole "
+         "are not counted."])
 
 
 def _degrees(masks: anatomy.Masks, counted: dict[str, Any]) -> Part:
@@ -202,9 +202,9 @@ def _degrees(masks: anatomy.Masks, counted: dict[str, Any]) -> Part:
         "degrees", "Who is connected to how many", anatomy_figures.degrees(masks, np.random.default_rng(0)),
         "Histograms of the weights left at each input and unit, beside those of the same masks shuffled.",
         ["Left: how many weights are left at each input of a layer (its out-degree); right: at each unit (its "
-         "in-degree). The outline is the same mask with its entries in random order: what chance would give with as many "
-         "weights. Where the filled histogram is wider, the net listens to some much more than to others. Inputs and "
-         "units with none can be removed without any change.",
+         "in-degree). The outline is the same mask with its entries in random order: what chance would give with as "
+         "many weights. Where the filled histogram is wider, the net listens to some much more than to others. Inputs "
+         "and units with none can be removed without any change.",
          *(["The first 6 layers are drawn, the table has all."] if len(rows) > 6 else [])], table)
 
 
@@ -222,8 +222,8 @@ def _worth(counted: dict[str, Any]) -> Part:
         "Bars: accuracy as trained, and after each part of the mask or the weights was replaced by chance.",
         ["A trained mask says which weights are left and with which sign; how large they are, the frozen weights say. "
          f"Each part is replaced by chance in all layers at once, {counted['repeats']} times, and nothing is trained "
-         f"again. What follows is how much is left of what the net does better than guessing ({guessing:.0%}); below 0, "
-         "it is worse than guessing.",
+         f"again. What follows is how much is left of what the net does better than guessing ({guessing:.0%}); below "
+         "0, it is worse than guessing.",
          "Signs shuffled: the same weights are left, but which of them are kept and which inverted is shuffled within "
          f"each layer. {kept['signs shuffled']} is left.",
          f"Mask shuffled: all entries of each layer's mask change places. {kept['mask shuffled']} is left.",
@@ -266,5 +266,5 @@ def _lead(counted: dict[str, Any]) -> str:
     weights = sum(row["weights"] for row in counted["layers"])
     left = weights - sum(row["hidden"] for row in counted["layers"])
     return (f"A net trained on {counted['dataset']} by keeping, hiding or inverting random weights: "
-            f"{left:,} of {weights:,} are left, and {counted['test_accuracy']:.2%} of the held-out images get the right "
-            "class. What did the mask learn?")
+            f"{left:,} of {weights:,} are left, and {counted['test_accuracy']:.2%} of the held-out images get the "
+            "right class. What did the mask learn?")
