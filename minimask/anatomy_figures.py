@@ -170,6 +170,7 @@ def degrees(masks: anatomy.Masks, rng: np.random.Generator, layers: int = 6) -> 
             ax.hist(theirs, edges, histtype="step", color=INVERTED, linewidth=1.6, label="same mask, shuffled")
             ax.set_title(f"{name}: {len(ours):,} {what}, {int((ours == 0).sum()):,} with none", fontsize=9)
             ax.set_ylabel("how many")
+            ax.yaxis.get_major_locator().set_params(integer=True)
             ax.set_xlabel("weights left at it")
     figure.axes[0].legend(fontsize=8)
     return figure

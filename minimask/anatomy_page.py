@@ -31,14 +31,14 @@ class Part:
     """One section of the page.
 
     Attributes:
-        name: of its file, NAME.png. title: of the section. figure, alt: the picture, and in words what it shows.
+        name: of its file, NAME.png. title: of the section. figure, caption: the picture, and in words what it shows.
         text: its paragraphs: what is shown, what chance would give, what is found here. table: numbers, if any.
     """
 
     name: str
     title: str
     figure: Figure
-    alt: str
+    caption: str
     text: Sequence[str]
     table: page.Table | None = None
 
@@ -131,7 +131,7 @@ def _pixels(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Part:
     dense, correlation = found["seen_by_no_unit"] is not None, found["correlation_with_variation"]
     above = ["Above, means over the units of the first layer, laid back over the image plane. Left: the share of units "
              "that have a weight left at the pixel. Middle: kept less inverted; since a frozen sign is a coin toss, "
-             "this should look like noise. Right: positive less negative, the sign that the unit really multiplies with."]
+             "this should look like noise. Right: positive less negative, the sign that units really multiply with."]
     unseen = f"; {found['seen_by_no_unit']:,} are seen by no unit of the first layer at all" if dense else ""
     what = "The share of units that see a pixel" if dense else "The number of paths from a pixel"
     return Part(
@@ -153,9 +153,14 @@ def _classes(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Part
         ["Under the mean training image of each class: the paths from each pixel to the class, those that multiply to "
          "a positive weight less the others. Blue pixels speak for the class, orange ones against it. The net's "
          "nonlinearities are left out here, so this is a sketch of what it computes, not the whole.",
-         f"In all, {counted['paths'][most]:,.4g} paths lead to class {most}, the most, and "
-         f"{counted['paths'][least]:,.4g} to class {least}, the fewest.",
+         f"In all, {_count(counted['paths'][most])} paths lead to class {most}, the most, and "
+         f"{_count(counted['paths'][least])} to class {least}, the fewest.",
          *([f"The first 10 of {len(dataset.classes)} classes are shown."] if len(dataset.classes) > 10 else [])])
+
+
+def _count(number: float) -> str:
+    """A number of paths: exact as far as float64 is, else three digits."""
+    return f"{number:,.0f}" if number < 2**53 else f"about {number:.2e}"
 
 
 def _units(net: Sequential, dataset: Dataset) -> Part:
@@ -249,9 +254,10 @@ def write(folder: Path, net: Sequential, record: dict[str, Any], dataset: Datase
     for part in parts(net, dataset, counted):
         buffer = io.BytesIO()
         part.figure.savefig(buffer, format="png")
-        files.write(folder / f"{part.name}.png", buffer.getvalue())
+        png = buffer.getvalue()
+        files.write(folder / f"{part.name}.png", png)
         names.append(f"{part.name}.png")
-        body.append(f"<h2>{escape(part.title)}</h2>\n" + page.picture(buffer.getvalue(), part.alt, part.alt, part.name)
+        body.append(f"<h2>{escape(part.title)}</h2>\n" + page.picture(png, part.title, part.caption, part.name)
                     + "".join(f"<p>{escape(text)}</p>\n" for text in part.text)
                     + (part.table.html(part.title) if part.table else ""))
     lead = (f"<p>{escape(_lead(counted))}</p>\n<p>Blue is kept or positive, orange inverted or negative, nearly white "

@@ -57,8 +57,9 @@ def picture(png: bytes, alt: str, caption: str, name: str) -> str:
     import base64
 
     width, height = (int.from_bytes(png[i:i + 4], "big") for i in (16, 20))  # of the IHDR chunk
-    return (f'<figure id="{escape(name)}"><img src="data:image/png;base64,{base64.b64encode(png).decode()}" '
-            f'width="{width * 2 // 3}" height="{height * 2 // 3}" alt="{escape(alt)}">\n'
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return (f'<figure id="{escape(name)}"><div class="wide"><img src="{source}" '
+            f'width="{width * 2 // 3}" height="{height * 2 // 3}" alt="{escape(alt)}"></div>\n'
             f"<figcaption>{escape(caption)}</figcaption></figure>\n")
 
 
@@ -107,7 +108,7 @@ th { font-weight: 600; }
 .charts { columns: 26rem; column-gap: 2rem; }
 figure { margin: 0 0 2rem; break-inside: avoid; }
 figcaption { font-size: 0.875rem; margin-bottom: 0.5rem; }
-figure img { display: block; max-width: 100%; height: auto; background: #ffffff; padding: 0.25rem; }
+figure img { display: block; min-width: 32rem; max-width: 100%; height: auto; background: #ffffff; padding: 0.25rem; }
 figure svg { display: block; width: 100%; max-width: 34rem; height: auto; }
 figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
 figure svg text { fill: currentColor; font-family: system-ui, sans-serif !important; }
