@@ -110,6 +110,7 @@ def settings(training: Training) -> dict[str, Any]:
     """What must be as it was for a run to go on, beside what :func:`origin` finds in its record."""
     schedule = training.optimizer.schedule
     return {"dataset": training.dataset.name, "images": training.images, "batch": training.batch,
+            "augment": training.augment,
             "weights": {name: {"source": type(source).__name__, **source.settings}
                         for name, source in training.net.weights().items()},
             **training.optimizer.settings(), "schedule": schedule.settings() if isinstance(schedule, Plateau) else {}}
@@ -179,7 +180,7 @@ def restore(training: Training, path: str | Path, epochs: int) -> None:
 
 def _refuse_another_run(path: str | Path, run: dict[str, Any], fresh: dict[str, Any], training: Training) -> None:
     """UsageError where "run" is not of this run."""
-    for sentence in _differences({**run["settings"], **origin(run["record"])},
+    for sentence in differences({**run["settings"], **origin(run["record"])},
                                  {**fresh["settings"], **origin(fresh["record"])}):
         raise UsageError(f"{path} is of another run: {sentence}; resume it with the settings that it began with, or "
                          "begin a new one in another place")
@@ -190,11 +191,11 @@ def _refuse_another_run(path: str | Path, run: dict[str, Any], fresh: dict[str, 
                          "resume it with the settings that it began with")
 
 
-def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
+def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
     """What differs between two settings, a sentence each."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for key in sorted({*there, *here}):
-            yield from _differences(there.get(key), here.get(key), key)
+            yield from differences(there.get(key), here.get(key), key)
     elif there != (list(here) if isinstance(here, tuple) else here):
         yield f"its {name} is {there!r:.60}, but {here!r:.60} was asked for"
 

@@ -7,16 +7,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import anatomy_page, data, files, runs
-from .__main__ import Parser, whole_number
+from . import anatomy_page, files, runs
 from .backend import MinimaskError, UsageError
+from .cli import Parser, load_data, whole_number
 
 
 def command(words: Sequence[str]) -> None:
     """Reads a run, counts and draws, and says where the page is."""
     options = _parser().parse_args(words)
     folder = Path(options.run)
-    dataset = data.load(_trained_on(folder), options.data, options.allow_unverified)
+    dataset = load_data(_trained_on(folder), options)
     net, record = runs.load(folder, dataset)
     out = Path(options.out) if options.out else folder / "anatomy"
     with files.locked(out):

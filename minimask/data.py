@@ -213,10 +213,24 @@ DATASETS: dict[str, Callable[..., Dataset]] = {"mnist": mnist, "fashion-mnist": 
                                               "cifar100": cifar100}
 
 
+def validation(dataset: Dataset) -> Dataset:
+    """The set to choose settings by: the last sixth of the training images is held out in place of the test images.
+
+    MNIST: 50,000 to train, 10,000 held out. Nothing of the test images is in it. Its name ends in '-validation'.
+    """
+    count = len(dataset.train_images) // 6
+    images, labels = dataset.train_images, dataset.train_labels
+    return Dataset(f"{dataset.name}-validation", images[:-count], labels[:-count], images[-count:], labels[-count:],
+                   dataset.classes, dataset.verified)
+
+
 def load(name: str, folder: str | Path | None = None, allow_unverified: bool = False) -> Dataset:
-    """The data set of that name: 'digits', or one of those below `folder`. UsageError for an unknown name."""
-    if name == "digits":
-        return digits()
-    if name not in DATASETS:
+    """The data set of that name: 'digits', or one of those below `folder`; 'mnist-validation' and so on, see above.
+
+    UsageError for an unknown name.
+    """
+    whole = name.removesuffix("-validation")
+    if whole not in ("digits", *DATASETS):
         raise unknown("dataset", name, ["digits", *DATASETS])
-    return DATASETS[name](folder, allow_unverified)
+    dataset = digits() if whole == "digits" else DATASETS[whole](folder, allow_unverified)
+    return dataset if name == whole else validation(dataset)

@@ -351,6 +351,8 @@ class Tensor:
     def log_softmax(self, axis: int = -1) -> "Tensor": return OPS["log_softmax"](self, axis)
     def cross_entropy(self, labels: Any) -> "Tensor": return OPS["cross_entropy"](self, labels)
     def keep_hide_invert(self, tau: float) -> "Tensor": return OPS["keep_hide_invert"](self, tau)
+    def keep_hide(self, tau: float) -> "Tensor": return OPS["keep_hide"](self, tau)
+    def keep_largest(self, share: float) -> "Tensor": return OPS["keep_largest"](self, share)
 
     def __iadd__(self, other: Any) -> "Tensor": return self._refuse_in_place("+=")
     def __isub__(self, other: Any) -> "Tensor": return self._refuse_in_place("-=")

@@ -5,6 +5,8 @@ A layer asks its *weight source* for the weight and knows nothing of masks. The 
 - :class:`Trained`: the weight itself is trained (the dense baseline).
 - :class:`SignedSupermask`: random weights W stay frozen; a score m per weight is trained and decides to keep,
   hide or invert it: W_eff = W * s(m), s in {-1, 0, +1} (Koster et al. 2022, arXiv:2201.13361).
+- :class:`BinarySupermask` keeps or hides (Zhou et al. 2019), :class:`EdgePopup` keeps a fixed share (Ramanujan et
+  al. 2020): the relatives, in deterministic forms of ours.
 
 One interface, so that one model builder serves every method. A source is written down once as a template,
 ``SignedSupermask(tau=0.01)``, and each layer calls ``draw`` for a copy that holds arrays of its own:
@@ -73,47 +75,26 @@ class Supermask:
         frozen, frozen_distribution, frozen_factor: the frozen weights' scheme, distribution and factor, as in
             :func:`minimask.init.draw`. The paper's best: signed constant ELUS.
         scores, scores_distribution: the same for the scores. The paper's best: uniform Xavier.
-        tau: one absolute threshold for every layer, 0.01 unless `tau_ratio` is given.
-        tau_ratio: instead, tau_l = tau_ratio * max|m_l| of each layer, fixed right after initialisation; the
-            published configurations do this.
 
     Attributes after draw():
         frozen: W, an array of the layer's shape; no code changes it.
         scores: m, a leaf Tensor of the same shape.
-        tau: this layer's threshold.
-
-    Raises:
-        UsageError: tau and tau_ratio both given, tau negative, or tau_ratio outside [0, 1).
     """
 
     def __init__(self, *, frozen: str = "elus", frozen_distribution: str = "signed_constant",
-                 frozen_factor: float | None = None, scores: str = "xavier", scores_distribution: str = "uniform",
-                 tau: float | None = None, tau_ratio: float | None = None):
-        kind = type(self).__name__
-        if tau is not None and tau_ratio is not None:
-            raise UsageError(f"{kind}: tau={tau} and tau_ratio={tau_ratio} are two rules; give one of them")
-        if tau is not None and not tau >= 0:
-            raise UsageError(f"{kind}: tau is {tau}, but a threshold on |score| must be 0 or more")
-        if tau_ratio is not None and not 0 <= tau_ratio < 1:
-            raise UsageError(f"{kind}: tau_ratio is {tau_ratio}, but must lie in [0, 1); at 1 all is hidden")
+                 frozen_factor: float | None = None, scores: str = "xavier", scores_distribution: str = "uniform"):
         self.frozen_settings: dict[str, Any] = {"scheme": frozen, "distribution": frozen_distribution,
                                                 "factor": frozen_factor}
         self.score_settings: dict[str, Any] = {"scheme": scores, "distribution": scores_distribution}
-        self.absolute_tau, self.tau_ratio = 0.01 if tau is None else tau, tau_ratio
-        self.settings = {"frozen": self.frozen_settings, "scores": self.score_settings,
-                         **({"tau": self.absolute_tau} if tau_ratio is None else {"tau_ratio": tau_ratio})}
+        self.settings: dict[str, Any] = {"frozen": self.frozen_settings, "scores": self.score_settings}
         self.frozen: Array = None
         self.scores: Tensor | None = None
-        self.tau = self.absolute_tau
 
     def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:
         """A copy with its own arrays: the frozen weights are drawn first, then the scores."""
         drawn, xp = copy.copy(self), load(backend)
         drawn.frozen = xp.asarray(init.draw(shape, rng, dtype=dtype, **self.frozen_settings))
-        scores = init.draw(shape, rng, dtype=dtype, **self.score_settings)
-        drawn.scores = Tensor(xp.asarray(scores), requires_grad=True)
-        if self.tau_ratio is not None:
-            drawn.tau = self.tau_ratio * float(np.abs(scores).max())  # tau_l = ratio * max|m_l|, once and for all
+        drawn.scores = Tensor(xp.asarray(init.draw(shape, rng, dtype=dtype, **self.score_settings)), requires_grad=True)
         return drawn
 
     def step(self, scores: Tensor) -> Tensor:
@@ -139,21 +120,86 @@ class Supermask:
         return {"scores": _drawn(self.scores)}
 
     def state(self) -> dict[str, Array | float]:
-        return {"frozen": self.frozen, "tau": self.tau}
+        return {"frozen": self.frozen}
 
     def load_state(self, state: dict[str, Array]) -> None:
         """Takes back what state() gave."""
-        self.frozen, self.tau = state["frozen"], float(state["tau"])
+        self.frozen = state["frozen"]
 
 
 class SignedSupermask(Supermask):
     r"""Keep, hide or invert: s = sign(m) where |m| > tau, else 0 (Koster et al. 2022, arXiv:2201.13361).
 
-    Arguments as for :class:`Supermask`: ``SignedSupermask(tau=0.01)`` is the paper's set-up.
+    ``SignedSupermask(tau=0.01)`` is the paper's set-up. Args (by name), beside those of :class:`Supermask`:
+        tau: one absolute threshold for every layer, 0.01 unless `tau_ratio` is given.
+        tau_ratio: instead, tau_l = tau_ratio * max|m_l| of each layer, fixed right after initialisation; the
+            published configurations do this.
+
+    After draw(), ``tau`` is the layer's threshold.
+
+    Raises:
+        UsageError: tau and tau_ratio both given, tau negative, or tau_ratio outside [0, 1).
     """
+
+    def __init__(self, *, tau: float | None = None, tau_ratio: float | None = None, **initial: Any):
+        super().__init__(**initial)
+        kind = type(self).__name__
+        if tau is not None and tau_ratio is not None:
+            raise UsageError(f"{kind}: tau={tau} and tau_ratio={tau_ratio} are two rules; give one of them")
+        if tau is not None and not tau >= 0:
+            raise UsageError(f"{kind}: tau is {tau}, but a threshold on |score| must be 0 or more")
+        if tau_ratio is not None and not 0 <= tau_ratio < 1:
+            raise UsageError(f"{kind}: tau_ratio is {tau_ratio}, but must lie in [0, 1); at 1 all is hidden")
+        self.tau, self.tau_ratio = 0.01 if tau is None else tau, tau_ratio
+        self.settings |= {"tau": self.tau} if tau_ratio is None else {"tau_ratio": tau_ratio}
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:
+        drawn = super().draw(shape, rng, dtype, backend)
+        if self.tau_ratio is not None:  # tau_l = ratio * max|m_l|, once and for all
+            drawn.tau = self.tau_ratio * float(np.abs(to_host(_drawn(drawn.scores).data)).max())
+        return drawn
 
     def step(self, scores: Tensor) -> Tensor:
         return ops.keep_hide_invert(scores, self.tau)
+
+    def state(self) -> dict[str, Array | float]:
+        return {**super().state(), "tau": self.tau}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        super().load_state(state)
+        self.tau = float(state["tau"])
+
+
+class BinarySupermask(SignedSupermask):
+    """Keep or hide: s = 1 where m > tau, else 0; nothing is inverted (after Zhou et al. 2019, arXiv:1905.01067).
+
+    Arguments as for :class:`SignedSupermask`.
+    """
+
+    def step(self, scores: Tensor) -> Tensor:
+        return ops.keep_hide(scores, self.tau)
+
+
+class EdgePopup(Supermask):
+    r"""Keep a fixed share: s = 1 for the round(share * n) largest |m| of the layer (after Ramanujan et al. 2020,
+    arXiv:1911.13299).
+
+    Args (by name), beside those of :class:`Supermask`:
+        share: of each layer's weights that is kept, 0 to 1.
+
+    Raises:
+        UsageError: share outside [0, 1].
+    """
+
+    def __init__(self, *, share: float = 0.1, **initial: Any):
+        super().__init__(**initial)
+        if not 0 <= share <= 1:
+            raise UsageError(f"EdgePopup: share is {share}, but the part of a layer's weights to keep lies in [0, 1]")
+        self.share = share
+        self.settings |= {"share": share}
+
+    def step(self, scores: Tensor) -> Tensor:
+        return ops.keep_largest(scores, self.share)
 
 
 #: What a layer may take its weight from.

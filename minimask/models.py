@@ -87,8 +87,7 @@ def resnet(name: str, weights: WeightSource, rng: np.random.Generator, input_sha
             110). In the paper's masked blocks it is frozen at mean 0 and variance 1, so it only divides by
             sqrt(1.001); that factor is left out here.
     """
-    if norm not in ("all", "stem", "none") or width < 1:
-        raise ValueError(f"resnet: norm {norm!r} must be 'all', 'stem' or 'none', and width {width} 1 or more")
+    check(width, norm)
     draw: dict[str, Any] = {"weights": weights, "rng": rng, "dtype": dtype, "backend": backend}
 
     def conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: str = "same",
@@ -113,6 +112,12 @@ def resnet(name: str, weights: WeightSource, rng: np.random.Generator, input_sha
     return nn.Sequential([*layers, nn.GlobalAvgPool(), nn.Dense(channels, classes, **draw)], input_shape)
 
 
+def check(width: int = 1, norm: str = "all") -> None:
+    """ValueError unless these are settings of a ResNet."""
+    if norm not in ("all", "stem", "none") or width < 1:
+        raise ValueError(f"resnet: norm {norm!r} must be 'all', 'stem' or 'none', and width {width} 1 or more")
+
+
 conv2, conv4, conv6, conv8 = (partial(conv_net, name) for name in CONVS)
 resnet20 = partial(resnet, "resnet20")
 resnet56, resnet110 = partial(resnet, "resnet56", classes=100), partial(resnet, "resnet110", classes=100)
@@ -120,4 +125,4 @@ resnet56, resnet110 = partial(resnet, "resnet56", classes=100), partial(resnet, 
 #: Builders by name; recipes look theirs up here.
 MODELS: dict[str, Callable[..., nn.Sequential]] = {
     "fcn": fcn, "conv2": conv2, "conv4": conv4, "conv6": conv6, "conv8": conv8, "resnet20": resnet20,
-    "resnet56": resnet56, "resnet110": resnet110}
+    "resnet56": resnet56, "resnet110": resnet110, "resnet110-dense": partial(resnet, "resnet110-dense", classes=100)}

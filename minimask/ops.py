@@ -10,12 +10,13 @@ operation raises ValueError for shapes that do not fit, IndexError for axes and 
 TypeError for mixed dtypes, mixed array libraries or integers in floating-point arithmetic.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .backend import Array, asarray, beside
+from .backend import Array, asarray, beside, takes_fast_path
 from .engine import OPS, Pullback, op
 from .parallel import elementwise, product
 
@@ -478,16 +479,66 @@ def keep_hide_invert(xp: Any, m: Array, /, tau: float) -> Result:
     Args:
         tau: threshold, a Python number, 0 or more; |m| == tau is hidden.
     """
-    if not isinstance(tau, (int, float)):
-        raise TypeError(f"keep_hide_invert: tau is a {type(tau).__name__}, but must be one Python number, 0 or more")
-    if not tau >= 0:
-        raise ValueError(f"keep_hide_invert: tau is {tau}, but a threshold on |m| must be 0 or more")
-    tau = float(tau)  # a NumPy scalar would compare float32 scores in float64
+    tau = _threshold("keep_hide_invert", tau)
+
     def step(m: Array) -> Array:
         s = _cast(xp, m > tau, xp.int8) - _cast(xp, m < -tau, xp.int8)  # int8: a quarter of the memory to go through
         return _cast(xp, s, m.dtype)
 
     return elementwise(xp, step, m), lambda g: (g,)
+
+
+@op(surrogate=True)
+def keep_hide(xp: Any, m: Array, /, tau: float) -> Result:
+    r"""The binary mask s = 1 where m > tau, else 0: scores, any shape -> exact {0, 1}, same shape. Inverts nothing.
+
+    Straight-through as in keep_hide_invert: dL/dm := dL/ds. After Zhou et al. 2019 (arXiv:1905.01067), made
+    deterministic.
+
+    Args:
+        tau: threshold, a Python number, 0 or more; m == tau is hidden.
+    """
+    tau = _threshold("keep_hide", tau)
+    return elementwise(xp, lambda m: _cast(xp, m > tau, m.dtype), m), lambda g: (g,)
+
+
+@op(surrogate=True)
+def keep_largest(xp: Any, m: Array, /, share: float) -> Result:
+    r"""s = 1 for the k = round(share * size) largest |m|, else 0: scores, any shape -> exact {0, 1}, same shape.
+
+    Of entries that tie at the edge those that come first in row-major order are kept, so exactly k are.
+    Straight-through with the slope of |m|: dL/dm := sign(m) dL/ds. After Ramanujan et al. 2020 (edge-popup,
+    arXiv:1911.13299).
+
+    Args:
+        share: of the entries to keep, a Python number from 0 to 1.
+    """
+    if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise ValueError(f"keep_largest: share is {share!r}, but must be a Python number from 0 to 1")
+    size = math.prod(m.shape)
+    chosen = _largest(xp, xp.reshape(xp.abs(m), (-1,)), round(float(share) * size))  # (size,) booleans
+    return _cast(xp, xp.reshape(chosen, m.shape), m.dtype), lambda g: (g * xp.sign(m),)
+
+
+def _largest(xp: Any, x: Array, k: int) -> Array:
+    """Which are the k largest of x (n,), the first ones where they tie: (n,) booleans."""
+    n = x.shape[0]
+    if not takes_fast_path(xp) or not 0 < k < n:
+        order = np.argsort(-x, stable=True) if xp is np else xp.argsort(-x)  # elsewhere it always is
+        return xp.argsort(order) < k  # the rank of every entry
+    edge = np.partition(x, n - k)[n - k]  # the k-th largest; no full sort
+    chosen = x > edge
+    chosen[np.flatnonzero(x == edge)[:k - np.count_nonzero(chosen)]] = True
+    return chosen
+
+
+def _threshold(name: str, tau: object) -> float:
+    """tau as a Python float (a NumPy scalar would compare float32 scores in float64); TypeError, ValueError."""
+    if not isinstance(tau, (int, float)):
+        raise TypeError(f"{name}: tau is a {type(tau).__name__}, but must be one Python number, 0 or more")
+    if not tau >= 0:
+        raise ValueError(f"{name}: tau is {tau}, but a threshold on |m| must be 0 or more")
+    return float(tau)
 
 
 def __dir__() -> list[str]:

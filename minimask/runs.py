@@ -21,6 +21,7 @@ from . import checkpoint, files, plot, recipes, train
 from .backend import MinimaskError, UsageError
 from .data import Dataset
 from .nn import Sequential
+from .optim import Plateau
 
 #: What tells of the end of a run, and all that a run leaves.
 END = ("network.npz", "masks.png", "training.png")
@@ -53,7 +54,8 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
     if not dataset.verified:
         record["unverified"] = True  # not known to be the official files
     if out is None:
-        return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress)
+        return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
+                              augment=recipe.augment)
     folder = Path(out)
     if resume:
         begun(folder)
@@ -67,7 +69,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
             warnings.warn(f"{error}; training goes on", UserWarning, stacklevel=2)
 
     with files.locked(folder):
-        training = train.Training(net, dataset, optimizer, rng, recipe.batch, record)
+        training = train.Training(net, dataset, optimizer, rng, recipe.batch, record, recipe.augment)
         keeper = checkpoint.Keeper(folder / CHECKPOINT, training, every)
         if resume:
             checkpoint.restore(training, folder / CHECKPOINT, recipe.epochs)
@@ -81,6 +83,18 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
             write_record(folder, record)
             write_network(folder, net)
     return net, record
+
+
+def finished(record: dict[str, Any]) -> bool:
+    """Whether a record has all epochs of its recipe, or its plateau schedule has made the last cut."""
+    recipe = recipes.from_dict(record["recipe"])
+    schedule = recipe.schedule_of(1)
+    if isinstance(schedule, Plateau):
+        for entry in record["epochs"]:
+            schedule.observe(entry["train_loss"])
+        if schedule.finished:
+            return True
+    return len(record["epochs"]) >= recipe.epochs
 
 
 def begun(folder: Path) -> tuple[dict[str, Any], str]:
@@ -148,7 +162,7 @@ def load(folder: str | Path, dataset: Dataset, backend: str = "numpy") -> tuple[
     try:
         record = json.loads((folder / "record.json").read_text())
         trained_on = record["dataset"]
-        net = recipes.Recipe(**record["recipe"]).build(dataset, np.random.default_rng(0), backend)
+        net = recipes.from_dict(record["recipe"]).build(dataset, np.random.default_rng(0), backend)
         net.load(files.read_arrays(folder / "network.npz", files.headers(net.arrays())))
     except (OSError, ValueError, KeyError, TypeError, MinimaskError) as error:
         if trained_on not in (None, dataset.name):

@@ -31,6 +31,7 @@ from . import ops
 from .backend import Array, MinimaskError, UsageError, asarray, blas_threads, namespace, to_host
 from .checkpoint import Keeper, State, restore
 from .data import Dataset, standardise
+from .data import augment as augmented
 from .engine import Tensor, no_grad
 from .nn import Sequential
 from .optim import SGD, Plateau
@@ -48,7 +49,7 @@ class TrainingError(MinimaskError):
 def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.random.Generator, batch: int = 128,
         record: dict[str, Any] | None = None, progress: Progress | None = None,
         on_epoch: Callable[[dict[str, Any]], None] | None = None, checkpoint: str | Path | None = None,
-        resume: bool = False, every: float = 30.0) -> dict[str, Any]:
+        resume: bool = False, every: float = 30.0, augment: bool = False) -> dict[str, Any]:
     """Trains the net in place and returns the record of the run.
 
     Args:
@@ -64,6 +65,7 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
             and at the end. Where that fails, training goes on with a warning, and the last good one stays.
         resume: go on at the step where `checkpoint` stands. Net, optimizer, rng and record take over its state;
             everything else must be as it was. `epochs` counts from where the run began, and may be another number.
+        augment: pad, flip and crop the training images anew in every step (:func:`minimask.data.augment`).
 
     Training runs where the net's arrays live: `backend=` of its builder says where that is.
 
@@ -80,7 +82,7 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     if checkpoint is not None and not resume and os.path.exists(checkpoint):
         raise UsageError(f"fit: {checkpoint} is there already: resume=True goes on with it; to begin anew name another "
                          "file, or remove this one")
-    training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record)
+    training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment)
     keeper = Keeper(checkpoint, training, every)
     if not resume:
         keeper.save()
@@ -116,7 +118,7 @@ class Training:
     """A training run under way: all that changes from step to step, and how it changes.
 
     Attributes:
-        net, dataset, optimizer, rng, batch, record: as in :func:`fit`.
+        net, dataset, optimizer, rng, batch, record, augment: as in :func:`fit`.
         order: (n,) the order of the training images in the epoch under way; (0,) before its first step.
         step: how many of its steps are done. loss_sum, right: summed over the images so far. seconds: of training.
         begun: how many epochs the record had when the run began.
@@ -130,6 +132,7 @@ class Training:
     rng: np.random.Generator
     batch: int
     record: dict[str, Any]
+    augment: bool = False
     order: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     step: int = 0
     loss_sum: float = 0.0
@@ -221,12 +224,14 @@ class Training:
         if not len(self.order):
             self.order = self.rng.permutation(len(images))  # (n,)
         chosen = self.order[self.step * self.batch:(self.step + 1) * self.batch]
-        state = net.state()  # to go back to: batch norm renews its running statistics on the way forward
-        x, y = to_net(net, standardise(images[chosen])), labels[chosen]
+        state, bits = net.state(), self.rng.bit_generator.state  # to go back to: batch norm renews its statistics
+        raw, y = images[chosen], labels[chosen]
+        x = to_net(net, standardise(augmented(raw, self.rng) if self.augment else raw))
         logits = net(x, training=True)
         loss = ops.cross_entropy(logits, y)
         loss_value = loss.item()
         if not math.isfinite(loss_value):
+            self.rng.bit_generator.state = bits
             raise self._diverged(loss_value, chosen, state)
         optimizer.zero_grad()
         loss.backward()

@@ -249,6 +249,12 @@ def _max(t, x, axis, keepdims):
     return x.clone() if _all(x, axis) == () else t.amax(x, _all(x, axis), keepdims)
 
 
+def _keep_largest(t, m, share):
+    kept = t.zeros(m.numel(), dtype=m.dtype)
+    kept[t.topk(m.abs().reshape(-1), round(share * m.numel())).indices] = 1
+    return kept.reshape(m.shape)
+
+
 def _take(t, x, indices, axis):
     return t.index_select(x, axis, t.remainder(indices, x.shape[axis]))
 
@@ -296,6 +302,8 @@ CASES: dict[str, Case] = {
     "batch_norm": Case(normalised(), _batch_norm, linear=(1, 2), call=_batch_norm_call),
     "keep_hide_invert": Case(unary(tau=st.sampled_from([0.0, 0.5])),
                              lambda t, m, tau: t.sign(m) * (t.abs(m) > tau), surrogate=True),
+    "keep_hide": Case(unary(tau=st.sampled_from([0.0, 0.5])), lambda t, m, tau: (m > tau).to(m.dtype), surrogate=True),
+    "keep_largest": Case(unary("distinct", share=st.sampled_from([0.0, 0.1, 0.5, 1.0])), _keep_largest, surrogate=True),
 }
 
 

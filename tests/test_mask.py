@@ -1,4 +1,6 @@
-"""The keep/hide/invert step and the weight sources."""
+"""The keep/hide/invert step, its relatives and the weight sources."""
+
+from contextlib import nullcontext
 
 import array_api_strict as strict
 import numpy as np
@@ -7,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minimask import Tensor, UsageError, ops
+from minimask import Tensor, UsageError, ops, plain
 from minimask.backend import to_host
-from minimask.mask import SignedSupermask, Trained
+from minimask.mask import BinarySupermask, EdgePopup, SignedSupermask, Trained
 
 EDGES = [0.5, -0.5, np.nextafter(np.float32(0.5), np.float32(1)), -np.nextafter(np.float32(0.5), np.float32(1)), 0.0, -0.0]
 
@@ -112,3 +114,77 @@ def test_one_seed_gives_the_same_weights_in_every_library():
     np.testing.assert_array_equal(here.frozen, to_host(there.frozen))
     np.testing.assert_array_equal(here.scores.data, to_host(there.scores.data))
     np.testing.assert_array_equal(here.mask(), there.mask())
+
+
+# ---- the relatives ---------------------------------------------------------------------------------------------------
+
+
+@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=3), elements=st.floats(-2, 2, width=32)),
+       st.floats(0, 1.5, width=32))
+def test_a_binary_mask_keeps_what_lies_above_tau_and_inverts_nothing(m, tau):
+    s = ops.keep_hide(m, tau)
+    np.testing.assert_array_equal(s.data, np.where(m > np.float32(tau), 1, 0))
+    assert s.dtype == m.dtype
+
+
+@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0),
+                  elements=st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0])), st.floats(0, 1))
+def test_keep_largest_keeps_exactly_k_and_the_first_of_those_that_tie(m, share):
+    k = round(share * m.size)
+    order = sorted(range(m.size), key=lambda i: (-abs(m.flat[i]), i))  # METHOD section 8, word by word
+    expected = np.zeros(m.size)
+    expected[order[:k]] = 1
+    for version in (nullcontext(), plain()):
+        with version:
+            s = ops.keep_largest(m, share)
+        np.testing.assert_array_equal(s.data.ravel(), expected)
+        assert s.dtype == m.dtype and s.shape == m.shape and s.data.sum() == k
+
+
+def test_keep_largest_is_the_same_with_and_without_a_full_sort(rng):
+    m = rng.uniform(-1, 1, (300, 100)).astype(np.float32)
+    for share in (0.001, 0.1, 0.5, 0.999):
+        with plain():
+            expected = ops.keep_largest(m, share).data
+        np.testing.assert_array_equal(ops.keep_largest(m, share).data, expected)
+    there = ops.keep_largest(strict.asarray(m), 0.1)
+    np.testing.assert_array_equal(to_host(there.data), ops.keep_largest(m, 0.1).data)
+
+
+def test_the_declared_gradients_of_the_relatives():
+    """Binary: dL/dm := dL/ds. EdgePopup: dL/dm := sign(m) dL/ds, hidden entries too."""
+    values, g = np.array([0.9, 0.001, -0.9, -0.001, 0.0]), np.array([2.0, 3.0, 5.0, 7.0, 11.0])
+    m = Tensor(values, requires_grad=True)
+    ops.keep_hide(m, 0.01).backward(g)
+    np.testing.assert_array_equal(m.grad, g)
+    m = Tensor(values, requires_grad=True)
+    ops.keep_largest(m, 0.2).backward(g)
+    np.testing.assert_array_equal(m.grad, [2.0, 3.0, -5.0, -7.0, 0.0])
+
+
+def test_sources_count_what_they_keep(rng):
+    binary = BinarySupermask(tau=0.05).draw((30, 20), rng)
+    kept, hidden, inverted = binary.counts()
+    assert kept == np.count_nonzero(binary.scores.data > np.float32(0.05)) and (hidden, inverted) == (600 - kept, 0)
+    for share in (0.0, 0.1, 0.5, 1.0):
+        assert EdgePopup(share=share).draw((30, 20), rng).counts() == (round(600 * share), 600 - round(600 * share), 0)
+
+
+def test_a_binary_mask_with_a_ratio_has_a_threshold_per_layer(rng):
+    source = BinarySupermask(tau_ratio=0.4)
+    drawn = [source.draw((30, n), rng) for n in (20, 5)]
+    assert all(d.tau == 0.4 * float(np.abs(d.scores.data).max()) for d in drawn) and drawn[0].tau != drawn[1].tau
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: EdgePopup(share=1.5), "EdgePopup: share is 1.5"),
+    (lambda: EdgePopup(share=-0.1), "EdgePopup: share is -0.1"),
+    (lambda: BinarySupermask(tau=-1), "BinarySupermask: tau is -1"),
+    (lambda: BinarySupermask(tau=0.1, tau_ratio=0.4), "two rules"),
+    (lambda: ops.keep_largest(np.ones(3), 1.1), "keep_largest: share is 1.1"),
+    (lambda: ops.keep_largest(np.ones(3), float("nan")), "keep_largest: share is nan"),
+    (lambda: ops.keep_hide(np.ones(3), -0.1), "keep_hide: tau is -0.1"),
+    (lambda: ops.keep_hide(np.ones(3), float("nan")), "keep_hide: tau is nan")])
+def test_mistakes_with_the_relatives(make, message):
+    with pytest.raises((UsageError, ValueError), match=message):
+        make()
