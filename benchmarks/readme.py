@@ -6,14 +6,12 @@
 
 import argparse
 import json
-import statistics
-from collections import defaultdict
 from pathlib import Path
+
+from minimask import records, report
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-#: The paper's row (Koster et al. 2022; FCN on MNIST): test accuracy and weights left, percent.
-PAPER = {"fcn": "97.48 / 3.77", "fcn-published-config": "97.48 / 3.77", "fcn-dense": "97.42 / 100"}
 #: The reading path, and what a reader learns there.
 PATH = {"backend.py": "one code for every array library; random numbers on the host",
         "engine.py": "Tensor, what an op is, how gradients walk back",
@@ -28,24 +26,12 @@ PATH = {"backend.py": "one code for every array library; random numbers on the h
 
 
 def results():
-    """MNIST: a row per recipe, mean and range over seeds of the last epoch."""
-    records = defaultdict(list)
-    for path in sorted((HERE / "records").glob("fcn*-seed*.json")):
-        record = json.loads(path.read_text())
-        records[record["recipe"]["name"]].append(record)
-    lines = ["| recipe | seeds | epochs | test accuracy, % | weights left, % | paper |", "|---|---|---|---|---|---|"]
-    for name in sorted(records, key=list(PAPER).index):
-        ends = [record["epochs"][-1] for record in records[name]]
-        seeds = ", ".join(str(record["seed"]) for record in records[name])
-        lines.append(f"| `{name}` | {seeds} | {ends[0]['epoch']} | {spread([100 * e['test_accuracy'] for e in ends])} "
-                     f"| {spread([100 * e['weights_left'] for e in ends])} | {PAPER[name]} |")
-    return "\n".join(lines) + "\n"
-
-
-def spread(values):
-    """Mean, and the range where there is one."""
-    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
-    return f"**{statistics.mean(values):.2f}**" + (f" ({low} to {high})" if low != high else "")
+    """A row per recipe, as `minimask report` makes it; studies in folders below are not in it."""
+    reading = records.read(sorted((HERE / "records").glob("*.json")))
+    left_out = report.left_out(reading)
+    if left_out:
+        raise SystemExit("; ".join(left_out))
+    return report.results_table(reading.runs)
 
 
 def speed():

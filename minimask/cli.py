@@ -21,6 +21,8 @@ COMMANDS = {"demo": "the same as no command",
             "recipes": "list what can be trained, or show one recipe as TOML",
             "sweep": "train several recipes with several seeds, side by side",
             "inspect": "see what a trained mask learned: figures, and a page that explains each",
+            "report": "tables, figures and a page from the records of many runs",
+            "compare": "how far two masks agree, beside what chance would give",
             "data": "fetch and check data sets"}
 
 

@@ -213,6 +213,27 @@ DATASETS: dict[str, Callable[..., Dataset]] = {"mnist": mnist, "fashion-mnist": 
                                               "cifar100": cifar100}
 
 
+#: Shape of an image and number of classes of every data set.
+SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
+    "digits": ((8, 8, 1), 10), "mnist": ((28, 28, 1), 10), "fashion-mnist": ((28, 28, 1), 10),
+    "cifar10": ((32, 32, 3), 10), "cifar100": ((32, 32, 3), 100)}
+
+
+def shape(name: str) -> tuple[tuple[int, ...], int]:
+    """(height, width, channels) and number of classes of a data set, without its files. UsageError: unknown name."""
+    whole = name.removesuffix("-validation")
+    if whole not in SHAPES:
+        raise unknown("dataset", name, SHAPES)
+    return SHAPES[whole]
+
+
+def blank(name: str) -> Dataset:
+    """One black image of that data set's shape to train and one held out: what sizes a net where no file is at hand."""
+    image, classes = shape(name)
+    images, labels = np.zeros((1, *image), np.uint8), np.zeros(1, np.uint8)
+    return Dataset(name, images, labels, images, labels, tuple(map(str, range(classes))), verified=False)
+
+
 def validation(dataset: Dataset) -> Dataset:
     """The set to choose settings by: the last sixth of the training images is held out in place of the test images.
 

@@ -1,4 +1,4 @@
-"""Tables as Markdown and as HTML, and one page of tables and charts that needs nothing but itself.
+"""Tables as Markdown and as HTML, and one page of tables, charts and pictures that needs nothing but itself.
 
 No script, no font, no picture from elsewhere: the page opens from disk, in light and dark, on wide and narrow screens,
 and its own policy forbids it to load anything. All text is escaped.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+
+from . import plot
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,41 @@ def items(sentences: Iterable[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>\n"
 
 
+def chart(svg: str, title: str, note: str, table: Table) -> str:
+    """A figure with its title, a note, and its numbers as a table to unfold; `svg` "" leaves the table alone."""
+    return (f"<figure><figcaption><strong>{escape(title)}</strong> {escape(note)}</figcaption>\n{themed(svg)}\n"
+            f"<details><summary>the numbers</summary>{table.html(title)}</details></figure>\n")
+
+
 def picture(png: bytes, alt: str, caption: str, name: str) -> str:
-    """A picture inside the page: the bytes of a PNG, what it shows for those who cannot see it, and what it is."""
+    """A figure from the bytes of a PNG, which scrolls sideways where it would become too small to read.
+
+    Args:
+        alt: what it is, for those who cannot see it. caption: what it shows. name: the figure's id in the page.
+    """
     import base64
 
     width, height = (int.from_bytes(png[i:i + 4], "big") for i in (16, 20))  # of the IHDR chunk
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return (f'<figure id="{escape(name)}"><div class="wide"><img src="{source}" '
-            f'width="{width * 2 // 3}" height="{height * 2 // 3}" alt="{escape(alt)}"></div>\n'
+    return (f'<figure id="{escape(name)}"><div class="wide"><img src="{source}" width="{width * 2 // 3}" '
+            f'height="{height * 2 // 3}" alt="{escape(alt)}"></div>\n'
             f"<figcaption>{escape(caption)}</figcaption></figure>\n")
+
+
+#: The colours of figures that the page has in light and in dark.
+THEME = {"#000000": "currentColor", "#ffffff": "var(--page)", plot.KEPT: "var(--kept)", plot.HIDDEN: "var(--hidden)",
+         plot.INVERTED: "var(--inverted)", plot.COLOURS[0]: "var(--first)"}
+
+
+def themed(svg: str) -> str:
+    """An SVG element for the inside of a page: its style is the page's, and its links are HTML's."""
+    import re
+
+    svg = re.sub(r"<style.*?</style>|xmlns(:xlink)?=\"[^\"]*\" ?", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg [^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg).replace("xlink:href", "href")
+    for colour, name in THEME.items():
+        svg = svg.replace(colour, name)
+    return svg
 
 
 def document(title: str, body: str) -> str:

@@ -6,8 +6,9 @@ Kept is dark blue, inverted orange, hidden nearly white: told apart in grey and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+Record = dict[str, Any]  # what training leaves, see minimask.train.new_record
+
+
 class MissingMatplotlib(MinimaskError):
     """matplotlib, the extra ``plot``, is not installed."""
 
 
 KEPT, HIDDEN, INVERTED = "#08457e", "#f2f2ee", "#f28e2b"
+#: Of several recipes in one figure: each has its marker, so that colour is not needed to tell them apart.
+MARKERS, COLOURS = "osD^vP*X", ("#2f7fd1", "#d9730d", "#2a9d5c", "#b0459e", "#d33f49", "#1d93a6", "#8a6d3b", "#7a7a7a")
 
 
 def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
@@ -78,75 +84,148 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
     return figure
 
 
-def training(record: dict[str, Any]) -> Figure:
-    """Over the epochs of one record: share kept, hidden and inverted in each layer, then accuracy and weights left."""
-    entries = _entries(record)
-    if len(entries) == 1:  # one epoch has no course: show its shares as a band
-        entries = [{**entries[0], "epoch": 0}, *entries]
-    epochs = [e["epoch"] for e in entries]
-    names = [layer["name"] for layer in entries[0]["layers"]]
-    figure = _figure(3.1 * (len(names) + 1), 3.4)
-    axes = figure.subplots(1, len(names) + 1)
-    for i, (name, ax) in enumerate(zip(names, axes)):
-        layers = [e["layers"][i] for e in entries]
-        shares = [[100 * layer[part] / layer["weights"] for layer in layers] for part in ("kept", "inverted", "hidden")]
-        ax.stackplot(epochs, shares, colors=(KEPT, INVERTED, HIDDEN), linewidth=0)
-        ax.set_title(f"{name}: {layers[0]['weights']:,} weights", fontsize=10)
+def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
+    """Over the epochs: share kept, hidden and inverted in each layer, accuracy and weights left, flips.
+
+    Args:
+        records: one, or several of one recipe: then means over them are shown, and as a band the 5th to the 95th
+            percentile. columns: panels in a row.
+    """
+    runs = [_entries(record) for record in ([records] if isinstance(records, dict) else records)]
+    shortest = min(map(len, runs))
+    epochs = [entry["epoch"] for entry in runs[0][:shortest]]
+    if shortest == 1:  # one epoch has no course: show it as a band
+        runs, epochs = [[run[0], run[0]] for run in runs], [0, epochs[0]]
+    layers = runs[0][0]["layers"]
+    figure, axes = _panels(len(layers) + 2, columns)
+    for i, (layer, ax) in enumerate(zip(layers, axes)):
+        counts = np.array([[[entry["layers"][i][part] for part in ("kept", "inverted", "hidden")]
+                            for entry in run[:len(epochs)]] for run in runs])  # (runs, epochs, 3)
+        ax.stackplot(epochs, *(100 * counts.mean(0) / layer["weights"]).T, colors=(KEPT, INVERTED, HIDDEN), linewidth=0)
+        ax.set_title(f"{layer['name']}\n{layer['weights']:,} weights", fontsize=8)
         ax.set_ylim(0, 100)
-        ax.set_ylabel("% of the layer's weights" if i == 0 else "")
-    axes[0].legend(handles=_legend(), fontsize=8, loc="upper right")
-    last = axes[-1]
-    last.plot(epochs, [100 * e["test_accuracy"] for e in entries], color=KEPT, label="test accuracy")
-    last.plot(epochs, [100 * e["weights_left"] for e in entries], color=INVERTED, linestyle="--", label="weights left")
-    last.set_title("whole net", fontsize=10)
-    last.set_ylim(0, 102)
-    last.set_ylabel("%")
-    last.legend(fontsize=8, loc="center right")
+    whole, flips = axes[-2:]
+    for ax, name, label, style, factor in ((whole, "test_accuracy", "test accuracy", {"color": COLOURS[0]}, 100),
+                                           (whole, "weights_left", "weights left",
+                                            {"color": COLOURS[1], "linestyle": "--"}, 100),
+                                           (flips, "flips", "flips", {"color": COLOURS[0]}, 1)):
+        values = factor * np.array([[entry[name] for entry in run[:len(epochs)]] for run in runs])  # (runs, epochs)
+        ax.plot(epochs, values.mean(0), label=label, **style)
+        if len(runs) > 1:
+            band = np.percentile(values, (5, 95), axis=0)
+            ax.fill_between(epochs, *band, color=style["color"], alpha=0.25, linewidth=0)
+    whole.set_title("whole net", fontsize=8)
+    whole.set_ylim(0, 102)
+    flips.set_title("flips in an epoch", fontsize=8)
+    flips.set_yscale("symlog", linthresh=1)
+    flips.set_yticks([0, *(10**i for i in range(7))], ["0", "1", "10", "100", "1k", "10k", "100k", "1M"])
+    flips.set_ylim(0, 2 * max(1, *(entry["flips"] for run in runs for entry in run)))
     for ax in axes:
-        ax.set_xlabel("epoch")
+        ax.tick_params(labelsize=8)
+        ax.minorticks_off()
+        ax.set_xlabel("epoch", fontsize=8)
         ax.set_xlim(epochs[0], epochs[-1])
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.get_major_locator().set_params(integer=True, nbins=4)
+        if ax is not flips:
+            ax.set_yticks([0, 50, 100])
+            ax.set_ylabel("%" if ax is whole else "% of its weights", fontsize=8, labelpad=0)
+    figure.legend(handles=[*_legend(), *whole.lines], fontsize=8, loc="lower center", ncols=3, frameon=False)
     return figure
 
 
-def accuracy_against_weights(records: Sequence[dict[str, Any]]) -> Figure:
-    """Test accuracy over weights left at the end of each record, a marker per recipe; up and to the left is better."""
-    figure = _figure(6, 4)
+def accuracy_against_weights(records: Sequence[Record] | Mapping[str, Sequence[Record]],
+                             paper: Mapping[str, tuple[float, float]] | None = None) -> Figure:
+    """Test accuracy over weights left at the end of each record, a marker per label; up and to the left is better.
+
+    Args:
+        records: by label; those of a plain list are labelled with their recipe's name.
+        paper: label -> published test accuracy and weights left, 0 to 1: drawn as crosses, joined to the mean of that
+            label's records where there are some.
+    """
+    labelled = _labelled(records)
+    ends = {label: 100 * np.array([[_entries(record)[-1][name] for name in ("weights_left", "test_accuracy")]
+                                   for record in some]) for label, some in labelled.items()}  # (records, 2)
+    published = {label: 100 * np.array(row[::-1]) for label, row in (paper or {}).items()}
+    figure = _figure(4.6, 3.5 + 0.1 * (len(ends) + 1))
     ax = figure.subplots()
-    if isinstance(records, dict):
-        records = [records]
-
-    def name(record: dict[str, Any]) -> str:
-        return record["recipe"].get("name", "without a recipe")
-
-    recipes = sorted({name(record) for record in records})
-    for recipe, marker in zip(recipes, "osD^vP*X" * (len(recipes) // 8 + 1)):
-        ends = [_entries(record)[-1] for record in records if name(record) == recipe]
-        ax.plot([100 * e["weights_left"] for e in ends], [100 * e["test_accuracy"] for e in ends], marker, label=recipe,
-                markersize=7, alpha=0.8)
+    for i, (label, points) in enumerate(ends.items()):
+        colour = COLOURS[(i + i // len(MARKERS)) % len(COLOURS)]
+        ax.plot(*points.T, MARKERS[i % len(MARKERS)], color=colour, label=label, markersize=6, alpha=0.8)
+        if label in published:
+            ax.plot(*np.array([points.mean(0), published[label]]).T, color="#888888", linewidth=0.8)
+    if published:
+        ax.plot(*np.array(list(published.values())).T, "+", color="#000000", markersize=9, label="the paper's rows")
+    least = min(points[:, 0].min() for points in (*ends.values(), *(row[None] for row in published.values())))
+    ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
     ax.set_xscale("log")
-    ticks = [0.5, 1, 2, 5, 10, 20, 50, 100]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
+    ax.set_xlim(max(least, 0.01) / 1.3, 130)
     ax.set_xlabel("weights left, % (log scale)")
     ax.set_ylabel("test accuracy, %")
     ax.grid(True, alpha=0.3)
-    ax.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
-def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:
+def svg(figure: Figure, name: str, title: str, description: str) -> str:
+    """A figure as an SVG element whose text is text, with title and description for those who do not see it.
+
+    Args:
+        name: begins all its ids, so that several figures get along in one page; letters, digits and '-'.
+    """
+    import html
+    import io
+
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):  # the salt: the same figure, the same ids
+        figure.savefig(buffer, format="svg", transparent=True,
+                       metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    drawing = re.sub(r"(\.\d\d)\d+", r"\1", buffer.getvalue()).partition("<svg ")[2]  # a hundredth of a point will do
+    drawing = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", drawing)
+    attributes, _, inside = drawing.partition(">")
+    return (f'<svg role="img" aria-labelledby="{name}-title {name}-description" {attributes}>\n'
+            f'<title id="{name}-title">{html.escape(title)}</title>\n'
+            f'<desc id="{name}-description">{html.escape(description)}</desc>{inside}')
+
+
+def _labelled(records: Any) -> Mapping[str, Sequence[Record]]:
+    """Records by the name of their recipe, unless they have labels; a single record will do."""
+    if isinstance(records, Mapping) and "epochs" not in records:
+        return records
+    labelled: dict[str, list[Record]] = {}
+    for record in [records] if isinstance(records, dict) else records:
+        labelled.setdefault(record["recipe"].get("name", "without a recipe"), []).append(record)
+    return dict(sorted(labelled.items()))
+
+
+def _entries(record: Record) -> list[dict[str, Any]]:
     if not record.get("epochs"):
         raise MinimaskError("plot: the record has no epochs; train first")
     return record["epochs"]
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingMatplotlib("pictures need matplotlib: pip install matplotlib") from error
-    return Figure(figsize=(width, height), dpi=130, layout="constrained")
+    return Figure(figsize=(width, height), dpi=130, layout=layout)
+
+
+def _panels(count: int, columns: int) -> tuple[Figure, list[Any]]:
+    """A figure of so many equal panels, row by row, with two lines below them for a legend.
+
+    Their places are computed here, in inches: to let matplotlib find them takes longer than to draw them.
+    """
+    width, height, below, rows = 2.2, 2.0, 0.5, -(-count // columns)
+    across, up = width * columns, height * rows + below
+    figure = _figure(across, up, layout=None)
+    return figure, [figure.add_axes(((width * (i % columns) + 0.55) / across,
+                                     (below + height * (rows - 1 - i // columns) + 0.45) / up,
+                                     (width - 0.75) / across, (height - 0.85) / up)) for i in range(count)]
 
 
 def _colours() -> Any:

@@ -135,9 +135,8 @@ class Recipe:
 
     def size(self) -> int:
         """How many weights its net has on its data set."""
-        shape = {"digits": (8, 8, 1), "cifar10": (32, 32, 3), "cifar100": (32, 32, 3)}.get(self.dataset, (28, 28, 1))
-        return self._build(shape, 100 if self.dataset == "cifar100" else 10, Trained(distribution="constant"),
-                           np.random.default_rng(0)).size()
+        shape, classes = data.shape(self.dataset)
+        return self._build(shape, classes, Trained(distribution="constant"), np.random.default_rng(0)).size()
 
     def optimizer(self, net: nn.Sequential, dataset: data.Dataset) -> optim.SGDW:
         """SGDW over the net's parameters with this recipe's schedule."""

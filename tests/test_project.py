@@ -134,11 +134,25 @@ def test_the_documented_check_of_an_op_runs():
 
 
 def test_every_public_function_is_documented():
-    from minimask import archive, datafiles, download, fetch, files, meter, parallel, runs
+    from minimask import (
+        archive,
+        compare,
+        datafiles,
+        download,
+        fetch,
+        files,
+        meter,
+        page,
+        parallel,
+        records,
+        report,
+        runs,
+    )
 
     for module in (minimask.backend, minimask.engine, minimask.ops, minimask.init, minimask.mask, minimask.nn,
                    minimask.models, minimask.optim, minimask.train, minimask.data, minimask.recipes, minimask.plot,
-                   archive, datafiles, download, fetch, meter, minimask.checkpoint, files, runs, parallel):
+                   archive, compare, datafiles, download, fetch, meter, minimask.checkpoint, files, page, records,
+                   report, runs, parallel):
         for name, thing in vars(module).items():
             if not name.startswith("_") and getattr(thing, "__module__", None) == module.__name__ and callable(thing):
                 assert thing.__doc__, f"{module.__name__}.{name}"
