@@ -3,8 +3,8 @@
     python benchmarks/shuffles.py RUN... --data DIR --json benchmarks/records/shuffles.json
 
 Every RUN is a folder of a trained supermask. The changes are those of minimask.anatomy.CHANGES: signs shuffled among
-the weights that are left, the whole mask shuffled within each layer, magnitudes or frozen weights drawn anew. All layers
-are changed at once, nothing is trained again, and each change is drawn --repeats times for every run.
+the weights that are left, the whole mask shuffled within each layer, magnitudes or frozen weights drawn anew. All
+layers are changed at once, nothing is trained again, and each change is drawn --repeats times for every run.
 """
 
 import argparse

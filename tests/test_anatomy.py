@@ -352,6 +352,8 @@ class Page(HTMLParser):
 
 def test_inspect_writes_figures_numbers_and_a_page_that_needs_nothing_else(tmp_path, capsys, digits, figures):
     assert main(["train", "digits", "--epochs", "3", "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    record = (tmp_path / "run/record.json").read_text()
+    (tmp_path / "run/record.json").write_text(record.replace('"name": "digits"', '"name": "<b>&digits"'))
     assert main(["inspect", str(tmp_path / "run"), "--repeats", "2"]) == 0
     out, folder = capsys.readouterr().out, tmp_path / "run/anatomy"
     text = (folder / "index.html").read_text()
@@ -371,7 +373,8 @@ def test_inspect_writes_figures_numbers_and_a_page_that_needs_nothing_else(tmp_p
     assert counted["pixels"]["dead"] == int((anatomy.paths(net).sum(axis=0) == 0).sum())
     assert sum(counted["paths"].values()) == anatomy.paths(net).sum()
     assert len(counted["worth"]["signs shuffled"]) == counted["repeats"] == 2
-    assert f"{counted['pixels']['dead']} of 64 pixels are dead" in text and "seed 0" in text
+    assert f"{counted['pixels']['dead']} of 64 pixels are dead" in text and "Inside &lt;b&gt;&amp;digits, seed 0" in text
+    assert "b" not in page.tags
     from minimask import anatomy_page
 
     assert anatomy_page.numbers(net, record, digits, repeats=2) == counted  # the same run, the same numbers

@@ -96,7 +96,7 @@ def pack(trits):
 
 
 sizes = {name: {"float32": 4 * t.size, "base 3^5": len(pack(t.ravel()))} for name, (_, t) in layers.items()}
-for name, (_, t) in layers.items():
+for _, t in layers.values():
     assert pack(t.ravel()) == ternary.pack(t.ravel()), "the package packs the same bytes"
 print("all layers:", sum(row["base 3^5"] for row in sizes.values()), "bytes")
 
@@ -109,8 +109,8 @@ print("all layers:", sum(row["base 3^5"] for row in sizes.values()), "bytes")
 #
 # $$H = \sum_v p_v \log_2 \frac{1}{p_v} .$$
 #
-# Take for $p$ the shares of the layer itself. A code that knows nothing but these shares, and nothing about the order of
-# the entries, needs $n H$ bits for $n$ entries on average, and no such code needs less. That is the bar to reach.
+# Take for $p$ the shares of the layer itself. A code that knows nothing but these shares, and nothing about the order
+# of the entries, needs $n H$ bits for $n$ entries on average, and no such code needs less. That is the bar to reach.
 
 
 # %%
@@ -188,8 +188,9 @@ print(f"300 entries, {np.count_nonzero(message)} of them left, are one number of
 
 # %% [markdown]
 # It needs a few bits more than the entropy: the price of learning the shares on the way. How large is that price for a
-# whole layer? Multiply the probabilities that the counting gives. In the numerators every value counts $1, 2, 3, \dots$,
-# in the denominators stands $3, 4, 5, \dots$, whatever the order of the entries. With $n_v$ entries of each value
+# whole layer? Multiply the probabilities that the counting gives. In the numerators every value counts $1, 2, 3,
+# \dots$, in the denominators stands $3, 4, 5, \dots$, whatever the order of the entries. With $n_v$ entries of each
+# value
 #
 # $$w = \frac{2!\; n_{-1}!\; n_0!\; n_{+1}!}{(n + 2)!}, \qquad
 # \log_2 \frac1w = \log_2 \frac{n!}{n_{-1}!\, n_0!\, n_{+1}!} + \log_2 \frac{(n+1)(n+2)}{2} .$$
@@ -215,9 +216,9 @@ for name, (_, t) in layers.items():
 
 # %% [markdown]
 # A coder that is used works with integers of fixed size in place of fractions, and puts out a byte whenever the first
-# byte of the interval is settled. minimask's (`ternary.py`) also takes a shorter way through long runs of zeros: it codes
-# the *gaps* between the weights that are left, and their signs, so its time grows with the weights and not with the
-# zeros. What it promises is at most 1.01 times the entropy and 16 bytes.
+# byte of the interval is settled. minimask's (`ternary.py`) also takes a shorter way through long runs of zeros: it
+# codes the *gaps* between the weights that are left, and their signs, so its time grows with the weights and not with
+# the zeros. What it promises is at most 1.01 times the entropy and 16 bytes.
 
 # %%
 for name, (_, t) in layers.items():
@@ -232,8 +233,9 @@ for name, (_, t) in layers.items():
 
 # %% [markdown]
 # The second layer takes *less* than its entropy. No miracle: the bar is for codes that know nothing of the order, and
-# this layer has an order. Many of its inputs are units of the first layer that are dead, so whole rows are empty, gaps are
-# longer than chance would make them, and the coder has learned that on the way. Shuffle the entries, and the gain is gone.
+# this layer has an order. Many of its inputs are units of the first layer that are dead, so whole rows are empty, gaps
+# are longer than chance would make them, and the coder has learned that on the way. Shuffle the entries, and the gain
+# is gone.
 
 # %%
 
@@ -252,7 +254,7 @@ def draw_sizes():
     ax.set_xscale("log")
     ax.set_xlim(50, 600_000)
     ax.set_xlabel("bytes (log scale)")
-    ax.legend(fontsize=9, loc="upper right")
+    ax.legend(fontsize=9, loc="lower right")
     return figure
 
 
@@ -303,9 +305,9 @@ print(f"{refused} of {len(range(0, tiny.stat().st_size, 97))} damaged files were
 # reads it. Two things change on the way. A dense weight is (in, out) here and (out, in) in PyTorch: a transpose. And
 # images are (height, width, channel) here, (channel, height, width) there. For a kernel that is a transpose, too.
 #
-# The trap is `Flatten`. It puts the numbers of an image in a row: here all channels of the first pixel come first, there
-# all pixels of the first channel. The dense weight behind it expects them in our order. So its rows must be put in theirs,
-# once, and no other matrix changes. Look at it on a small conv net.
+# The trap is `Flatten`. It puts the numbers of an image in a row: here all channels of the first pixel come first,
+# there all pixels of the first channel. The dense weight behind it expects them in our order. So its rows must be put
+# in theirs, once, and no other matrix changes. Look at it on a small conv net.
 
 # %%
 conv = models.conv2(SignedSupermask(tau=0.01), np.random.default_rng(1), input_shape=(8, 8, 3))
@@ -353,12 +355,13 @@ for system, difference in differences.items():
 # %% [markdown]
 # ## 8. Which part did we ship?
 #
-# The file holds places, signs, and one magnitude for each layer. Which of them carries what was learned? Replace one part
-# by chance, keep the others, and measure. `anatomy.CHANGES` has five such changes:
+# The file holds places, signs, and one magnitude for each layer. Which of them carries what was learned? Replace one
+# part by chance, keep the others, and measure. `anatomy.CHANGES` has five such changes:
 #
 # - *signs shuffled*: the same weights are left, but which is kept and which inverted is shuffled within each layer;
 # - *mask shuffled*: all entries of the mask change places within the layer;
-# - *magnitudes uniform*, *normal*: places and signs stay; each magnitude is drawn anew, with the same second moment $c^2$;
+# - *magnitudes uniform*, *normal*: places and signs stay; each magnitude is drawn anew, with the same second moment
+#   $c^2$;
 # - *frozen weights anew*: the same mask over another draw of the frozen weights, new signs and all.
 #
 # (All frozen magnitudes are $c$, so drawing them anew by their own rule would change nothing. That is why the third
@@ -380,7 +383,7 @@ def draw_worth():
     ax.invert_yaxis()
     ax.set_xlim(0, 101)
     ax.axvline(10, color="black", linestyle="--", linewidth=1.5)
-    ax.text(10.8, -0.42, "guessing", fontsize=9, va="center")
+    ax.text(11, 0.5, "guessing", fontsize=9, va="center")
     ax.set_xlabel("accuracy on held-out images, % (bar: mean; marks: draws)")
     return figure
 
@@ -388,9 +391,10 @@ def draw_worth():
 plot.show("12_worth", draw_worth)
 
 # %% [markdown]
-# Shuffle the signs, and the net guesses, though every place is still right. Give every weight another size, and it hardly
-# notices. What was learned is *where* and *with which sign*, which is precisely what the ternary tensor holds. The last
-# line says that the mask alone, without the coins it was trained on, is worth nothing: ship $t$, or ship $s$ with the seed.
+# Shuffle the signs, and the net guesses, though every place is still right. Give every weight another size, and it
+# hardly notices. What was learned is *where* and *with which sign*, which is precisely what the ternary tensor holds.
+# The last line says that the mask alone, without the coins it was trained on, is worth nothing: ship $t$, or ship $s$
+# with the seed.
 #
 # ## 9. The claims of this lesson
 
@@ -426,5 +430,5 @@ print("all claims hold")
 # ## Further reading
 #
 # Ian H. Witten, Radford M. Neal and John G. Cleary, *Arithmetic Coding for Data Compression*, Communications of the ACM
-# 30 (6), 1987, [doi:10.1145/214762.214771](https://doi.org/10.1145/214762.214771): the coder with integers, complete in a
-# few pages, with its proof that so little is lost.
+# 30 (6), 1987, [doi:10.1145/214762.214771](https://doi.org/10.1145/214762.214771): the coder with integers, complete in
+# a few pages, with its proof that so little is lost.
