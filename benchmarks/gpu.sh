@@ -83,16 +83,16 @@ part "steps beside PyTorch" python benchmarks/steps.py --backend "$backend" --ne
   --epochs 0 --json "$records/steps-$backend.json"
 
 if [ -n "$data" ]; then
-  recipes=$(python -c 'from minimask import recipes
-print(*(r.name for r in recipes.RECIPES.values() if r.dataset == "cifar10"))')
-  [ -n "$recipes" ] || echo "there is no recipe for CIFAR-10 yet"
-  epochs=()
-  [ -z "$quick" ] || epochs=(--epochs 1)
+  recipes='' epochs=()
+  for net in conv2 conv4 conv6 conv8; do recipes+=" $net $net-published-config $net-dense"; done
+  recipes+=' resnet20 resnet20-tau resnet20-dense'
+  [ -z "$quick" ] || { recipes=conv2 epochs=(--epochs 1); }
+  # shellcheck disable=SC2086
+  part "the recipes for CIFAR-10" python -m minimask sweep $recipes --jobs 1 --backend "$backend" --data "$data" \
+    --allow-unverified --out "runs/gpu-$backend${quick:+-quick}" "${epochs[@]}"
   for recipe in $recipes; do
-    part "recipe $recipe" python -m minimask train "$recipe" --backend "$backend" --data "$data" --allow-unverified \
-      --seed 0 --out "runs/gpu/$recipe-$backend" --overwrite "${epochs[@]}"
-    [ ! -f "runs/gpu/$recipe-$backend/record.json" ] ||
-      cp "runs/gpu/$recipe-$backend/record.json" "$records/$recipe-$backend-seed0.json"
+    record="runs/gpu-$backend${quick:+-quick}/$recipe-seed0/record.json"
+    [ ! -f "$record" ] || cp "$record" "$records/$recipe-$backend-seed0.json"
   done
 else
   echo "no --data DIR: the CIFAR-10 recipes are left out"

@@ -134,7 +134,9 @@ def finished(task: Task) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _dataset(name: str, folder: str | None, allow_unverified: bool) -> data.Dataset:
-    return data.load(name, folder, allow_unverified)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # whoever began the sweep has been told
+        return data.load(name, folder, allow_unverified)
 
 
 class Watch(train.Progress):
@@ -313,7 +315,7 @@ def sweep(todo: list[Task], begin: Callable[[], Executor], width: Callable[[], i
             if not future.exception():
                 outcomes[task.name] = future.result()
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown()
         stop.unlink(missing_ok=True)
     return {task.name: outcomes.get(task.name, Outcome(task.name, "stopped")) for task in todo}
 
