@@ -15,7 +15,7 @@ Both files take what the net takes, images that are standardised one by one (:fu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -110,6 +110,11 @@ def torch_module(net: nn.Sequential) -> Any:
                                              for name, layer, before in _steps(net)))
     module.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()}, assign=True)
     return module.eval().requires_grad_(False)
+
+
+#: Who writes a file of which ending.
+WRITERS: dict[str, Callable[[nn.Sequential, str | Path], None]] = {
+    ".safetensors": write_safetensors, ".onnx": write_onnx}
 
 
 # ---- what the three have in common ---------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import sys
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,6 +175,19 @@ def test_dtypes_and_other_array_libraries(rng, tmp_path):
                    for library in ("numpy", "strict"))
     for name, array in interchange.state_dict(here).items():
         np.testing.assert_array_equal(array, interchange.state_dict(there)[name])
+
+
+def test_the_readmes_example(rng, torch, tmp_path, monkeypatch):
+    """It writes both files, and its module gives our logits."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    example, = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "interchange" in block)
+    monkeypatch.chdir(tmp_path)
+    names = {"net": models.fcn(SignedSupermask(), rng, (4, 4, 1), (6, 3))}
+    exec(compile(example, "README.md", "exec"), names)
+    x = rng.standard_normal((9, 4, 4, 1)).astype("float32")
+    assert_same(from_onnx("net.onnx", x), names["net"](x).data)
+    assert_same(names["module"](torch.tensor(nchw(x))).numpy(), names["net"](x).data)
+    assert set(safetensors.numpy.load_file("net.safetensors")) == set(names["module"].state_dict())
 
 
 class Doubled(nn.Layer):
