@@ -23,6 +23,9 @@ COMMANDS = {"demo": "the same as no command",
             "inspect": "see what a trained mask learned: figures, and a page that explains each",
             "report": "tables, figures and a page from the records of many runs",
             "compare": "how far two masks agree, beside what chance would give",
+            "export": "write a trained network into one small file",
+            "info": "show what such a file holds",
+            "predict": "classify images with such a file",
             "data": "fetch and check data sets"}
 
 

@@ -155,7 +155,7 @@ def _read_run(folder: Path) -> Side:
                          "leaves it")
     try:
         dataset = json.loads((folder / "record.json").read_text())["dataset"]
-        blank = data.blank(dataset)
+        blank = data.outline(dataset)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MinimaskError(f"{folder} holds no whole run: record.json is damaged ({error})") from error
     net, record = runs.load(folder, blank)

@@ -213,25 +213,23 @@ DATASETS: dict[str, Callable[..., Dataset]] = {"mnist": mnist, "fashion-mnist": 
                                               "cifar100": cifar100}
 
 
-#: Shape of an image and number of classes of every data set.
-SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
-    "digits": ((8, 8, 1), 10), "mnist": ((28, 28, 1), 10), "fashion-mnist": ((28, 28, 1), 10),
-    "cifar10": ((32, 32, 3), 10), "cifar100": ((32, 32, 3), 100)}
+#: Height, width and channels of an image, and the names of the classes, of every data set there is.
+OUTLINES: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
+    "digits": ((8, 8, 1), tuple("0123456789")), "mnist": ((28, 28, 1), tuple("0123456789")),
+    "fashion-mnist": ((28, 28, 1), FASHION_CLASSES), "cifar10": ((32, 32, 3), CIFAR10_CLASSES),
+    "cifar100": ((32, 32, 3), tuple(map(str, range(100))))}
 
 
-def shape(name: str) -> tuple[tuple[int, ...], int]:
-    """(height, width, channels) and number of classes of a data set, without its files. UsageError: unknown name."""
-    whole = name.removesuffix("-validation")
-    if whole not in SHAPES:
-        raise unknown("dataset", name, SHAPES)
-    return SHAPES[whole]
+def outline(name: str) -> Dataset:
+    """A data set of one black image, of that set's shape and classes: what a trained net needs to be read back.
 
-
-def blank(name: str) -> Dataset:
-    """One black image of that data set's shape to train and one held out: what sizes a net where no file is at hand."""
-    image, classes = shape(name)
-    images, labels = np.zeros((1, *image), np.uint8), np.zeros(1, np.uint8)
-    return Dataset(name, images, labels, images, labels, tuple(map(str, range(classes))), verified=False)
+    No file is read. UsageError for an unknown name.
+    """
+    if name.removesuffix("-validation") not in OUTLINES:
+        raise unknown("dataset", name, OUTLINES)
+    shape, classes = OUTLINES[name.removesuffix("-validation")]
+    image, label = np.zeros((1, *shape), np.uint8), np.zeros(1, np.uint8)
+    return Dataset(name, image, label, image, label, classes)
 
 
 def validation(dataset: Dataset) -> Dataset:

@@ -7,6 +7,7 @@ A layer asks its *weight source* for the weight and knows nothing of masks. The 
   hide or invert it: W_eff = W * s(m), s in {-1, 0, +1} (Koster et al. 2022, arXiv:2201.13361).
 - :class:`BinarySupermask` keeps or hides (Zhou et al. 2019), :class:`EdgePopup` keeps a fixed share (Ramanujan et
   al. 2020): the relatives, in deterministic forms of ours.
+- :class:`Fixed`: a weight that is given, in a net that is only used.
 
 One interface, so that one model builder serves every method. A source is written down once as a template,
 ``SignedSupermask(tau=0.01)``, and each layer calls ``draw`` for a copy that holds arrays of its own:
@@ -202,8 +203,45 @@ class EdgePopup(Supermask):
         return ops.keep_largest(scores, self.share)
 
 
+class Fixed:
+    """A weight that is given and stays as it is: in a net that is used and no longer trained.
+
+    Args:
+        weight: an array of the layer's shape, of any library.
+    """
+
+    def __init__(self, weight: Array):
+        self.settings: dict[str, Any] = {}
+        self.weight = Tensor(weight)
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:
+        if self.weight.shape != shape:
+            raise ValueError(f"Fixed: the weight has shape {self.weight.shape}, but the layer needs {shape}")
+        drawn = copy.copy(self)
+        drawn.weight = Tensor(load(backend).asarray(to_host(self.weight.data).astype(dtype)))
+        return drawn
+
+    def effective(self) -> Tensor:
+        return self.weight
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {}
+
+    def state(self) -> dict[str, Array | float]:
+        return {"weight": self.weight.data}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Takes back what state() gave."""
+        self.weight = Tensor(state["weight"])
+
+    def counts(self) -> tuple[int, int, int]:
+        """(kept, hidden, inverted): what is not 0, what is, and none."""
+        kept = int(np.count_nonzero(to_host(self.weight.data)))
+        return kept, self.weight.size - kept, 0
+
+
 #: What a layer may take its weight from.
-WeightSource = Trained | Supermask
+WeightSource = Trained | Supermask | Fixed
 
 
 def _drawn(tensor: Tensor | None) -> Tensor:

@@ -140,6 +140,8 @@ class GlobalAvgPool(Layer):
         return conv.global_avg_pool(x)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) != 3:
+            raise ValueError(f"GlobalAvgPool: one sample has shape {shape}, but (height, width, channels) is needed")
         return shape[-1:]
 
     def __repr__(self) -> str:
@@ -175,6 +177,11 @@ class BatchNorm(Layer):
             self.mean = self.momentum * self.mean + rest * mean
             self.variance = self.momentum * self.variance + rest * (values / (values - 1)) * variance
         return conv.batch_norm(x, self.scale, self.shift, mean, variance, self.eps, training)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if shape[-1:] != self.scale.shape:
+            raise ValueError(f"BatchNorm: one sample has shape {shape}, but {self.scale.shape[0]} channels are needed")
+        return shape
 
     def own_parameters(self) -> dict[str, Tensor]:
         return {"scale": self.scale, "shift": self.shift} if self.affine else {}

@@ -135,8 +135,9 @@ class Recipe:
 
     def size(self) -> int:
         """How many weights its net has on its data set."""
-        shape, classes = data.shape(self.dataset)
-        return self._build(shape, classes, Trained(distribution="constant"), np.random.default_rng(0)).size()
+        outline = data.outline(self.dataset)
+        return self._build(outline.input_shape, len(outline.classes), Trained(distribution="constant"),
+                           np.random.default_rng(0)).size()
 
     def optimizer(self, net: nn.Sequential, dataset: data.Dataset) -> optim.SGDW:
         """SGDW over the net's parameters with this recipe's schedule."""

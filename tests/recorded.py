@@ -10,7 +10,7 @@ from minimask import data, recipes
 def record(recipe, seed=0, accuracy=0.97, left=0.1, epochs=None, seconds=60.0, **more):
     """A record of so many epochs (the recipe's unless given): weights go until `left` of them are there."""
     recipe = recipes.find(recipe) if isinstance(recipe, str) else recipe
-    sizes = recipe.build(data.blank(recipe.dataset), np.random.default_rng(0)).sizes()
+    sizes = recipe.build(data.outline(recipe.dataset), np.random.default_rng(0)).sizes()
     last = recipe.epochs if epochs is None else epochs
     entries = [_entry(recipe, sizes, epoch, accuracy if epoch == last else accuracy / 2,
                       left + (1 - left) * (1 - epoch / last), seconds / last) for epoch in range(1, last + 1)]

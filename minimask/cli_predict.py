@@ -1,0 +1,42 @@
+"""`minimask predict FILE IMAGES...`: the class of every image, and how sure the net is."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from . import export, imagefiles, prune
+from .cli import Parser, whole_number
+from .predict import classify
+
+
+def command(words: Sequence[str]) -> None:
+    """Prints a line per image: file and number, class, confidence."""
+    options: Any = _parser().parse_args(words)
+    exported = export.load(options.file, options.backend)
+    net = prune.prune(exported.net)
+    for path in options.images:
+        images = imagefiles.read(path, net.input_shape)
+        images = images[:options.first]
+        for number, (label, confidence) in enumerate(zip(*classify(net, images))):
+            name = f"{path}[{number}]" if len(images) > 1 else path
+            print(f"{name}\t{exported.classes[label]}\t{confidence:.1%}")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="minimask predict", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    description="Classify images with an exported net: a line per image with its class and the net's\n"
+                                "confidence, the largest entry of the softmax.",
+                    epilog="Images are of the size that the net takes, light on dark where it was trained so: MNIST's\n"
+                           "digits are white on black.\n\n"
+                           "example:\n  minimask predict tiny.mmk digit.png\n"
+                           "  minimask predict tiny.mmk DIR/mnist/t10k-images-idx3-ubyte.gz --first 20")
+    parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote")
+    parser.add_argument("images", metavar="IMAGES", nargs="+",
+                        help="IDX as MNIST's (.gz too), .npy of one image or many, or .png (needs matplotlib)")
+    parser.add_argument("--first", type=whole_number(1), metavar="N", help="of each file the first N images only")
+    parser.add_argument("--backend", metavar="LIBRARY", default="numpy",
+                        help="array library: numpy, cupy or strict (default: numpy)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser

@@ -1,0 +1,159 @@
+r"""Exact pruning: a masked net without the units and channels that cannot matter. The same outputs, smaller products.
+
+A unit that no weight reaches gives 0 for every image, since no layer has a bias and ELU(0) = ReLU(0) = 0, as are the
+largest and the mean of zeros; a unit that reaches no output has no say. Without one, others may be left without weights
+in turn, so both rules are repeated until nothing changes. Pixels, and features behind a Flatten, that no weight reads
+go too.
+
+This holds for one layer after the other: the FCN and the Conv nets. In a ResNet ways meet, and batch norm shifts zeros;
+such a net is left as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import nn, ops
+from .backend import Array, asarray, beside, namespace, to_host
+from .engine import Tensor, no_grad
+from .mask import Fixed
+
+#: Layers that give 0 where 0 comes in, and nothing else there, feature by feature or channel by channel.
+KEEP_ZEROS = (nn.ELU, nn.ReLU, nn.MaxPool2D, nn.GlobalAvgPool, nn.Flatten)
+
+
+class Take(nn.Layer):
+    """Some of the features: (n, features) -> (n, k).
+
+    Args:
+        features: before. places: (k,) integers, which of them go on, in this order; in the net's array library.
+    """
+
+    def __init__(self, features: int, places: Array):
+        self.features, self.places = features, places
+
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
+        return ops.take(x, self.places, axis=1)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if shape != (self.features,):
+            raise ValueError(f"Take: one sample has shape {shape}, but {(self.features,)} is needed")
+        return (int(self.places.shape[0]),)
+
+    def __repr__(self) -> str:
+        return f"Take({self.places.shape[0]} of {self.features})"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a net is: hidden and output units (channels, in convolutions), weights that are not 0, and the
+    multiply-adds of its products for one image, zeros and all."""
+
+    units: int
+    weights: int
+    multiply_adds: int
+
+
+def size(net: nn.Sequential) -> Size:
+    """The Size of any net of ours."""
+    units = sum(layer.shape[-1] for _, layer in net.walk() if layer.weight is not None)
+    with no_grad():
+        weights = sum(int(np.count_nonzero(to_host(source.effective().data))) for source in net.weights().values())
+    return Size(units, weights, _multiply_adds(net.layers, net.input_shape)[0])
+
+
+def _multiply_adds(layers: Any, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """Of layers one after the other, and the shape of a sample behind them."""
+    total = 0
+    for layer in layers.values():
+        if isinstance(layer, nn.Residual):
+            total += _multiply_adds(layer.main, shape)[0] + _multiply_adds(layer.shortcut, shape)[0]
+        after = layer.output_shape(shape)
+        if layer.weight is not None:
+            total += math.prod(layer.shape) * math.prod(after[:-1])
+        shape = after
+    return total, shape
+
+
+def prune(net: nn.Sequential) -> nn.Sequential:
+    """The net without units that no weight reaches or that reach no output; it maps images to logits as before.
+
+    Its weights are new arrays in the same library and dtype, and nothing in it is trained. The outputs are the same but
+    for rounding, since the products add up fewer zeros. At least one unit of every layer stays. A net with other layers
+    than Dense, Conv2D and those in KEEP_ZEROS comes back itself.
+    """
+    layers = list(net.layers.values())
+    if not all(isinstance(layer, (nn.Dense, nn.Conv2D, *KEEP_ZEROS)) for layer in layers):
+        return net
+    weighted = [layer for layer in layers if layer.weight is not None]
+    with no_grad():
+        weights = [layer.weight.effective().data for layer in weighted if layer.weight is not None]
+    origins = _origins(net.input_shape[-1], weighted)
+    ins, outs = _alive([_connected(to_host(weight)) for weight in weights], origins, isinstance(weighted[0], nn.Conv2D))
+    pruned: list[nn.Layer] = []
+    number, channels = 0, np.arange(net.input_shape[-1])  # of those that came in at this place, which still do
+    for layer in layers:
+        if layer.weight is None:
+            pruned.append(layer)
+            continue
+        here, there = np.flatnonzero(ins[number]), np.flatnonzero(np.isin(origins[number], channels))
+        if len(here) < len(there):  # behind a Flatten
+            places = np.searchsorted(there, here)
+            pruned.append(Take(len(there), namespace(weights[number]).asarray(places, **beside(weights[number]))))
+        channels = np.flatnonzero(outs[number])
+        pruned.append(_smaller(layer, weights[number], here, channels))
+        number += 1
+    return nn.Sequential(pruned, net.input_shape)
+
+
+def _connected(weight: np.ndarray) -> np.ndarray:
+    """Which input a weight connects with which output: (..., in, out) -> (in, out) booleans."""
+    return (weight != 0).any(axis=tuple(range(weight.ndim - 2)))
+
+
+def _origins(channels: int, weighted: Sequence[nn.Layer]) -> list[np.ndarray]:
+    """For each layer with weights: the unit or channel behind the layer before it that each of its inputs comes from.
+
+    A Flatten turns h x w x c numbers into features, channels innermost: feature i comes from channel i mod c.
+    """
+    before = [channels, *(layer.shape[-1] for layer in weighted)]
+    return [np.arange(layer.shape[-2]) % c for layer, c in zip(weighted, before)]
+
+
+def _alive(connected: Sequence[np.ndarray], origins: Sequence[np.ndarray],
+           all_inputs: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Which inputs and outputs of every layer matter, as booleans: the most that both rules leave alone.
+
+    Args:
+        all_inputs: whether what comes into the first layer stays as it is.
+    """
+    ins = [np.ones(each.shape[0], bool) for each in connected]
+    outs = [np.ones(each.shape[1], bool) for each in connected]
+    last, changed = len(connected) - 1, True
+    while changed:
+        changed = False
+        for i, pairs in enumerate(connected):
+            kept = pairs & ins[i][:, None] & outs[i]  # (in, out)
+            reading = ins[i] & (kept.any(axis=1) if i or not all_inputs else True)
+            reached = outs[i]
+            if i < last:
+                reached = reached & kept.any(axis=0) & np.isin(np.arange(len(reached)), origins[i + 1][ins[i + 1]])
+                ins[i + 1] &= reached[origins[i + 1]]
+            changed |= bool((reading != ins[i]).any() or (reached != outs[i]).any())
+            ins[i], outs[i] = reading, reached
+    for part in (ins[0], *(part for i in range(last) for part in (outs[i], ins[i + 1]))):
+        part[0] |= not part.any()  # layers of nothing are no layers
+    return ins, outs
+
+
+def _smaller(layer: nn.Layer, weight: Array, inputs: np.ndarray, outputs: np.ndarray) -> nn.Layer:
+    """The layer with these of its inputs and outputs only."""
+    smaller, part = copy.copy(layer), to_host(weight)[..., inputs, :][..., outputs]
+    smaller.shape, smaller.weight = part.shape, Fixed(asarray(np.ascontiguousarray(part), weight))
+    return smaller
