@@ -1,17 +1,18 @@
-"""The README's tables, made from the records in benchmarks/records/ and from the package itself.
+"""The tables of README.md and tutorials/README.md, from the records in benchmarks/records/, the package, the lessons.
 
     python benchmarks/readme.py            # print them
-    python benchmarks/readme.py --write    # and put each into README.md between its two markers
+    python benchmarks/readme.py --write    # and put each into its file between its two markers
 """
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from minimask import records, report
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+README, SYLLABUS = HERE.parent / "README.md", HERE.parent / "tutorials/README.md"
 #: The reading path, and what a reader learns there.
 PATH = {"backend.py": "one code for every array library; random numbers on the host",
         "engine.py": "Tensor, what an op is, how gradients walk back",
@@ -77,23 +78,42 @@ def reading():
     return "\n".join(lines) + "\n"
 
 
-TABLES = {"results": results, "speed": speed, "reading": reading, "shuffles": shuffles}
+def syllabus():
+    """The lessons, from what their scripts say of themselves, and how many tasks their exercises have."""
+    lines = ["| lesson | | minutes | tasks |", "|---|---|---|---|"]
+    total = [0, 0]
+    for path in sorted(SYLLABUS.parent.glob("[0-9][0-9]_*.py")):
+        text = path.read_text()
+        title = re.search(r"^# # (.+)$", text, re.MULTILINE)[1]
+        minutes = int(re.search(r"\*\*It takes\*\* about (\d+) minutes", text)[1])
+        tests = SYLLABUS.parent / f"exercises/test_lesson{path.name[:2]}.py"
+        tasks = len(set(re.findall(r"def test_(task\d+)_", tests.read_text()))) if tests.exists() else 0
+        lines.append(f"| [`{path.name}`]({path.name}) | {title} | {minutes} | {tasks or ''} |")
+        total = [total[0] + minutes, total[1] + tasks]
+    return "\n".join([*lines, f"| all | | {total[0]} | {total[1]} |"]) + "\n"
 
 
-def filled(text):
-    """README text with every table between its markers made anew."""
-    for name, table in TABLES.items():
+#: The files with tables, and what makes each table.
+TABLES = {README: {"results": results, "speed": speed, "reading": reading, "shuffles": shuffles},
+          SYLLABUS: {"syllabus": syllabus}}
+
+
+def filled(path):
+    """A file's text with every table between its markers made anew."""
+    text = path.read_text()
+    for name, table in TABLES[path].items():
         before, begin, rest = text.partition(f"<!-- {name}: made by benchmarks/readme.py -->\n")
         _, end, after = rest.partition(f"<!-- end of {name} -->\n")
         if not begin or not end:
-            raise SystemExit(f"README.md lacks the markers of table {name!r}")
+            raise SystemExit(f"{path.name} lacks the markers of table {name!r}")
         text = before + begin + table() + end + after
     return text
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="put the tables into README.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into their files")
     if parser.parse_args().write:
-        README.write_text(filled(README.read_text()))
-    print("\n".join(table() for table in TABLES.values()), end="")
+        for path in TABLES:
+            path.write_text(filled(path))
+    print("\n".join(table() for tables in TABLES.values() for table in tables.values()), end="")

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import anatomy, nn
 from .data import Dataset
-from .plot import HIDDEN, INVERTED, KEPT, _colours, _figure, _legend
+from .plot import HIDDEN, INVERTED, KEPT, _colours, _legend, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def pixels(found: Mapping[str, np.ndarray]) -> Figure:
     """The image plane as the net sees it, from :func:`minimask.anatomy.pixels`: a panel each, and the dead pixels."""
     dense = "seen" in found
-    figure = _figure(9.2, 5.6 if dense else 3.0)
+    figure = new_figure(9.2, 5.6 if dense else 3.0)
     axes = iter(figure.subplots(2 if dense else 1, 3).flat)
     if dense:
         _plane(next(axes), 100 * found["seen"], "units that see the pixel", "% of the units")
@@ -48,7 +48,7 @@ def classes(net: nn.Sequential, dataset: Dataset, most: int = 10, columns: int =
     means, balance = anatomy.class_means(dataset).mean(axis=3), anatomy.paths(net, signed=True).sum(axis=3)
     means, balance = (values / (np.abs(values).max() or 1.0) for values in (means[:len(names)], balance[:len(names)]))
     blocks = -(-len(names) // columns)
-    figure = _figure(1.45 * columns + 1.0, 3.1 * blocks)
+    figure = new_figure(1.45 * columns + 1.0, 3.1 * blocks)
     axes = figure.subplots(2 * blocks, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_xticks([])
@@ -78,7 +78,7 @@ def units(net: nn.Sequential, dataset: Dataset, each: int = 6, most: int = 10) -
     assert name is not None
     sign, balance = anatomy.signs(net)[name], anatomy.paths(net, signed=True, after=name)  # (pixels, n), (classes, n)
     names, each = dataset.classes[:most], min(each, sign.shape[1])
-    figure = _figure(1.15 * each + 0.4, 1.35 * len(names) + 0.4)
+    figure = new_figure(1.15 * each + 0.4, 1.35 * len(names) + 0.4)
     for label, row, to_class in zip(names, figure.subplots(len(names), each, squeeze=False), balance):
         for ax, unit in zip(row, np.argsort(-np.abs(to_class), kind="stable")):
             _trits(ax, sign[:, unit].reshape(net.input_shape))
@@ -96,7 +96,7 @@ def filters(net: nn.Sequential, most: int = 24) -> Figure:
     order = np.argsort(-through, kind="stable")[:most]
     columns = 8 if weight.shape[2] < 4 else 4
     rows = -(-len(order) // columns)
-    figure = _figure(9.2, 1.0 * rows + 0.5)
+    figure = new_figure(9.2, 1.0 * rows + 0.5)
     total = through.sum() or 1.0
     for ax, unit in zip(figure.subplots(rows, columns, squeeze=False).flat, [*order, *[None] * (rows * columns)]):
         if unit is None:
@@ -112,7 +112,7 @@ def patterns(net: nn.Sequential, layers: int = 8, most: int = 8) -> Figure:
     """The most frequent filters of the first convolutions with a window, a row per layer: how often, and by chance."""
     found = [(name, sign, anatomy.patterns(sign, most)) for name, sign in anatomy.signs(net).items()
              if sign.ndim == 4 and sign.shape[0] * sign.shape[1] > 1][:layers]
-    figure = _figure(9.2, 1.35 * len(found) + 0.5)
+    figure = new_figure(9.2, 1.35 * len(found) + 0.5)
     for (name, sign, rows), axes in zip(found, figure.subplots(len(found), most, squeeze=False)):
         for i, ax in enumerate(axes):
             if i < len(rows):
@@ -131,7 +131,7 @@ def patterns(net: nn.Sequential, layers: int = 8, most: int = 8) -> Figure:
 
 def shares(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Per layer: share kept, inverted and hidden, and where the kept and left would end by chance."""
-    figure = _figure(8, 0.42 * len(rows) + 1.5)
+    figure = new_figure(8, 0.42 * len(rows) + 1.5)
     ax = figure.subplots()
     places = np.arange(len(rows))[::-1]
     start = np.zeros(len(rows))
@@ -159,7 +159,7 @@ def degrees(masks: anatomy.Masks, rng: np.random.Generator, layers: int = 6) -> 
     names = list(masks)[:layers]
     shuffled = {name: anatomy.shuffled(masks[name], rng) for name in names}
     real, chance = anatomy.degrees(masks), anatomy.degrees(shuffled)
-    figure = _figure(8, 2.1 * len(names) + 0.4)
+    figure = new_figure(8, 2.1 * len(names) + 0.4)
     for name, axes in zip(names, figure.subplots(len(names), 2, squeeze=False)):
         for ax, ours, theirs, what in zip(axes, real[name], chance[name], ("inputs (out-degree)", "units (in-degree)")):
             largest = int(max(ours.max(initial=0), theirs.max(initial=0), 1))
@@ -178,7 +178,7 @@ def degrees(masks: anatomy.Masks, rng: np.random.Generator, layers: int = 6) -> 
 
 def worth(results: Mapping[str, Sequence[float]]) -> Figure:
     """Accuracy as trained and under each change, a mark per draw; from :func:`minimask.anatomy.worth`."""
-    figure = _figure(8, 0.45 * len(results) + 0.9)
+    figure = new_figure(8, 0.45 * len(results) + 0.9)
     ax = figure.subplots()
     for place, accuracies in zip(range(len(results))[::-1], results.values()):
         mean = 100 * float(np.mean(accuracies))

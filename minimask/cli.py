@@ -26,7 +26,8 @@ COMMANDS = {"demo": "the same as no command",
             "export": "write a trained network into one small file",
             "info": "show what such a file holds",
             "predict": "classify images with such a file",
-            "data": "fetch and check data sets"}
+            "data": "fetch and check data sets",
+            "course": "write the lessons and their exercises into a folder"}
 
 
 class Parser(argparse.ArgumentParser):

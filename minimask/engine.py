@@ -133,7 +133,7 @@ class Tensor:
 
     def __repr__(self) -> str:
         role = f", made by {self._node.name}" if self._node else ", requires_grad=True" if self.requires_grad else ""
-        if self.size > 20:
+        if not 0 < self.size <= 20 or int(np.prod(self.shape[:-1])) > 5:  # none, many, or many lines
             return f"Tensor(shape={self.shape}, dtype={self.dtype}{role})"
         values = np.array2string(to_host(self._data), precision=4, separator=", ", prefix="Tensor(")
         return f"Tensor({values}, dtype={self.dtype}{role})"
@@ -244,8 +244,23 @@ class Tensor:
             return ()
         if self._node.pullback is None:
             raise RuntimeError(f"backward: the tape through {self._node.name} was freed by an earlier backward(); "
-                               "compute the loss again, or add the losses and call backward() once")
+                               "compute the loss again (to look at its tape, before backward()), or add the losses "
+                               "and call backward() once")
         return self._node.inputs
+
+    def trace(self) -> None:
+        """Prints the tape that leads to self, a line per tensor: its number, the op and its inputs, shape, dtype.
+
+        backward() walks these lines from the last to the first. "-" stands for an input that wants no gradient.
+        """
+        order = self._tape_order()
+        numbers = {id(tensor): i for i, tensor in enumerate(order)}
+        for i, tensor in enumerate(order):
+            if node := tensor._node:
+                made = f"{node.name}({', '.join('-' if t is None else f'#{numbers[id(t)]}' for t in node.inputs)})"
+            else:
+                made = "leaf" if tensor.requires_grad else "constant"
+            print(f"{f'#{i}':>5}  {made:32} {tensor.shape!s:20} {tensor.dtype}")
 
     def detach(self) -> "Tensor":
         """The same array (shared, not copied) in a tensor without a past: no gradient flows through it."""
@@ -511,7 +526,7 @@ def _operand(other: Any, like: Array) -> Array:
 def _named(name: str, error: Exception, arrays: list[Array], signature: inspect.Signature, args: Any,
            settings: Any) -> Exception:
     """The library's error with the op's name and the shapes that met; ops word their own errors themselves."""
-    if str(error).startswith(f"{name}: "):
+    if str(error).startswith(f"{name}: ") or isinstance(error, NotImplementedError):  # an op that is yet to be written
         return error
     try:
         signature.bind(*args, **settings)

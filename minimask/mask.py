@@ -27,7 +27,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from . import init, ops
+from . import init, notebook, ops
 from .backend import Array, UsageError, load, to_host
 from .engine import Tensor, no_grad
 
@@ -67,6 +67,10 @@ class Trained:
     def counts(self) -> None:
         """Nothing is masked."""
         return None
+
+    def __repr__(self) -> str:
+        return f"Trained(init={self.settings['scheme']!r})" + (
+            f", {self.weight.shape}" if self.weight is not None else "")
 
 
 class Supermask:
@@ -126,6 +130,17 @@ class Supermask:
     def load_state(self, state: dict[str, Array]) -> None:
         """Takes back what state() gave."""
         self.frozen = state["frozen"]
+
+    def __repr__(self) -> str:
+        rule = ", ".join(f"{name}={value:g}" for name, value in self.settings.items() if not isinstance(value, dict))
+        if self.scores is None:
+            return f"{type(self).__name__}({rule})"
+        kept, hidden, inverted = self.counts()
+        return (f"{type(self).__name__}({rule}), {self.scores.shape}: {kept:,} kept, {hidden:,} hidden, "
+                f"{inverted:,} inverted")
+
+    def _repr_html_(self) -> str:
+        return (notebook.bar(*self.counts()) + " " if self.scores is not None else "") + repr(self)
 
 
 class SignedSupermask(Supermask):

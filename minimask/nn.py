@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import conv, ops
+from . import conv, notebook, ops
 from .backend import Array, MinimaskError, UsageError, asarray, load, namespace, to_host
 from .engine import Tensor
 from .mask import Supermask, WeightSource
@@ -376,9 +376,9 @@ class Sequential(Layer):
             layer.load_own_state({part: asarray(new[part].copy(), old) if hasattr(old, "shape") else new[part].item()
                                   for part, old in layer.own_state().items()})
 
-    def __repr__(self) -> str:
-        """One line per layer: name, what it is, the shape after it, its weights, how many are trained or frozen."""
-        rows = [("layer", "", "output", "weights", "trained", "frozen"),
+    def rows(self) -> list[tuple[str, ...]]:
+        """A head and a row per layer: name, what it is, the shape after it, its weights, how many trained or frozen."""
+        rows: list[tuple[str, ...]] = [("layer", "", "output", "weights", "trained", "frozen"),
                 ("input", "", _shape(self.input_shape), "", "", "")]
         for name, layer in self.layers.items():
             inside = [each for _, each in layer.walk()]
@@ -390,11 +390,25 @@ class Sequential(Layer):
             what = " scores" if frozen else ""
             sizes = (f"{weights:,}", f"{trained:,}{what}", f"{frozen:,}") if trained else ("", "", "")
             rows.append((name, repr(layer), _shape(self.shapes[name]), *sizes))
+        return rows
+
+    def __repr__(self) -> str:
+        rows = self.rows()
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
                  for row in rows]
-        total = f"{self.size():,} weights, {self.weights_left():.1%} left"
-        return "\n".join([line.rstrip() for line in lines] + [total])
+        return "\n".join([line.rstrip() for line in lines] + [self._total()])
+
+    def _repr_html_(self) -> str:
+        bars = [""]  # the input's
+        for layer in self.layers.values():
+            inside = [each.weight.counts() for _, each in layer.walk() if each.weight is not None]
+            masked = [counts for counts in inside if counts is not None]
+            bars.append(notebook.bar(*map(sum, zip(*masked))) if masked else "")
+        return notebook.table(self.rows(), bars, self._total())
+
+    def _total(self) -> str:
+        return f"{self.size():,} weights, {self.weights_left():.1%} left"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -1,20 +1,31 @@
-"""Pictures (extra ``plot``): masks, kept/hidden/inverted over time, accuracy against weights left.
+"""Pictures (extra ``plot``): masks, kept/hidden/inverted over time, accuracy against weights left; and the tape.
 
-Every function returns a matplotlib Figure and touches no global state; ``figure.savefig("x.png")`` writes it.
+Every picture is a matplotlib Figure and touches no global state; ``figure.savefig("x.png")`` writes it. A lesson draws
+on a :func:`new_figure` and hands the drawing function to :func:`show`. Only ``graph``, of mermaid.py, gives text.
 Kept is dark blue, inverted orange, hidden nearly white: told apart in grey and by the colour-blind.
 """
 
 from __future__ import annotations
 
+import functools
+import io
+import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .backend import MinimaskError
 from .data import Dataset
+from .mermaid import graph as graph
 from .nn import Sequential
+from .notebook import HIDDEN as HIDDEN
+from .notebook import INVERTED as INVERTED
+from .notebook import KEPT as KEPT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,9 +38,39 @@ class MissingMatplotlib(MinimaskError):
     """matplotlib, the extra ``plot``, is not installed."""
 
 
-KEPT, HIDDEN, INVERTED = "#08457e", "#f2f2ee", "#f28e2b"
 #: Of several recipes in one figure: each has its marker, so that colour is not needed to tell them apart.
 MARKERS, COLOURS = "osD^vP*X", ("#2f7fd1", "#d9730d", "#2a9d5c", "#b0459e", "#d33f49", "#1d93a6", "#8a6d3b", "#7a7a7a")
+
+
+def show(name: str, draw: Callable[[], Figure]) -> None:
+    """Shows the figure that ``draw()`` makes: below the cell in a notebook, in a script as the file NAME.png.
+
+    The file goes into the folder that the environment variable MINIMASK_FIGURES names, or into a temporary one. Without
+    matplotlib the picture is skipped, with a line that says so: no claim of a lesson needs one.
+    """
+    try:
+        figure = draw()
+    except MissingMatplotlib as error:
+        print(f"picture {name} skipped: {error}")
+        return
+    if "ipykernel" in sys.modules:
+        from IPython.display import Image, display
+
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        display(Image(buffer.getvalue()))
+    else:
+        path = _folder() / f"{name}.png"
+        figure.savefig(path)
+        print("picture:", path)
+
+
+@functools.cache
+def _folder() -> Path:
+    """Where the pictures of this process go."""
+    folder = Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp(prefix="minimask-figures-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
@@ -53,7 +94,7 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
         raise MinimaskError(f"masks: the first mask is {mask.shape}, "
                             f"but ({pixels}, units) is needed to lie under an image")
     kept, inverted = int((mask > 0).sum()), int((mask < 0).sum())
-    figure = _figure(10, 6.4)
+    figure = new_figure(10, 6.4)
     grid = figure.add_gridspec(3, 2, height_ratios=(0.7, 5, 1.3), width_ratios=(5, 1))
     rows = figure.add_subplot(grid[1, 0])
     strip, share = figure.add_subplot(grid[0, 0], sharex=rows), figure.add_subplot(grid[2, 0], sharex=rows)
@@ -146,7 +187,7 @@ def accuracy_against_weights(records: Sequence[Record] | Mapping[str, Sequence[R
     ends = {label: 100 * np.array([[_entries(record)[-1][name] for name in ("weights_left", "test_accuracy")]
                                    for record in some]) for label, some in labelled.items()}  # (records, 2)
     published = {label: 100 * np.array(row[::-1]) for label, row in (paper or {}).items()}
-    figure = _figure(4.6, 3.5 + 0.1 * (len(ends) + 1))
+    figure = new_figure(4.6, 3.5 + 0.1 * (len(ends) + 1))
     ax = figure.subplots()
     for i, (label, points) in enumerate(ends.items()):
         colour = COLOURS[(i + i // len(MARKERS)) % len(COLOURS)]
@@ -207,7 +248,8 @@ def _entries(record: Record) -> list[dict[str, Any]]:
     return record["epochs"]
 
 
-def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+    """An empty Figure of so many inches, to draw on. MissingMatplotlib where there is none."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -222,7 +264,7 @@ def _panels(count: int, columns: int) -> tuple[Figure, list[Any]]:
     """
     width, height, below, rows = 2.2, 2.0, 0.5, -(-count // columns)
     across, up = width * columns, height * rows + below
-    figure = _figure(across, up, layout=None)
+    figure = new_figure(across, up, layout=None)
     return figure, [figure.add_axes(((width * (i % columns) + 0.55) / across,
                                      (below + height * (rows - 1 - i // columns) + 0.45) / up,
                                      (width - 0.75) / across, (height - 0.85) / up)) for i in range(count)]

@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import re
 import subprocess
 import sys
 import weakref
@@ -405,6 +406,27 @@ def test_repr_is_short_and_honest():
     assert repr(Tensor(np.array([1.0, 2.0]), requires_grad=True)) == "Tensor([1., 2.], dtype=float64, requires_grad=True)"
     assert repr(ops.exp(leaf(30, 2))) == "Tensor(shape=(30, 2), dtype=float64, made by exp)"
     assert repr(Tensor(np.zeros((30, 2), np.float32))) == "Tensor(shape=(30, 2), dtype=float32)"
+    assert repr(Tensor(np.zeros((0, 2)))) == "Tensor(shape=(0, 2), dtype=float64)"
+    assert repr(Tensor(np.float64(3))) == "Tensor(3., dtype=float64)"
+    assert "\n" not in repr(Tensor(np.zeros((20, 1)))) and "\n" in repr(Tensor(np.zeros((5, 1))))
+
+
+def test_trace_prints_the_tape_in_order(capsys):
+    a, x = Tensor(np.ones(2, np.float32), requires_grad=True), np.ones((3, 2), np.float32)
+    b = a + a
+    loss = (x * b).sum()
+    loss.trace()
+    rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert [number for number, _ in rows] == ["#0", "#1", "#2", "#3"]
+    made = [re.split(r"  +", rest) for _, rest in rows]
+    assert made == [["leaf", "(2,)", "float32"], ["add(#0, #0)", "(2,)", "float32"],
+                    ["multiply(-, #1)", "(3, 2)", "float32"], ["sum(#2)", "()", "float32"]]
+    loss.backward()  # looking changed nothing
+    np.testing.assert_array_equal(a.grad, 6)
+    with pytest.raises(RuntimeError, match=r"freed by an earlier backward\(\); compute the loss again \(to look at its"):
+        loss.trace()
+    ops.exp(x).trace()
+    assert capsys.readouterr().out.split() == ["#0", "constant", "(3,", "2)", "float32"]
 
 
 def test_random_ndarray_arithmetic_comes_to_us():
@@ -419,3 +441,12 @@ def test_import_brings_in_numpy_and_the_standard_library_only():
             "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "['minimask']"
+
+
+def test_an_op_that_is_yet_to_be_written_says_so_itself():
+    @op(register=False)
+    def later(xp, x):
+        raise NotImplementedError("Lesson 4, task 1: write it")
+
+    with pytest.raises(NotImplementedError, match=r"^Lesson 4, task 1: write it$"):
+        later(np.ones(2))

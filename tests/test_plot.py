@@ -72,3 +72,14 @@ def test_a_record_of_one_epoch_is_a_band_not_a_blank(trained):
     assert all(ax.get_xlim() == (0, 1) for ax in figure.axes)
     band = figure.axes[0].collections[0].get_paths()[0].vertices
     assert np.ptp(band[:, 0]) == 1
+
+
+def test_show_writes_a_file_and_goes_on_without_matplotlib(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MINIMASK_FIGURES", str(tmp_path / "new"))
+    plot._folder.cache_clear()
+    plot.show("empty", lambda: plot.new_figure(2, 1))
+    plot._folder.cache_clear()
+    assert (tmp_path / "new/empty.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)  # as if it were not installed
+    plot.show("missing", lambda: plot.new_figure(2, 1))
+    assert "picture missing skipped: pictures need matplotlib" in capsys.readouterr().out

@@ -37,8 +37,9 @@ def imports(module):
 @pytest.mark.parametrize("module", [name for name in PATH if (PACKAGE / f"{name}.py").exists()])
 def test_the_reading_path_imports_only_what_was_read(module):
     read = set(PATH[:PATH.index(module)]) | ({"data", "checkpoint"} if module == "train" else set())
-    fast = {"parallel", "fastconv"} if module == "conv" else {"parallel"}  # beside the path: how the faster versions run
-    assert imports(module) - fast <= read
+    # Beside the path: how the faster versions run, and what a notebook shows of masks and nets.
+    beside = {"conv": {"parallel", "fastconv"}, "mask": {"notebook"}, "nn": {"notebook"}}.get(module, {"parallel"})
+    assert imports(module) - beside <= read
     first = (PACKAGE / f"{module}.py").read_text(encoding="utf-8").splitlines()[0]
     assert re.match(rf'r?"""Read {NUMBERS[module]} of 8(, continued)? · needs ', first), first
 
@@ -105,7 +106,8 @@ def test_the_readmes_tables_are_those_of_the_records():
     specification = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks/readme.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    assert module.filled(README) == README, "run: python benchmarks/readme.py --write"
+    for path in module.TABLES:
+        assert module.filled(path) == path.read_text(), "run: python benchmarks/readme.py --write"
 
 
 def test_the_records_meet_the_papers_row():
@@ -142,9 +144,10 @@ def test_the_record_of_the_shuffling_experiments():
 
 
 @needs_checkout
-def test_the_links_of_the_readme_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+def test_the_links_of_the_readmes_lead_somewhere():
+    for folder in (ROOT, ROOT / "tutorials"):
+        for target in re.findall(r"\]\(([^)#]+)\)", (folder / "README.md").read_text()):
+            assert target.startswith("https://") or (folder / target).exists(), target
 
 
 def test_the_documented_check_of_an_op_runs():

@@ -36,10 +36,6 @@
 # %%
 import io
 import math
-import os
-import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 
@@ -47,38 +43,9 @@ import minimask
 from minimask import models, ops, optim, plot, train
 from minimask.mask import SignedSupermask, Trained
 
-try:
-    from matplotlib.figure import Figure
-except ImportError:
-    Figure = None
-    print("matplotlib is missing, pictures are skipped: pip install 'minimask[plot]'")
-
 # %% [markdown]
-# One helper for pictures. In a notebook they appear below the cell. In a script they become PNG files in the folder
-# that the environment variable `MINIMASK_FIGURES` names, or in a temporary folder. (We draw with `Figure` directly and
-# leave `pyplot` out: then there is no window and no global state.)
-
-# %%
-BLUE, ORANGE = "#08457e", "#f28e2b"
-IN_NOTEBOOK = "ipykernel" in sys.modules
-FOLDER = None if IN_NOTEBOOK or Figure is None else Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp())
-
-
-def show(name, draw):
-    """Shows the Figure that draw() returns, or saves it as NAME.png; without matplotlib nothing happens."""
-    if Figure is None:
-        return
-    if FOLDER is None:
-        from IPython.display import Image, display
-
-        buffer = io.BytesIO()
-        draw().savefig(buffer, format="png")
-        display(Image(buffer.getvalue()))
-    else:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        draw().savefig(FOLDER / f"{name}.png")
-        print("picture:", FOLDER / f"{name}.png")
-
+# Pictures appear below their cell in a notebook. In a script they become PNG files in the folder that the environment
+# variable `MINIMASK_FIGURES` names, or in a temporary folder; the lesson prints where.
 
 # %% [markdown]
 # ## 1. The data
@@ -96,7 +63,7 @@ print("per class", np.bincount(dataset.train_labels))
 
 
 def draw_digits():
-    figure = Figure(figsize=(8, 3.9), dpi=130, layout="constrained")
+    figure = plot.new_figure(8, 3.9)
     for label, ax in enumerate(figure.subplots(2, 5).flat):
         i = np.flatnonzero(dataset.train_labels == label)[0]
         ax.imshow(dataset.train_images[i, :, :, 0], cmap="Greys", interpolation="nearest")
@@ -107,7 +74,7 @@ def draw_digits():
     return figure
 
 
-show("00_digits", draw_digits)
+plot.show("00_digits", draw_digits)
 
 # %% [markdown]
 # Thick pens make larger numbers than thin pens, and the class should not depend on the pen. So every image is
@@ -219,7 +186,7 @@ for entry in record["epochs"]:
 # go. The accuracy hardly notices. At the end few entries of the mask change from one epoch to the next.
 
 # %%
-show("00_training", lambda: plot.training(record))
+plot.show("00_training", lambda: plot.training(record))
 
 # %% [markdown]
 # ## 5. What is left
@@ -241,7 +208,7 @@ print(f"whole net {net.size():8,}  {' ' * 24}  {last['weights_left']:6.1%}")
 # Below, in the same columns, each row is one of the 300 units.
 
 # %%
-show("00_masks", lambda: plot.masks(net, dataset, image=0))
+plot.show("00_masks", lambda: plot.masks(net, dataset, image=0))
 
 # %% [markdown]
 # The columns with no colour are pixels that no unit looks at. Which pixels are they? We fold the columns back into the
@@ -257,7 +224,7 @@ unseen = looks == 0
 
 
 def draw_looks():
-    figure = Figure(figsize=(8, 3.6), dpi=130, layout="constrained")
+    figure = plot.new_figure(8, 3.6)
     for ax, values, title, scale in zip(figure.subplots(1, 2), (100 * looks, varies),
                                         ("units that see the pixel", "how much the pixel varies"),
                                         ("% of the 300 units", "standard deviation")):
@@ -269,7 +236,7 @@ def draw_looks():
     return figure
 
 
-show("00_looks", draw_looks)
+plot.show("00_looks", draw_looks)
 print(f"correlation of the two pictures: {correlation:.2f}")
 print(f"{unseen.sum()} pixels are seen by no unit; they vary by {varies[unseen].mean():.2f} on average, "
       f"the others by {varies[~unseen].mean():.2f}")
@@ -385,7 +352,7 @@ mistakes = np.flatnonzero(answers != dataset.test_labels)
 
 def draw_mistakes():
     shown = mistakes[:6]
-    figure = Figure(figsize=(1.8 * len(shown), 2.2), dpi=130, layout="constrained")
+    figure = plot.new_figure(1.8 * len(shown), 2.2)
     for ax, i in zip(figure.subplots(1, len(shown), squeeze=False).flat, shown):
         ax.imshow(dataset.test_images[i, :, :, 0], cmap="Greys", interpolation="nearest")
         ax.set_title(f"label {dataset.test_labels[i]}, answer {answers[i]}", fontsize=10)
@@ -396,7 +363,7 @@ def draw_mistakes():
 
 print(f"{len(mistakes)} mistakes among {images} held-out digits")
 if len(mistakes):
-    show("00_mistakes", draw_mistakes)
+    plot.show("00_mistakes", draw_mistakes)
 
 # %% [markdown]
 # ## 10. The claims of this lesson

@@ -32,48 +32,11 @@
 
 # %%
 import inspect
-import io
-import os
-import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 
 import minimask
-from minimask import Tensor, ops, optim
-
-try:
-    from matplotlib.figure import Figure
-except ImportError:
-    Figure = None
-    print("matplotlib is missing, pictures are skipped: pip install 'minimask[plot]'")
-
-# %% [markdown]
-# One helper for pictures. In a notebook they appear below the cell. In a script they become PNG files in the folder
-# that the environment variable `MINIMASK_FIGURES` names, or in a temporary folder.
-
-# %%
-BLUE, ORANGE = "#08457e", "#f28e2b"
-IN_NOTEBOOK = "ipykernel" in sys.modules
-FOLDER = None if IN_NOTEBOOK or Figure is None else Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp())
-
-
-def show(name, draw):
-    """Shows the Figure that draw() returns, or saves it as NAME.png; without matplotlib nothing happens."""
-    if Figure is None:
-        return
-    if FOLDER is None:
-        from IPython.display import Image, display
-
-        buffer = io.BytesIO()
-        draw().savefig(buffer, format="png")
-        display(Image(buffer.getvalue()))
-    else:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        draw().savefig(FOLDER / f"{name}.png")
-        print("picture:", FOLDER / f"{name}.png")
-
+from minimask import Tensor, ops, optim, plot
 
 # %% [markdown]
 # ## 1. The chain rule by hand
@@ -223,7 +186,7 @@ def draw_diamond():
              "r": "g = 1\npulled 4th", "x": "g = 12"}
     complete = {"z": "g = 1\npulled 1st", "r": "g = 1\npulled 2nd", "q": "g = 1\npulled 3rd",
                 "p": "g = 2 + 3\npulled 4th", "x": "g = 30"}
-    figure = Figure(figsize=(9, 3.8), dpi=130, layout="constrained")
+    figure = plot.new_figure(9, 3.8)
     for ax, title, notes, wrong in zip(figure.subplots(1, 2), ("pull at the first visit: wrong",
                                                                "pull when the sum is complete: right"),
                                        (first, complete), ("px", "")):
@@ -232,7 +195,8 @@ def draw_diamond():
                         arrowprops={"arrowstyle": "-|>", "color": "#555555", "lw": 1.5, "shrinkA": 15, "shrinkB": 15})
         for name, (i, j) in places.items():
             bad = name in wrong
-            ax.plot(i, j, "s" if bad else "o", markersize=26, color=ORANGE if bad else BLUE, markeredgecolor="black")
+            ax.plot(i, j, "s" if bad else "o", markersize=26, color=plot.INVERTED if bad else plot.KEPT,
+                    markeredgecolor="black")
             ax.text(i, j, name, ha="center", va="center", fontsize=13, color="black" if bad else "white")
             ax.text(i - (0.25 if name == "p" else 0), j - 0.36, notes[name], ha="center", va="top", fontsize=10)
         ax.set_title(title, fontsize=12)
@@ -242,7 +206,7 @@ def draw_diamond():
     return figure
 
 
-show("01_diamond", draw_diamond)
+plot.show("01_diamond", draw_diamond)
 
 # %% [markdown]
 # There is another way out: pull at *every* visit, with just the part that arrived. That is right, because pullbacks
@@ -465,10 +429,10 @@ best = {dtype: hs[np.argmin(curve)] for dtype, curve in curves.items()}
 
 
 def draw_steps():
-    figure = Figure(figsize=(6.5, 4), dpi=130, layout="constrained")
+    figure = plot.new_figure(6.5, 4)
     ax = figure.subplots()
-    ax.loglog(hs, curves["float64"], "o-", color=BLUE, label="float64")
-    ax.loglog(hs, curves["float32"], "s--", color=ORANGE, label="float32")
+    ax.loglog(hs, curves["float64"], "o-", color=plot.KEPT, label="float64")
+    ax.loglog(hs, curves["float32"], "s--", color=plot.INVERTED, label="float32")
     ax.set_xlabel("step h")
     ax.set_ylabel("relative error of the finite difference")
     ax.set_title("too large: the formula errs; too small: the digits are lost", fontsize=11)
@@ -477,7 +441,7 @@ def draw_steps():
     return figure
 
 
-show("01_steps", draw_steps)
+plot.show("01_steps", draw_steps)
 print(", ".join(f"{dtype}: best h {best[dtype]:.0e}, error there {min(curves[dtype]):.0e}" for dtype in curves))
 
 # %% [markdown]
@@ -605,10 +569,10 @@ print(f"held-out accuracy {accuracy:.1%} after {STEPS} steps; the two loss curve
 
 
 def draw_losses():
-    figure = Figure(figsize=(6.5, 3.8), dpi=130, layout="constrained")
+    figure = plot.new_figure(6.5, 3.8)
     ax = figure.subplots()
-    ax.semilogy(our_losses, color=ORANGE, linewidth=3.5, label="our engine")
-    ax.semilogy(their_losses, color=BLUE, linewidth=1.2, linestyle="--", label="minimask")
+    ax.semilogy(our_losses, color=plot.INVERTED, linewidth=3.5, label="our engine")
+    ax.semilogy(their_losses, color=plot.KEPT, linewidth=1.2, linestyle="--", label="minimask")
     ax.set_xlabel("training step")
     ax.set_ylabel("cross-entropy of the batch")
     ax.set_title("the same 300 steps with two engines", fontsize=11)
@@ -617,7 +581,7 @@ def draw_losses():
     return figure
 
 
-show("01_losses", draw_losses)
+plot.show("01_losses", draw_losses)
 
 # %% [markdown]
 # ## 10. The claims of this lesson

@@ -30,49 +30,14 @@
 # **It takes** about 40 minutes to read. The computer needs less than 5 seconds.
 
 # %%
-import io
 import math
-import os
-import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 
-from minimask import Tensor, ops, optim
+from minimask import Tensor, ops, optim, plot
 from minimask.engine import op
 
-try:
-    from matplotlib.figure import Figure
-except ImportError:
-    Figure = None
-    print("matplotlib is missing, pictures are skipped: pip install 'minimask[plot]'")
-
-# %% [markdown]
-# One helper for pictures. In a notebook they appear below the cell. In a script they become PNG files in the folder
-# that the environment variable `MINIMASK_FIGURES` names, or in a temporary folder.
-
-# %%
-BLUE, ORANGE, GREY = "#08457e", "#f28e2b", "#777777"
-IN_NOTEBOOK = "ipykernel" in sys.modules
-FOLDER = None if IN_NOTEBOOK or Figure is None else Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp())
-
-
-def show(name, draw):
-    """Shows the Figure that draw() returns, or saves it as NAME.png; without matplotlib nothing happens."""
-    if Figure is None:
-        return
-    if FOLDER is None:
-        from IPython.display import Image, display
-
-        buffer = io.BytesIO()
-        draw().savefig(buffer, format="png")
-        display(Image(buffer.getvalue()))
-    else:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        draw().savefig(FOLDER / f"{name}.png")
-        print("picture:", FOLDER / f"{name}.png")
-
+GREY = "#777777"
 
 # %% [markdown]
 # ## 1. A step has no slope
@@ -167,7 +132,7 @@ for step in (zero_slope, only_visible, straight_through, ops.keep_hide_invert):
 
 # %%
 def draw_step():
-    figure = Figure(figsize=(9, 3.8), dpi=130, layout="constrained")
+    figure = plot.new_figure(9, 3.8)
     left, right = figure.subplots(1, 2)
     for ax in (left, right):
         for edge in (-TAU, TAU):
@@ -175,19 +140,20 @@ def draw_step():
         ax.set_xlabel("score m")
         ax.set_xticks([-0.03, -TAU, 0, TAU, 0.03], ["-0.03", "-tau", "0", "+tau", "0.03"])
         ax.set_xlim(-0.04, 0.04)
-    left.plot([-0.04, 0.04], [-0.04, 0.04], color=ORANGE, linestyle="--", linewidth=2, label="pretended: slope 1")
+    left.plot([-0.04, 0.04], [-0.04, 0.04], color=plot.INVERTED, linestyle="--", linewidth=2,
+              label="pretended: slope 1")
     for low, high, value, text in ((-0.04, -TAU, -1, "invert"), (-TAU, TAU, 0, "hide"), (TAU, 0.04, 1, "keep")):
-        left.plot([low, high], [value, value], color=BLUE, linewidth=3, label=None if value else "computed: s(m)")
+        left.plot([low, high], [value, value], color=plot.KEPT, linewidth=3, label=None if value else "computed: s(m)")
         left.text((low + high) / 2, value + 0.08, text, ha="center", va="bottom", fontsize=11)
-    left.plot([-TAU, TAU], [0, 0], "o", color=BLUE)  # the edges belong to "hide"
-    left.plot([-TAU, TAU], [-1, 1], "o", color=BLUE, markerfacecolor="white")
+    left.plot([-TAU, TAU], [0, 0], "o", color=plot.KEPT)  # the edges belong to "hide"
+    left.plot([-TAU, TAU], [-1, 1], "o", color=plot.KEPT, markerfacecolor="white")
     left.set_ylim(-1.3, 1.4)
     left.set_ylabel("s")
     left.set_title("forwards: the step", fontsize=11)
     left.legend(fontsize=9, loc="upper left")
-    right.plot([-0.04, 0.04], [1, 1], color=ORANGE, linestyle="--", linewidth=2, label="declared: 1 everywhere")
-    right.plot([-0.04, 0.04], [0, 0], color=BLUE, linewidth=3, label="true: 0, none at the edges")
-    right.plot([-TAU, TAU], [0, 0], "o", color=BLUE, markerfacecolor="white")
+    right.plot([-0.04, 0.04], [1, 1], color=plot.INVERTED, linestyle="--", linewidth=2, label="declared: 1 everywhere")
+    right.plot([-0.04, 0.04], [0, 0], color=plot.KEPT, linewidth=3, label="true: 0, none at the edges")
+    right.plot([-TAU, TAU], [0, 0], "o", color=plot.KEPT, markerfacecolor="white")
     right.set_ylim(-0.3, 1.5)
     right.set_ylabel("ds/dm")
     right.set_title("backwards: its slope", fontsize=11)
@@ -195,7 +161,7 @@ def draw_step():
     return figure
 
 
-show("02_step", draw_step)
+plot.show("02_step", draw_step)
 
 # %% [markdown]
 # ## 3. Why it must reach hidden weights
@@ -289,12 +255,12 @@ for name, (masks, losses) in found.items():
 
 # %%
 def draw_search():
+    figure = plot.new_figure(9, 6)
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
-    figure = Figure(figsize=(9, 6), dpi=130, layout="constrained")
     grid = figure.add_gridspec(2, 4, height_ratios=(1.1, 1))
-    colours = ListedColormap([ORANGE, "#f2f2ee", BLUE])
+    colours = ListedColormap([plot.INVERTED, plot.HIDDEN, plot.KEPT])
     masks = found["straight_through"][0]
     pictures = [(f"after {i} steps", masks[i]) for i in (0, 5, 20)] + [("the secret mask", secret)]
     for column, (title, mask) in enumerate(pictures):
@@ -304,11 +270,11 @@ def draw_search():
         ax.set_xlabel("output")
         ax.set_ylabel("input" if column == 0 else "")
     figure.legend(handles=[Patch(facecolor=c, edgecolor="#888888", label=label) for c, label in
-                           ((BLUE, "keep"), (ORANGE, "invert"), ("#f2f2ee", "hide"))],
+                           ((plot.KEPT, "keep"), (plot.INVERTED, "invert"), (plot.HIDDEN, "hide"))],
                   loc="outside upper center", ncols=3)
     ax = figure.add_subplot(grid[1, :])
-    for name, colour, style, above in (("zero_slope", GREY, ":", 3), ("only_visible", ORANGE, "--", 3),
-                                       ("straight_through", BLUE, "-", -11)):
+    for name, colour, style, above in (("zero_slope", GREY, ":", 3), ("only_visible", plot.INVERTED, "--", 3),
+                                       ("straight_through", plot.KEPT, "-", -11)):
         right = [100 * np.mean(mask == secret) for mask in found[name][0]]
         ax.plot(right, color=colour, linestyle=style, linewidth=2.5)
         ax.text(STEPS * 0.98, right[-1] + above, name, ha="right", va="bottom", fontsize=11)
@@ -320,7 +286,7 @@ def draw_search():
     return figure
 
 
-show("02_search", draw_search)
+plot.show("02_search", draw_search)
 
 # %% [markdown]
 # ## 5. The one-line trick, and what it costs
@@ -456,10 +422,10 @@ np.testing.assert_allclose(paths[-1], balance, atol=1e-4)
 
 
 def draw_decay():
-    figure = Figure(figsize=(9, 4.2), dpi=130, layout="constrained")
+    figure = plot.new_figure(9, 4.2)
     ax = figure.subplots()
     ax.axhspan(-TAU, TAU, color="#e4e4de", label="hidden: |m| <= tau")
-    styles = ((BLUE, "-"), (BLUE, "--"), (ORANGE, "--"), (GREY, "-"), (ORANGE, "-"))
+    styles = ((plot.KEPT, "-"), (plot.KEPT, "--"), (plot.INVERTED, "--"), (GREY, "-"), (plot.INVERTED, "-"))
     for i, (colour, style) in enumerate(styles):
         ax.plot(paths[:, i], color=colour, linestyle=style, linewidth=2.2,
                 label=f"g = {g[i] / border:+.1f} x border" if g[i] else "g = 0")
@@ -471,7 +437,7 @@ def draw_decay():
     return figure
 
 
-show("02_decay", draw_decay)
+plot.show("02_decay", draw_decay)
 
 # %% [markdown]
 # ## 7. Decay at work

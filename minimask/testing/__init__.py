@@ -15,6 +15,6 @@ An op of your own and its proof:
 >>> gradcheck(softplus, np.random.default_rng(0).standard_normal((3, 4)))
 """
 
-from .gradients import GradientError, gradcheck
+from .gradients import GradientError, elsewhere, gradcheck
 
-__all__ = ["GradientError", "gradcheck"]
+__all__ = ["GradientError", "elsewhere", "gradcheck"]

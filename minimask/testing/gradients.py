@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import is_floating
+from ..backend import is_floating, load, to_host
 from ..engine import Tensor, no_grad
 
 
@@ -72,6 +72,36 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
                 raise GradientError(f"{name}: the gradient of input {i}, shape {inputs[i].shape}, is wrong: along a "
                                     f"random direction central differences give {expected:.8g}, backward {found:.8g}"
                                     f"{_first_wrong(gradient, partial(change, i), rtol, noise)}")
+
+
+def elsewhere(function: Callable[..., Tensor], *inputs: Any, backend: str = "strict", rtol: float = 1e-10,
+              atol: float = 1e-12, **settings: Any) -> None:
+    """Asserts that ``function(*inputs, **settings)`` gives NumPy's value and gradients on another array library, too.
+
+    Args:
+        function, inputs: as for :func:`gradcheck`; floating arrays become leaves on both sides.
+        backend: 'strict' (array-api-strict has the functions of the array API standard and no others, and a second
+            device, used here, whose arrays NumPy's functions refuse) or 'cupy'.
+        rtol, atol: how far the numbers may lie apart; another library may sum in another order.
+
+    Raises:
+        GradientError: value or a gradient differs. MinimaskError: the library or its device is not there.
+    """
+    xp, name = load(backend), getattr(function, "__name__", "function")
+    move = partial(xp.asarray, device=xp.Device("device1")) if hasattr(xp, "Device") else xp.asarray
+    moved = [[Tensor(side(x), requires_grad=True) if isinstance(x, np.ndarray) and is_floating(x) else x
+              for x in inputs] for side in (np.asarray, move)]
+    here, there = (function(*leaves, **settings) for leaves in moved)
+    g = np.random.default_rng(0).standard_normal(here.shape).astype(here.dtype)
+    for y, cotangent in ((here, g), (there, move(g))):
+        if y.requires_grad:
+            y.backward(cotangent)
+    pairs = [("the value", here.data, there.data)] + [
+        (f"the gradient of input {i}", a.grad, b.grad) for i, (a, b) in enumerate(zip(*moved)) if isinstance(a, Tensor)]
+    for what, a, b in pairs:
+        if (a is None) != (b is None) or (a is not None and not np.allclose(a, to_host(b), rtol, atol, equal_nan=True)):
+            raise GradientError(f"{name}: {what} on backend {backend!r} is not NumPy's: "
+                                f"{None if b is None else to_host(b)} in place of {a}")
 
 
 def _first_wrong(gradient: np.ndarray, change: Callable[[np.ndarray], float], rtol: float, noise: float) -> str:

@@ -46,6 +46,16 @@ def arrays(draw: Any, shape: tuple[int, ...], domain: str = "real", which: int =
     return arrange(values.reshape(shape), layout)
 
 
+def whole(shape: Any, step: float = 1.0, largest: int = 9, dtype: str = "float64") -> st.SearchStrategy[np.ndarray]:
+    """Arrays of multiples of `step`, a power of two, up to `largest` of them: sums and products come out exact, values
+    meet thresholds and each other, and a failure shrinks to numbers that can be followed by hand.
+
+    Args:
+        shape: a tuple, or a strategy for one.
+    """
+    return hnp.arrays(dtype, shape, elements=st.integers(-largest, largest).map(lambda i: i * step), fill=st.nothing())
+
+
 def arrange(array: np.ndarray, layout: str) -> np.ndarray:
     """The same values in another memory layout ('broadcast' repeats the first entry of axis 0)."""
     if layout == "transposed" and array.ndim:

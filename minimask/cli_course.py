@@ -1,0 +1,29 @@
+"""`minimask course DIR`: the lessons and their exercises into a folder of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import course
+from .cli import Parser
+
+
+def command(words: Sequence[str]) -> None:
+    """Writes the course and says how to begin."""
+    options = _parser().parse_args(words)
+    folder = Path(options.folder)
+    written = course.write(folder)
+    lessons = [name for name in written if name.endswith(".ipynb")]
+    exercises = [name for name in written if name.startswith("exercises/lesson")]
+    print(f"{folder}/: {len(lessons)} lessons, exercises to {len(exercises)} of them; README.md says how to start")
+    print(f"first: open {folder / lessons[0]} in Jupyter or VS Code; later, in {folder}: pytest -m lesson01")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="minimask course", allow_abbrev=False,
+                    description="Write the lessons as notebooks, and their exercises, into an empty folder. "
+                                "Needs jupytext: pip install 'minimask[course]'.")
+    parser.add_argument("folder", metavar="DIR", help="a new or empty folder; nothing in it is ever overwritten")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser

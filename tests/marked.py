@@ -1,0 +1,71 @@
+"""Marks the exercises of one lesson many times over, in one process: python marked.py LESSON EXERCISES OUT.json
+
+The stubs that students get, the reference solutions with several seeds, and every wrong solution. OUT.json: name of the
+run -> [[test, outcome, text of the failure], ...]. A process of its own, since pytest runs inside it.
+"""
+
+import importlib.util
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+SOLUTIONS = Path(__file__).parent / "solutions"
+SEEDS = (0, 1, 4711)
+#: A solution that is the reference, but for the functions of one entry of WRONG.
+MIXED = """
+from pathlib import Path
+exec(compile(Path({reference!r}).read_text(encoding="utf-8"), {reference!r}, "exec"))
+import marked
+globals().update(marked.wrong({lesson!r})[{task!r}][{number}])
+"""
+
+
+class Reports:
+    """A plugin that keeps what became of every test."""
+
+    def __init__(self):
+        self.rows = []
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" or report.outcome != "passed":
+            self.rows.append([report.nodeid.partition("::")[2], report.outcome, report.longreprtext])
+
+
+def wrong(lesson):
+    """task -> the wrong solutions, each a dict of the functions that replace the reference's."""
+    specification = importlib.util.spec_from_file_location(f"wrong_{lesson}", SOLUTIONS / f"wrong/{lesson}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return {task: [entry if isinstance(entry, dict) else {entry.__name__: entry} for entry in entries]
+            for task, entries in module.WRONG.items()}
+
+
+def mark(exercises, lesson, solutions, seed=0, task=""):
+    """What pytest says of one folder of solutions."""
+    reports = Reports()
+    pytest.main([str(exercises / f"test_{lesson}.py"), "--minimask-solutions", str(solutions), "--minimask-seed", str(seed),
+                 "-p", "no:cacheprovider", *(["-k", task] if task else [])], plugins=[reports])
+    return reports.rows
+
+
+def main(lesson, exercises, out):
+    reference = SOLUTIONS / f"{lesson}.py"
+    runs = {"stubs": mark(exercises, lesson, exercises)}
+    for seed in SEEDS:
+        runs[f"reference {seed}"] = mark(exercises, lesson, SOLUTIONS, seed)
+    for task, entries in wrong(lesson).items():
+        for number, entry in enumerate(entries):
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / f"{lesson}.py").write_text(
+                    MIXED.format(reference=str(reference), lesson=lesson, task=task, number=number), encoding="utf-8")
+                name = ", ".join(getattr(f, "__name__", str(f)) for f in entry.values())
+                runs[f"{task} {number}: {name}"] = mark(exercises, lesson, folder, SEEDS[number % 2], f"test_{task}_")
+    Path(out).write_text(json.dumps(runs), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
