@@ -18,7 +18,8 @@ import onnx
 import onnxruntime
 import safetensors.numpy
 
-from minimask import MinimaskError, data, interchange, models, nn
+from minimask import MinimaskError, data, interchange, models, nn, runs
+from minimask.__main__ import main
 from minimask.files import WriteError
 from minimask.mask import SignedSupermask, Trained
 
@@ -188,6 +189,22 @@ def test_the_readmes_example(rng, torch, tmp_path, monkeypatch):
     assert_same(from_onnx("net.onnx", x), names["net"](x).data)
     assert_same(names["module"](torch.tensor(nchw(x))).numpy(), names["net"](x).data)
     assert set(safetensors.numpy.load_file("net.safetensors")) == set(names["module"].state_dict())
+
+
+def test_the_command_writes_what_the_ending_says(tmp_path, capsys, rng):
+    assert main(["train", "digits", "--epochs", "1", "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    net, _ = runs.load(tmp_path / "run", data.digits())
+    for name, write in interchange.WRITERS.items():
+        out = tmp_path / f"net{name}"
+        assert main(["export", str(tmp_path / "run"), "-o", str(out)]) == 0
+        assert f"{out.stat().st_size:,} bytes" in capsys.readouterr().out
+        write(net, tmp_path / "same")
+        assert (tmp_path / "same").read_bytes() == out.read_bytes()
+        assert main(["export", str(tmp_path / "run"), "-o", str(out)]) == 2  # there already
+        assert main(["export", str(tmp_path / "run"), "-o", str(out), "--overwrite", "--codec", "base243"]) == 2
+        assert "--codec is for .mmk files" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "run"), "-o", "net.pt"]) == 2
+    assert "must end in .mmk, .safetensors or .onnx" in capsys.readouterr().err
 
 
 class Doubled(nn.Layer):
