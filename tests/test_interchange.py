@@ -16,7 +16,7 @@ if os.environ.get("CI", "").lower() != "true":  # there a missing package is a f
 
 import onnx
 import onnxruntime
-import safetensors.numpy
+from safetensors.numpy import load as load_safetensors
 
 from minimask import MinimaskError, data, interchange, models, nn, runs
 from minimask.__main__ import main
@@ -156,7 +156,7 @@ def test_the_files_say_what_they_are_and_repeat_byte_by_byte(rng, tmp_path):
     about = json.loads(content[8:8 + int.from_bytes(content[:8], "little")])["__metadata__"]
     about = json.loads(about["minimask"])
     assert "standardised" in about["input"] and about["layers"]["dense1"] == "Dense(16, 6)"
-    arrays = safetensors.numpy.load(content)
+    arrays = load_safetensors(content)
     zeros = arrays["dense1.weight"][arrays["dense1.weight"] == 0]
     assert net.counts()[0][1] == zeros.size > 0 and not np.signbit(zeros).any()
     graph = onnx.load(tmp_path / "a.onnx").graph
@@ -188,7 +188,7 @@ def test_the_readmes_example(rng, torch, tmp_path, monkeypatch):
     x = rng.standard_normal((9, 4, 4, 1)).astype("float32")
     assert_same(from_onnx("net.onnx", x), names["net"](x).data)
     assert_same(names["module"](torch.tensor(nchw(x))).numpy(), names["net"](x).data)
-    assert set(safetensors.numpy.load_file("net.safetensors")) == set(names["module"].state_dict())
+    assert set(load_safetensors(Path("net.safetensors").read_bytes())) == set(names["module"].state_dict())
 
 
 def test_the_command_writes_what_the_ending_says(tmp_path, capsys, rng):
