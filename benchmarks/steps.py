@@ -21,6 +21,7 @@ import argparse
 import importlib.util
 import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -49,7 +50,7 @@ class OurSide:
         options = {"norm": "stem"} if name.startswith("resnet") else {}
         self.net = models.MODELS[name](weights=recipe.weights(), rng=np.random.default_rng(0), backend=library,
                                        **options)
-        schedule = optim.exponential(recipe.decay, every=recipe.decay_epochs * images / BATCH)
+        schedule = recipe.schedule_of(math.ceil(images / BATCH))
         self.optimizer = optim.SGDW(self.net.parameters(), recipe.lr, recipe.wd, recipe.momentum, schedule)
 
     def step(self, x, labels):

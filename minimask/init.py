@@ -98,6 +98,16 @@ DISTRIBUTIONS: dict[str, Callable[[Shape, float, np.random.Generator], np.ndarra
     "uniform": uniform, "normal": normal, "constant": constant, "signed_constant": signed_constant}
 
 
+def check(scheme: str, distribution: str, factor: float | None = None) -> None:
+    """UsageError for an unknown scheme or distribution, ValueError for a factor not above 0."""
+    if scheme not in SCHEMES:
+        raise unknown("initialisation", scheme, SCHEMES)
+    if distribution not in DISTRIBUTIONS:
+        raise unknown("distribution", distribution, DISTRIBUTIONS)
+    if factor is not None and not 0 < factor < math.inf:
+        raise ValueError(f"init: factor is {factor}, but must be positive")
+
+
 def draw(shape: Shape, rng: np.random.Generator, scheme: str = "elu", distribution: str = "uniform",
          factor: float | None = None, dtype: str = "float32") -> np.ndarray:
     """Initial weights of `shape`, on the host.
@@ -115,11 +125,6 @@ def draw(shape: Shape, rng: np.random.Generator, scheme: str = "elu", distributi
     """
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"init: rng is a {type(rng).__name__}, but must be a generator: numpy.random.default_rng(seed)")
-    if scheme not in SCHEMES:
-        raise unknown("initialisation", scheme, SCHEMES)
-    if distribution not in DISTRIBUTIONS:
-        raise unknown("distribution", distribution, DISTRIBUTIONS)
-    if factor is not None and not 0 < factor < math.inf:
-        raise ValueError(f"init: factor is {factor}, but must be positive")
+    check(scheme, distribution, factor)
     variance = SCHEMES[scheme](shape) if factor is None else SCHEMES[scheme](shape, factor)
     return DISTRIBUTIONS[distribution](shape, variance, rng).astype(dtype)

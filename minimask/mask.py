@@ -30,6 +30,7 @@ import numpy as np
 from . import init, notebook, ops
 from .backend import Array, UsageError, load, to_host
 from .engine import Tensor, no_grad
+from .init import check
 
 Shape = tuple[int, ...]
 
@@ -43,6 +44,7 @@ class Trained:
     """
 
     def __init__(self, *, init: str = "elu", distribution: str = "uniform", factor: float | None = None):
+        check(init, distribution, factor)
         self.settings: dict[str, Any] = {"scheme": init, "distribution": distribution, "factor": factor}
         self.weight: Tensor | None = None
 
@@ -88,6 +90,8 @@ class Supermask:
 
     def __init__(self, *, frozen: str = "elus", frozen_distribution: str = "signed_constant",
                  frozen_factor: float | None = None, scores: str = "xavier", scores_distribution: str = "uniform"):
+        check(frozen, frozen_distribution, frozen_factor)
+        check(scores, scores_distribution)
         self.frozen_settings: dict[str, Any] = {"scheme": frozen, "distribution": frozen_distribution,
                                                 "factor": frozen_factor}
         self.score_settings: dict[str, Any] = {"scheme": scores, "distribution": scores_distribution}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +142,7 @@ def charts(groups: Sequence[Group]) -> list[Chart]:
     found = [_accuracy([group for group in groups if group.recipe.dataset == dataset], dataset)
              for dataset in dict.fromkeys(group.recipe.dataset for group in groups)]
     found += [_course(group) for group in groups if group.recipe.source != "trained"]
-    return [Chart(f"{i:02}-{re.sub(r'[^a-z0-9]+', '-', each.name.lower()).strip('-')}", *list(vars(each).values())[1:])
+    return [replace(each, name=f"{i:02}-{re.sub(r'[^a-z0-9]+', '-', each.name.lower()).strip('-')}")
             for i, each in enumerate(found, 1)]
 
 
@@ -224,8 +224,9 @@ def write(reading: Reading, out: Path) -> tuple[str, list[str], str]:
     """
     groups, sentences = records.groups(reading.runs), left_out(reading)
     if not groups:
-        raise MinimaskError("no finished run among the records found" + "".join(f"; {each}" for each in sentences)
-                            if sentences else "no record found; needed are folders with record.json, or of records")
+        more = f"; and {len(sentences) - 3} more" if len(sentences) > 3 else ""
+        raise MinimaskError(f"no finished run among the records found: {'; '.join(sentences[:3])}{more}" if sentences
+                            else "no record found; needed are folders with record.json, or of records")
     _claim(out)
     drawn, names, missing = [], [], ""
     all_charts = charts(groups)
@@ -250,13 +251,17 @@ def write(reading: Reading, out: Path) -> tuple[str, list[str], str]:
 
 
 def _claim(out: Path) -> None:
-    """Makes the folder; UsageError where it cannot be, or where a report there was written by someone else."""
+    """Makes the folder, without an earlier report's figures; UsageError where it cannot be, or a report is not ours."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, sign in (("report.md", MADE), ("report.html", 'content="minimask report"')):
             if (out / name).exists() and sign not in (out / name).read_text(encoding="utf-8", errors="replace")[:600]:
                 raise UsageError(f"{out / name} was not made by minimask report and would be lost; give another folder "
                                  "with --out")
+        earlier = (out / "report.md").read_text(encoding="utf-8") if (out / "report.md").exists() else ""
+        for name in re.findall(r"^!\[.*\]\(([a-z0-9-]+)\.png\)$", earlier, re.MULTILINE):
+            for kind in ("png", "svg"):
+                (out / f"{name}.{kind}").unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"{out} cannot be written to ({error.strerror}); give another folder with --out") from error
 

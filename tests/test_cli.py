@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from minimask import checkpoint, data, files, recipes, runs, train
-from minimask.__main__ import layer_table, main
+from minimask.__main__ import main
+from minimask.cli import COMMANDS, layer_table
 
 FILES = {"record.json", "network.npz", "checkpoint.npz", "masks.png", "training.png"}
 
@@ -126,8 +127,9 @@ def test_progress_goes_to_stderr_and_quiet_is_quiet(folder, capsys):
 
 
 def test_help_is_for_newcomers():
-    for words, expected in (([], ["the demo", "train RECIPE"]),
-                            (["train"], ["recipe", "MINIMASK_DATA", "--epochs N", *recipes.RECIPES, "example:"])):
+    for words, expected in (([], ["the demo", *(f"\n  {name} " for name in COMMANDS)]),
+                            (["train"], ["recipe", "MINIMASK_DATA", "--epochs N", "minimask recipes", "example:"]),
+                            (["recipes"], ["fcn-he-xavier", "my.toml"]), (["sweep"], ["--seeds N", "--scheduler"])):
         done = run(*words, "--help")
         assert done.returncode == 0 and all(text in done.stdout for text in expected)
     assert run("--version").stdout == "minimask 0.1.0\n"
@@ -158,7 +160,7 @@ def test_without_matplotlib_everything_but_the_pictures_is_there(folder):
     (["--threads", "0"], "argument --threads: '0' is no whole number from 1 up"),
     (["train", "FNC"], "unknown recipe 'FNC': did you mean 'fcn'?"),
     (["--seed", "1", "train", "digits"], "the command comes first: minimask train ..."),
-    (["demo"], "unknown command 'demo': there are data, train; without a command the demo runs"),
+    (["trian"], "unknown command 'trian': did you mean 'train'? There are compare, data, demo"),
     (["train", "digits", "--lr", "0.1"], "unrecognized arguments: --lr 0.1 (`minimask train --help`"),
     (["train", "digits", "--backend", "jax"], "unknown backend 'jax'"),
     (["train", "fcn"], "no data folder: give --data DIR"),

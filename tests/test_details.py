@@ -385,6 +385,7 @@ REC = {
             "test_accuracy": 0.9,
             "train_accuracy": 0.5,
             "weights_left": 0.06,
+            "flips": 10 * i,
             "layers": [
                 {"name": n, "weights": 100, "kept": k + i, "hidden": 99 - 3 * i - 2 * k, "inverted": 1 + k + 2 * i}
                 for n, k in (("dense1", 3), ("dense2", 10))
@@ -402,8 +403,8 @@ def test_training_picture_shows_what_the_record_says():
         tops = [c.get_paths()[0].vertices[:, 1].max() for c in f.axes[i].collections]
         e = [x["layers"][i] for x in REC["epochs"]]
         assert tops[0] == max(x["kept"] for x in e) and tops[1] == max(x["kept"] + x["inverted"] for x in e)
-    lines = {line.get_label(): line.get_ydata().tolist() for line in f.axes[-1].lines}
-    assert lines["test accuracy"] == [90, 90] and lines["weights left"] == [6, 6]
+    lines = {line.get_label(): line.get_ydata().tolist() for ax in f.axes for line in ax.lines}
+    assert lines == {"test accuracy": [90, 90], "weights left": [6, 6], "flips": [10, 20]}
     to_hex = pytest.importorskip("matplotlib.colors").to_hex
     assert [to_hex(c.get_facecolor()[0]) for c in f.axes[0].collections] == [plot.KEPT, plot.INVERTED, plot.HIDDEN]
 

@@ -147,9 +147,9 @@ def test_a_method_of_ones_own_needs_a_step_and_nothing_else(rng):
     """What mask.py promises: keep or hide, by a subclass with one method; and a source with a parameter more."""
     class KeepOrHide(Supermask):
         def step(self, scores):
-            return scores.keep_hide_invert(self.tau).maximum(0.0)
+            return scores.keep_hide_invert(0.05).maximum(0.0)
 
-    net = net_of(KeepOrHide(tau=0.05), rng)
+    net = net_of(KeepOrHide(), rng)
     kept, hidden, inverted = net.counts()[0]
     assert inverted == 0 and kept > 0 and kept + hidden == 18 * 6
 

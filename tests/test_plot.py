@@ -35,7 +35,7 @@ def test_masks_shows_the_image_above_the_masks_rows(trained):
 def test_training_stacks_kept_inverted_and_hidden_to_100_percent(trained, tmp_path):
     _, record, _ = trained
     figure = plot.training(record)
-    assert len(figure.axes) == 4 and all(ax.get_xlabel() == "epoch" for ax in figure.axes)
+    assert len(figure.axes) == 5 and all(ax.get_xlabel() == "epoch" for ax in figure.axes)
     top = figure.axes[0].collections[1].get_paths()[0].vertices[:, 1].max()  # kept + inverted
     layers = [e["layers"][0] for e in record["epochs"]]
     assert top == pytest.approx(max(100 * (x["kept"] + x["inverted"]) / x["weights"] for x in layers))
@@ -50,8 +50,8 @@ def test_accuracy_against_weights_has_a_marker_per_recipe(trained):
     assert [len(line.get_xdata()) for line in ax.lines] == [1, 2]
     end = record["epochs"][-1]
     assert ax.lines[0].get_xydata().tolist() == [[100 * end["weights_left"], 100 * end["test_accuracy"]]]
-    (ax,) = plot.accuracy_against_weights([{**record, "recipe": {}}]).axes
-    assert ax.get_legend().texts[0].get_text() == "without a recipe"
+    (legend,) = plot.accuracy_against_weights([{**record, "recipe": {}}]).legends
+    assert [text.get_text() for text in legend.texts] == ["without a recipe"]
 
 
 def test_mistakes(trained):

@@ -79,7 +79,7 @@ def test_hardware_time_and_command(tmp_path):
     on_gpu = record(fcn, 2, seconds=30)
     on_gpu["environment"] = {"processor": "GPU", "cores": 8, "blas_threads": None, "backend": "cupy", "continued": [{}]}
     some = reading(tmp_path, record(fcn, 0, seconds=120), record(fcn, 1, seconds=240), on_gpu, record(FCN, 5),
-                   record(replace(fcn, dataset="fashion-mnist"), 0, unverified=True), record(own, 0))
+                   record(replace(fcn, dataset="fashion-mnist"), 7, unverified=True), record(own, 0))
     rows = report.making(records.groups(some.runs)).rows
     assert [row[1:] for row in rows if row[0].startswith("`fcn (epochs 100, dataset mnist)")] == [
         ["0, 1", "abacus, 2 cores, BLAS threads 1, numpy", "3.0 (2.0 to 4.0)", "`minimask train fcn --seed S --threads 1`"],
@@ -255,16 +255,19 @@ def test_nothing_to_report(tmp_path):
     with pytest.raises(MinimaskError, match="no record found; needed are folders"):
         report.write(records.read([tmp_path]), tmp_path / "out")
     some = reading(tmp_path, record(FCN, 0) | {"epochs": []})
-    with pytest.raises(MinimaskError, match="no finished run among the records found; .*after 0 of 3 epochs"):
+    with pytest.raises(MinimaskError, match="no finished run among the records found: .*after 0 of 3 epochs"):
         report.write(some, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_report_replaces_a_report_and_nothing_else(tmp_path):
-    some = reading(tmp_path, record(FCN, 0))
     out = tmp_path / "out"
-    report.write(some, out)
-    report.write(some, out)
+    two = reading(tmp_path, record(FCN, 0), record(replace(FCN, name="another"), 0))
+    report.write(two, out)
+    (out / "mine.png").write_text("stays")
+    some = records.Reading(runs=[run for run in two.runs if run.recipe == FCN])
+    _, names, _ = report.write(some, out)
+    assert {path.name for path in out.iterdir()} == {"mine.png", *names}  # nothing of the report before
     for name in ("report.md", "report.html"):
         report.write(some, out)
         (out / name).write_text("# mine")
