@@ -65,7 +65,7 @@ def shuffles():
     lines = ["| in every layer | test accuracy, % | left of what is better than guessing |", "|---|---|---|"]
     for name, row in record["summary"].items():
         spread = f"{100 * row['mean']:.1f} ({100 * row['least']:.1f} to {100 * row['most']:.1f})"
-        lines.append(f"| {CHANGES[name]} | {spread} | {row['left']:.0%} |")
+        lines.append(f"| {CHANGES[name]} | {spread} | {round(row['left'], 2) + 0.0:.0%} |")
     return "\n".join(lines) + "\n"
 
 

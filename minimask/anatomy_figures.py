@@ -1,7 +1,8 @@
 """Figures of a trained mask (extra ``plot``), from what anatomy.py counts; every function returns a matplotlib Figure.
 
 Blue is kept or positive, orange inverted or negative, nearly white hidden or zero, as in plot.py: the blue is the
-darkest and the white the lightest, so that grey tells them apart, too.
+darkest and the white the lightest, so that grey tells them apart, too. Where there are shades of both, a dash marks
+what is clearly negative.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def classes(net: nn.Sequential, dataset: Dataset, most: int = 10, columns: int =
         for row, values in enumerate((means, balance)):
             ax = axes[2 * block + row, column]
             ax.set_visible(True)
-            shown = ax.imshow(values[label], cmap=_diverging(), vmin=-1, vmax=1, interpolation="nearest")
+            shown = _balance(ax, values[label], 1.0)
             ax.set_title(f"class {name}" if not row else "", fontsize=10)
             if not column:
                 ax.set_ylabel("paths, + less −" if row else "mean image")
@@ -118,7 +119,7 @@ def patterns(net: nn.Sequential, layers: int = 8, most: int = 8) -> Figure:
             if i < len(rows):
                 pattern, count, chance = rows[i]
                 _trits(ax, pattern[..., None])
-                ax.set_title(f"{count:,} times\n(chance {chance:.2g})", fontsize=7)
+                ax.set_title(f"found {count:,}\n(chance {chance:.2g})", fontsize=7)
             else:
                 ax.set_axis_off()
         axes[0].axis("on")
@@ -199,12 +200,20 @@ def _plane(ax: Axes, values: np.ndarray, title: str, scale: str, signed: bool = 
            least: float | None = 0.0) -> None:
     """One quantity over the image plane with its scale; NaN stays white."""
     limit = float(np.nanmax(np.abs(values), initial=0)) or 1.0
-    shown = ax.imshow(values, cmap=_diverging() if signed else _shades(HIDDEN, KEPT), interpolation="nearest",
-                      vmin=-limit if signed else least, vmax=limit)
+    shown = _balance(ax, values, limit) if signed else ax.imshow(
+        values, cmap=_shades(HIDDEN, KEPT), interpolation="nearest", vmin=least, vmax=limit)
     ax.set_title(title, fontsize=10)
     ax.set_xlabel("column")
     ax.set_ylabel("row")
     ax.figure.colorbar(shown, ax=ax, label=scale)
+
+
+def _balance(ax: Axes, values: np.ndarray, limit: float) -> Any:
+    """Positive in blue, negative in orange, and with a dash, since pale blue and orange are one grey."""
+    rows, columns = np.nonzero(values < -limit / 5)
+    width = 60.0 * ax.get_position().width * ax.figure.get_figwidth() / values.shape[1]  # points, of a column
+    ax.scatter(columns, rows, s=0.35 * width**2, marker="_", color="black", linewidths=min(0.09 * width, 1.0))
+    return ax.imshow(values, cmap=_diverging(), vmin=-limit, vmax=limit, interpolation="nearest")
 
 
 def _trits(ax: Axes, values: np.ndarray) -> None:

@@ -209,14 +209,14 @@ def _degrees(masks: anatomy.Masks, counted: dict[str, Any]) -> Part:
         ["Left: how many weights are left at each input of a layer (its out-degree); right: at each unit (its "
          "in-degree). The outline is the same mask with its entries in random order: what chance would give with as "
          "many weights. Where the filled histogram is wider, the net listens to some much more than to others. Inputs "
-         "and units with none can be removed without any change.",
+         "and units with none can be removed without any change, but where batch norm shifts them.",
          *(["The first 6 layers are drawn, the table has all."] if len(rows) > 6 else [])], table)
 
 
 def _worth(counted: dict[str, Any]) -> Part:
     worth, guessing = counted["worth"], counted["guessing"]
     better = worth["as trained"][0] - guessing
-    kept = {name: f"{(float(np.mean(values)) - guessing) / better:.0%}" if better > 0 else "nothing"
+    kept = {name: f"{round((float(np.mean(values)) - guessing) / better, 2) + 0.0:.0%}" if better > 0 else "nothing"
             for name, values in worth.items()}
     table = page.Table(
         ["the net", "accuracy: mean", "least", "most", "left of what is better than guessing"],
@@ -261,7 +261,8 @@ def write(folder: Path, net: Sequential, record: dict[str, Any], dataset: Datase
                     + "".join(f"<p>{escape(text)}</p>\n" for text in part.text)
                     + (part.table.html(part.title) if part.table else ""))
     lead = (f"<p>{escape(_lead(counted))}</p>\n<p>Blue is kept or positive, orange inverted or negative, nearly white "
-            "hidden or zero; in grey the blue is the darkest.</p>\n")
+            "hidden or zero; in grey the blue is the darkest. In maps with shades, a dash marks what is clearly "
+            "negative.</p>\n")
     title = f"Inside {counted['recipe'] or 'a net'}, seed {counted['seed']}"
     files.write(folder / "anatomy.json", (json.dumps(counted, indent=1, allow_nan=False) + "\n").encode())
     files.write(folder / "index.html", page.document(title, lead + "".join(body)).encode())

@@ -331,7 +331,7 @@ def test_the_figures_of_a_convolution(digits, figures, rng):
     pattern, count, _ = anatomy.patterns(anatomy.signs(net)["conv2d2"])[0]
     figure = figures.patterns(net)
     np.testing.assert_array_equal(shown(figure)[8], pattern)
-    assert figure.axes[8].get_title().startswith(f"{count:,} times")
+    assert figure.axes[8].get_title().startswith(f"found {count:,}\n")
 
 
 class Page(HTMLParser):
