@@ -211,7 +211,7 @@ def _plane(ax: Axes, values: np.ndarray, title: str, scale: str, signed: bool = 
 def _balance(ax: Axes, values: np.ndarray, limit: float) -> Any:
     """Positive in blue, negative in orange, and with a dash, since pale blue and orange are one grey."""
     rows, columns = np.nonzero(values < -limit / 5)
-    width = 60.0 * ax.get_position().width * ax.figure.get_figwidth() / values.shape[1]  # points, of a column
+    width = 0.83 * ax.get_window_extent().width / ax.figure.dpi * 72 / values.shape[1]  # points, of a column
     ax.scatter(columns, rows, s=0.35 * width**2, marker="_", color="black", linewidths=min(0.09 * width, 1.0))
     return ax.imshow(values, cmap=_diverging(), vmin=-limit, vmax=limit, interpolation="nearest")
 

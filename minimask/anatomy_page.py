@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import anatomy, anatomy_figures, files, page, plot
+from .backend import UsageError
 from .data import Dataset
 from .nn import Sequential
 
@@ -247,16 +248,16 @@ def _worth(counted: dict[str, Any]) -> Part:
 def write(folder: Path, net: Sequential, record: dict[str, Any], dataset: Dataset, repeats: int = 5) -> list[str]:
     """Writes index.html, anatomy.json and a PNG per figure into the folder; returns the files' names.
 
-    Raises MissingMatplotlib, MinimaskError (no mask in the net), WriteError.
+    Raises:
+        UsageError: the folder holds files of these names that are not of an earlier inspection.
+        MissingMatplotlib, MinimaskError (no mask in the net), WriteError.
     """
     counted = numbers(net, record, dataset, repeats)
-    body, names = [], []
+    body, figures = [], {}
     for part in parts(net, dataset, counted):
         buffer = io.BytesIO()
         part.figure.savefig(buffer, format="png")
-        png = buffer.getvalue()
-        files.write(folder / f"{part.name}.png", png)
-        names.append(f"{part.name}.png")
+        figures[f"{part.name}.png"] = png = buffer.getvalue()
         body.append(f"<h2>{escape(part.title)}</h2>\n" + page.picture(png, part.title, part.caption, part.name)
                     + "".join(f"<p>{escape(text)}</p>\n" for text in part.text)
                     + (part.table.html(part.title) if part.table else ""))
@@ -264,9 +265,23 @@ def write(folder: Path, net: Sequential, record: dict[str, Any], dataset: Datase
             "hidden or zero; in grey the blue is the darkest. In maps with shades, a dash marks what is clearly "
             "negative.</p>\n")
     title = f"Inside {counted['recipe'] or 'a net'}, seed {counted['seed']}"
-    files.write(folder / "anatomy.json", (json.dumps(counted, indent=1, allow_nan=False) + "\n").encode())
-    files.write(folder / "index.html", page.document(title, lead + "".join(body)).encode())
-    return ["index.html", "anatomy.json", *names]
+    contents = {"index.html": page.document(title, lead + "".join(body), command="inspect").encode(),
+                "anatomy.json": (json.dumps(counted, indent=1, allow_nan=False) + "\n").encode(), **figures}
+    _refuse_others(folder, contents)
+    for name, content in contents.items():
+        files.write(folder / name, content)
+    return list(contents)
+
+
+def _refuse_others(folder: Path, names: Iterable[str]) -> None:
+    """UsageError where the folder holds a file of these names and its page is not one of ours."""
+    index = folder / "index.html"
+    if index.exists() and 'content="minimask inspect"' in index.read_text(encoding="utf-8", errors="replace")[:600]:
+        return
+    present = [name for name in names if (folder / name).exists()]
+    if present:
+        raise UsageError(f"{folder} holds {', '.join(present)}, which `minimask inspect` has not made and would be "
+                         "lost; give another folder with --out")
 
 
 def _lead(counted: dict[str, Any]) -> str:

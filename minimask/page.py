@@ -91,14 +91,14 @@ def themed(svg: str) -> str:
     return svg
 
 
-def document(title: str, body: str) -> str:
-    """The whole page around its body."""
+def document(title: str, body: str, command: str) -> str:
+    """The whole page around its body; it says in its head which command made it."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="minimask">
+<meta name="generator" content="minimask {command}">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>{escape(title)}</title>
 <style>{STYLE}</style>
