@@ -50,6 +50,25 @@ def speed():
     return "\n".join(lines) + "\n"
 
 
+#: The changes of minimask.anatomy.CHANGES, in words.
+CHANGES = {"as trained": "as trained",
+           "signs shuffled": "signs shuffled among the weights that are left",
+           "mask shuffled": "mask shuffled: places and signs",
+           "magnitudes uniform": "magnitudes drawn anew, uniform, signs kept",
+           "magnitudes normal": "magnitudes drawn anew, normal, signs kept",
+           "frozen weights anew": "frozen weights drawn anew under the same mask"}
+
+
+def shuffles():
+    """Accuracy of trained supermasks of which one part was replaced by chance."""
+    record = json.loads((HERE / "records" / "shuffles.json").read_text())
+    lines = ["| in every layer | test accuracy, % | left of what is better than guessing |", "|---|---|---|"]
+    for name, row in record["summary"].items():
+        spread = f"{100 * row['mean']:.1f} ({100 * row['least']:.1f} to {100 * row['most']:.1f})"
+        lines.append(f"| {CHANGES[name]} | {spread} | {round(row['left'], 2) + 0.0:.0%} |")
+    return "\n".join(lines) + "\n"
+
+
 def reading():
     """The files of the reading path, in order, with their lines."""
     lines = ["| file | what you learn | lines |", "|---|---|---|"]
@@ -75,7 +94,8 @@ def syllabus():
 
 
 #: The files with tables, and what makes each table.
-TABLES = {README: {"results": results, "speed": speed, "reading": reading}, SYLLABUS: {"syllabus": syllabus}}
+TABLES = {README: {"results": results, "speed": speed, "reading": reading, "shuffles": shuffles},
+          SYLLABUS: {"syllabus": syllabus}}
 
 
 def filled(path):

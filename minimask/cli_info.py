@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,10 +50,9 @@ def _numbers(stored: Sequence[Stored]) -> str:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="minimask info", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(prog="minimask info",
                     description="Show what is in an exported net: layers, signs, bytes on disk and as float32, the\n"
                                 "bytes that the entropy of each layer's signs allows, and what exact pruning leaves.",
                     epilog="example:\n  minimask info tiny.mmk")
     parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ def command(words: Sequence[str]) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="minimask predict", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(prog="minimask predict",
                     description="Classify images with an exported net: a line per image with its class and the net's\n"
                                 "confidence, the largest entry of the softmax.",
                     epilog="Images are of the size that the net takes, light on dark where it was trained so: MNIST's\n"
@@ -38,5 +37,4 @@ def _parser() -> Parser:
     parser.add_argument("--first", type=whole_number(1), metavar="N", help="of each file the first N images only")
     parser.add_argument("--backend", metavar="LIBRARY", default="numpy",
                         help="array library: numpy, cupy or strict (default: numpy)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -13,7 +13,6 @@ layer: over all weights at once, even unrelated masks overlap, because both leav
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from . import data, files, runs
+from . import files, runs
 from .backend import MinimaskError, UsageError
 from .mask import Supermask
 
@@ -150,15 +149,7 @@ def read(path: str | Path) -> Side:
 
 def _read_run(folder: Path) -> Side:
     """A run's masks, which must be those that its record counts."""
-    if not (folder / "record.json").exists():
-        raise UsageError(f"{folder} holds no record.json, so it is no run's folder; give one as `minimask train` "
-                         "leaves it")
-    try:
-        dataset = json.loads((folder / "record.json").read_text())["dataset"]
-        blank = data.blank(dataset)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MinimaskError(f"{folder} holds no whole run: record.json is damaged ({error})") from error
-    net, record = runs.load(folder, blank)
+    net, record = runs.load(folder)
     sources = {name: source for name, source in net.weights().items() if isinstance(source, Supermask)}
     name = record["recipe"]["name"]
     if not sources:
@@ -167,7 +158,7 @@ def _read_run(folder: Path) -> Side:
     try:
         end = record["epochs"][-1]
         counted = [(layer["kept"], layer["hidden"], layer["inverted"]) for layer in end["layers"]]
-        about = (f"{folder}: {name}, seed {record['seed']}, {dataset}, {end['epoch']} epochs, "
+        about = (f"{folder}: {name}, seed {record['seed']}, {record['dataset']}, {end['epoch']} epochs, "
                  f"test accuracy {end['test_accuracy']:.2%}, {end['weights_left']:.2%} left")
     except (LookupError, TypeError, ValueError) as error:
         raise MinimaskError(f"{folder} holds no whole run: its record lacks {error}") from error

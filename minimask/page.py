@@ -1,4 +1,4 @@
-"""Tables as Markdown and as HTML, and one page of tables and charts that needs nothing but itself.
+"""Tables as Markdown and as HTML, and one page of tables, charts and pictures that needs nothing but itself.
 
 No script, no font, no picture from elsewhere: the page opens from disk, in light and dark, on wide and narrow screens,
 and its own policy forbids it to load anything. All text is escaped.
@@ -60,6 +60,21 @@ def chart(svg: str, title: str, note: str, table: Table) -> str:
             f"<details><summary>the numbers</summary>{table.html(title)}</details></figure>\n")
 
 
+def picture(png: bytes, alt: str, caption: str, name: str) -> str:
+    """A figure from the bytes of a PNG, which scrolls sideways where it would become too small to read.
+
+    Args:
+        alt: what it is, for those who cannot see it. caption: what it shows. name: the figure's id in the page.
+    """
+    import base64
+
+    width, height = (int.from_bytes(png[i:i + 4], "big") for i in (16, 20))  # of the IHDR chunk
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return (f'<figure id="{escape(name)}"><div class="wide"><img src="{source}" width="{width * 2 // 3}" '
+            f'height="{height * 2 // 3}" alt="{escape(alt)}"></div>\n'
+            f"<figcaption>{escape(caption)}</figcaption></figure>\n")
+
+
 #: The colours of figures that the page has in light and in dark.
 THEME = {"#000000": "currentColor", "#ffffff": "var(--page)", plot.KEPT: "var(--kept)", plot.HIDDEN: "var(--hidden)",
          plot.INVERTED: "var(--inverted)", plot.COLOURS[0]: "var(--first)"}
@@ -76,15 +91,15 @@ def themed(svg: str) -> str:
     return svg
 
 
-def document(title: str, body: str) -> str:
-    """The whole page around its body."""
+def document(title: str, body: str, command: str) -> str:
+    """The whole page around its body; it says in its head which command made it."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="minimask report">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="generator" content="minimask {command}">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>{escape(title)}</title>
 <style>{STYLE}</style>
 </head>
@@ -121,6 +136,7 @@ th { font-weight: 600; }
 .charts { columns: 26rem; column-gap: 2rem; }
 figure { margin: 0 0 2rem; break-inside: avoid; }
 figcaption { font-size: 0.875rem; margin-bottom: 0.5rem; }
+figure img { display: block; min-width: 32rem; max-width: 100%; height: auto; background: #ffffff; padding: 0.25rem; }
 figure svg { display: block; width: 100%; max-width: 34rem; height: auto; }
 figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
 figure svg text { fill: currentColor; font-family: system-ui, sans-serif !important; }

@@ -296,4 +296,5 @@ def _page(groups: Sequence[Group], sentences: Sequence[str], drawn: Sequence[str
         f"<h2>Charts</h2>\n{f'<p>{page.inline(missing)}</p>' if missing else ''}",
         f'<div class="charts">\n{"".join(drawn)}</div>\n',
         f"<h2>How they were made</h2>\n<p>{MAKING}</p>\n", making(groups).html("Hardware, time, command"), own,
-        f"<h2>Left out</h2>\n<p>{LEFT_OUT}</p>\n{page.items(sentences)}" if sentences else ""]))
+        f"<h2>Left out</h2>\n<p>{LEFT_OUT}</p>\n{page.items(sentences)}" if sentences else ""]),
+        command="report")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint, files, plot, recipes, train
+from . import checkpoint, data, files, plot, recipes, train
 from .backend import MinimaskError, UsageError
 from .data import Dataset
 from .nn import Sequential
@@ -150,23 +150,41 @@ def write_pictures(folder: Path, net: Sequential, record: dict[str, Any], datase
     return names
 
 
-def load(folder: str | Path, dataset: Dataset, backend: str = "numpy") -> tuple[Sequential, dict[str, Any]]:
-    """The trained net and the record in a run's folder; `dataset` (or one of the same shape) sizes the net.
+def trained_on(folder: str | Path) -> str:
+    """The name of the data set that the run in a folder was trained on.
 
-    The net lives on `backend` ('numpy', 'cupy' or 'strict'), wherever it was trained: files hold plain arrays.
+    Raises UsageError where there is no run, MinimaskError where its record is damaged.
+    """
+    try:
+        return str(json.loads((Path(folder) / "record.json").read_text())["dataset"])
+    except FileNotFoundError as error:
+        raise UsageError(f"{folder} holds no record.json, so it is no run's folder; give one as `minimask train` "
+                         "leaves it") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MinimaskError(f"{folder} holds no whole run: record.json is damaged ({error})") from error
+
+
+def load(folder: str | Path, dataset: Dataset | None = None,
+         backend: str = "numpy") -> tuple[Sequential, dict[str, Any]]:
+    """The trained net and the record in a run's folder.
+
+    `dataset`, or one of the same shape, sizes the net; without it the name in the record does, and no file of data is
+    read. The net lives on `backend` ('numpy', 'cupy' or 'strict'), wherever it was trained: files hold plain arrays.
 
     Raises:
-        MinimaskError: a file is missing or damaged, or the arrays are not those of the record's recipe.
+        UsageError: there is no run. MinimaskError: a file is missing or damaged, or the arrays are not those of the
+            record's recipe.
     """
-    folder, trained_on = Path(folder), None
+    folder, name = Path(folder), None
+    dataset = data.blank(trained_on(folder)) if dataset is None else dataset
     try:
         record = json.loads((folder / "record.json").read_text())
-        trained_on = record["dataset"]
+        name = record["dataset"]
         net = recipes.from_dict(record["recipe"]).build(dataset, np.random.default_rng(0), backend)
         net.load(files.read_arrays(folder / "network.npz", files.headers(net.arrays())))
     except (OSError, ValueError, KeyError, TypeError, MinimaskError) as error:
-        if trained_on not in (None, dataset.name):
-            raise MinimaskError(f"{folder} holds a run on {trained_on}, but the data set given is {dataset.name}: "
+        if name not in (None, dataset.name):
+            raise MinimaskError(f"{folder} holds a run on {name}, but the data set given is {dataset.name}: "
                                 f"give the one it was trained on ({error})") from error
         raise MinimaskError(f"{folder} holds no whole run: {error}; needed are record.json and network.npz "
                             "as `minimask train` writes them") from error

@@ -318,7 +318,7 @@ def test_every_method_is_exported(folder, recipe):
     (["export", "RUN", "-o", "tiny.onx"], 2, "the name says what to write, and must end in .mmk"),
     (["export", "RUN", "-o", "no/tiny.mmk"], 2, "there is no folder no"),
     (["export", "RUN", "-o", "there.mmk"], 2, "there.mmk is there already: give another name, or --overwrite"),
-    (["export", "nothing", "-o", "tiny.mmk"], 2, "nothing holds no run with a record.json"),
+    (["export", "nothing", "-o", "tiny.mmk"], 2, "nothing holds no record.json"),
     (["export", "RUN", "-o", "tiny.mmk", "--codec", "zip"], 2, "invalid choice: 'zip'"),
     (["exprot", "RUN"], 2, "did you mean 'export'"),
     (["info", "there.mmk"], 1, "it begins with b'not one' where b'minimask' is needed"),

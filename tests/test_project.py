@@ -131,6 +131,24 @@ def test_the_records_meet_the_papers_row():
         assert course == pytest.approx([49.6, 36.6, 21.0, 6.3], abs=1.0)
 
 
+def test_the_record_of_the_shuffling_experiments():
+    """Five trained nets: without their signs, or without their frozen weights, they guess; sizes hardly matter."""
+    import json
+    import statistics
+
+    record = json.loads((ROOT / "benchmarks/records/shuffles.json").read_text())
+    assert [(run["name"], run["seed"], run["dataset"], run["epochs"]) for run in record["runs"]] == [
+        ("fcn", seed, "mnist", 100) for seed in range(5)]
+    means = {name: row["mean"] for name, row in record["summary"].items()}
+    for name, mean in means.items():
+        values = [a for run in record["runs"] for a in run["accuracy"][name]]
+        assert len(values) == (5 if name == "as trained" else 5 * record["repeats"])
+        assert statistics.mean(values) == pytest.approx(mean)
+    assert means["as trained"] >= 0.974 and all(run["weights_left"] < 0.043 for run in record["runs"])
+    assert max(means[name] for name in ("signs shuffled", "mask shuffled", "frozen weights anew")) < 0.15
+    assert min(means["magnitudes uniform"], means["magnitudes normal"]) > 0.85
+
+
 @needs_checkout
 def test_the_links_of_the_readmes_lead_somewhere():
     for folder in (ROOT, ROOT / "tutorials"):
@@ -144,6 +162,9 @@ def test_the_documented_check_of_an_op_runs():
 
 def test_every_public_function_is_documented():
     from minimask import (
+        anatomy,
+        anatomy_figures,
+        anatomy_page,
         archive,
         compare,
         course,
@@ -151,6 +172,7 @@ def test_every_public_function_is_documented():
         download,
         fetch,
         files,
+        interchange,
         mermaid,
         meter,
         notebook,
@@ -165,7 +187,8 @@ def test_every_public_function_is_documented():
     for module in (minimask.backend, minimask.engine, minimask.ops, minimask.init, minimask.mask, minimask.nn,
                    minimask.models, minimask.optim, minimask.train, minimask.data, minimask.recipes, minimask.plot,
                    archive, compare, datafiles, download, fetch, meter, minimask.checkpoint, files, page, records,
-                   report, runs, parallel, course, mermaid, notebook, gradients, marking, plugin):
+                   report, runs, parallel, anatomy, anatomy_figures, anatomy_page, interchange, course, mermaid, notebook,
+                   gradients, marking, plugin):
         for name, thing in vars(module).items():
             if not name.startswith("_") and getattr(thing, "__module__", None) == module.__name__ and callable(thing):
                 assert thing.__doc__, f"{module.__name__}.{name}"

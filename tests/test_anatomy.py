@@ -1,0 +1,431 @@
+"""What a mask is made of, counted a second time in another way; the figures and the page show these numbers."""
+
+import base64
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from minimask import MinimaskError, anatomy, data, models, nn, optim, runs, train
+from minimask.__main__ import main
+from minimask.mask import SignedSupermask, Trained
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.digits()
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    """A net that has learned the digits, and its record."""
+    rng = np.random.default_rng(0)
+    net = models.fcn(SignedSupermask(tau=0.01), rng, digits.input_shape)
+    sgdw = optim.SGDW(net.parameters(), lr=0.05, wd=1.5e-2)
+    return net, train.fit(net, digits, sgdw, 25, rng)
+
+
+def sparse(*shape):
+    """A weight source that leaves about a third of the weights."""
+    return SignedSupermask(tau_ratio=0.65)
+
+
+def conv_net(rng):
+    source = sparse()
+    return nn.Sequential([nn.Conv2D(2, 3, 3, source, rng), nn.ELU(), nn.MaxPool2D(2), nn.Conv2D(3, 2, 3, source, rng,
+                          stride=2), nn.ReLU(), nn.Flatten(), nn.Dense(2, 4, source, rng)], (4, 4, 2))
+
+
+def residual_net(rng):
+    source = sparse()
+    block = nn.Residual([nn.Conv2D(3, 3, 1, source, rng, padding="valid"), nn.ELU(), nn.Conv2D(3, 3, 3, source, rng)],
+                        [nn.Conv2D(3, 3, 1, source, rng, padding="valid")])
+    norm = nn.BatchNorm(3)
+    norm.scale.data = np.float32([0.5, -2.0, 0.0])
+    return nn.Sequential([nn.Conv2D(1, 3, 3, source, rng), norm, nn.ELU(), nn.MaxPool2D(3, 1, "same"), block,
+                          nn.Residual([nn.ELU()]), nn.GlobalAvgPool(), nn.Dense(3, 2, source, rng)], (3, 3, 1))
+
+
+NETS = {"conv": conv_net, "residual": residual_net,
+        "fcn": lambda rng: models.fcn(sparse(), rng, (3, 3, 1), (7, 5, 4))}
+
+
+# ---- counting ------------------------------------------------------------------------------------------------------
+
+
+def test_signs_are_those_of_the_weights_that_the_net_multiplies_with(rng):
+    net = models.fcn(SignedSupermask(frozen_distribution="normal", tau=0.05), rng, (4, 4, 1), (6, 3))
+    for name, sign in anatomy.signs(net).items():
+        source = net.weights()[name]
+        assert sign.dtype == np.int8
+        np.testing.assert_array_equal(sign, np.sign(source.frozen) * source.mask())
+    with pytest.raises(MinimaskError, match="no masked layer, every weight is trained; give a run of a supermask"):
+        anatomy.masks(models.fcn(Trained(), rng, (4, 4, 1), (6, 3)))
+
+
+def test_shares_and_how_far_they_are_from_chance(rng):
+    masks = {"a": np.int8([[1, 1, 1, 1, -1, 0], [0, 0, 0, 0, 0, 0]]), "b": np.int8([[1, -1], [-1, -1]])}
+    a, b = anatomy.shares(masks)
+    assert [a[part] for part in ("name", "weights", "kept", "hidden", "inverted")] == ["a", 12, 4, 7, 1]
+    assert [b[part] for part in ("name", "weights", "kept", "hidden", "inverted")] == ["b", 4, 1, 0, 3]
+    entries = np.concatenate([mask.ravel() for mask in masks.values()])
+    strewn = np.array([np.count_nonzero(rng.permutation(entries)[:12]) for _ in range(4000)])
+    assert a["left_by_chance"] == pytest.approx(12 * 9 / 16) == pytest.approx(strewn.mean(), abs=0.06)
+    assert a["left_deviation"] == pytest.approx((5 - strewn.mean()) / strewn.std(), abs=0.1)
+    coins = rng.binomial(5, 0.5, 4000)
+    assert a["kept_deviation"] == pytest.approx((4 - coins.mean()) / coins.std(), abs=0.1)
+    assert b["kept_deviation"] == pytest.approx(-1.0)
+    empty = anatomy.shares({"all hidden": np.zeros((2, 2), np.int8)})[0]
+    assert empty["left_deviation"] == empty["kept_deviation"] == 0
+    assert anatomy.shares({"alone": masks["a"]})[0]["left_deviation"] == 0  # nowhere else to go
+
+
+def test_degrees_count_the_weights_left_at_inputs_and_units(rng):
+    dense, kernel = rng.integers(-1, 2, (5, 3)), rng.integers(-1, 2, (3, 2, 4, 5))
+    found = anatomy.degrees({"dense": dense, "conv": kernel})
+    assert found["dense"][0].tolist() == [sum(v != 0 for v in dense[i]) for i in range(5)]
+    assert found["dense"][1].tolist() == [sum(v != 0 for v in dense[:, j]) for j in range(3)]
+    assert found["conv"][0].tolist() == [sum(v != 0 for v in kernel[:, :, c].ravel()) for c in range(4)]
+    assert found["conv"][1].tolist() == [sum(v != 0 for v in kernel[..., o].ravel()) for o in range(5)]
+
+
+def counted_forwards(layer, x, weights, name):
+    """Numbers of paths that arrive at every place, from those at the places before: one sum per place, in loops."""
+    if isinstance(layer, nn.Residual):
+        y = x
+        for part, child in layer.main.items():
+            y = counted_forwards(child, y, weights, f"{name}.{part}")
+        for part, child in layer.shortcut.items():
+            x = counted_forwards(child, x, weights, f"{name}.shortcut_{part}")
+        return y + x
+    if isinstance(layer, (nn.Conv2D, nn.MaxPool2D)):
+        window = layer.shape[0] if isinstance(layer, nn.Conv2D) else layer.window
+        h, w, c = layer.output_shape(x.shape)
+        before = [max((n - 1) * layer.stride + window - size, 0) // 2 if layer.padding == "same" else 0
+                  for n, size in zip((h, w), x.shape)]
+        y = np.zeros((h, w, c))
+        for i, j, k, m in np.ndindex(h, w, window, window):
+            row, column = i * layer.stride + k - before[0], j * layer.stride + m - before[1]
+            if 0 <= row < x.shape[0] and 0 <= column < x.shape[1]:
+                y[i, j] += x[row, column] @ (weights[name][k, m] if name in weights else np.eye(c))
+        return y
+    if isinstance(layer, nn.GlobalAvgPool):
+        return x.reshape(-1, x.shape[-1]).sum(axis=0)
+    if isinstance(layer, nn.Flatten):
+        return x.ravel()
+    if isinstance(layer, nn.Dense):
+        return x @ weights[name]
+    return x * weights[name] if isinstance(layer, nn.BatchNorm) else x
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("kind", NETS)
+def test_paths_are_what_arrives_when_one_is_sent_from_each_pixel(kind, signed, rng):
+    net = NETS[kind](rng)
+    weights = {name: sign.astype(float) for name, sign in anatomy.signs(net).items()}
+    weights |= {name: np.sign(layer.scale.data) for name, layer in net.walk() if isinstance(layer, nn.BatchNorm)}
+    weights = weights if signed else {name: abs(weight) for name, weight in weights.items()}
+    expected = np.zeros((*net.input_shape, list(net.shapes.values())[-1][0]))
+    for place in np.ndindex(net.input_shape):
+        x = np.zeros(net.input_shape)
+        x[place] = 1
+        for name, layer in net.layers.items():
+            x = counted_forwards(layer, x, weights, name)
+        expected[place] = x
+    found = anatomy.paths(net, signed)
+    assert expected.any() and found.dtype == np.float64
+    np.testing.assert_array_equal(found, np.moveaxis(expected, -1, 0))
+
+
+def test_paths_go_on_from_any_layer(rng):
+    net = NETS["fcn"](rng)
+    sign = {name: abs(each).astype(float) for name, each in anatomy.signs(net).items()}
+    np.testing.assert_array_equal(anatomy.paths(net, after="dense1"), (sign["dense2"] @ sign["dense3"]).T)
+    np.testing.assert_array_equal(anatomy.paths(net, after="dense3"), np.eye(4))
+    through = anatomy.paths(net, after="dense1") @ sign["dense1"].T  # (classes, pixels)
+    np.testing.assert_array_equal(anatomy.paths(net).reshape(4, 9), through)
+
+
+def test_many_classes_are_counted_in_blocks(rng):
+    net = models.fcn(sparse(), rng, (3, 3, 1), (7, 23))
+    sign = {name: abs(each).astype(float) for name, each in anatomy.signs(net).items()}
+    np.testing.assert_array_equal(anatomy.paths(net).reshape(23, 9), (sign["dense1"] @ sign["dense2"]).T)
+
+
+def test_a_pixel_is_dead_exactly_where_it_changes_no_logit(rng):
+    """Pixel 2 is seen by no unit, pixel 5 by one that nobody reads, and every other pixel matters."""
+    net = models.fcn(sparse(), rng, (3, 3, 1), (40, 20, 4))
+    first, second = (net.weights()[name].scores.data for name in ("dense1", "dense2"))
+    first[2], first[5, 1:], first[5, 0], second[0] = 0, 0, 1, 0
+    x = rng.standard_normal((1, 3, 3, 1)).astype("float32")
+    for pixel, paths in enumerate(anatomy.paths(net).sum(axis=0).ravel()):
+        other = x.copy()
+        other[0, pixel // 3, pixel % 3] += 1
+        assert (paths == 0) == np.array_equal(net(other).data, net(x).data) == (pixel in (2, 5))
+    assert (anatomy.masks(net)["dense1"][5] != 0).sum() == 1
+
+
+def test_a_layer_through_which_paths_are_unknown(rng):
+    class Twice(nn.Layer):
+        def __call__(self, x, training=False):
+            return x + x
+
+        def __repr__(self):
+            return "Twice()"
+
+    net = nn.Sequential([nn.Flatten(), Twice(), nn.Dense(4, 2, sparse(), rng)], (2, 2, 1))
+    with pytest.raises(MinimaskError, match=r"twice1 is Twice\(\), and how paths pass that is not known"):
+        anatomy.paths(net)
+
+
+def test_pixels_lay_the_first_layer_over_the_image_plane(trained, digits):
+    net, _ = trained
+    found, mask, sign = anatomy.pixels(net, digits), net.masks()["dense1"], anatomy.signs(net)["dense1"]
+    row, column = 3, 5
+    units = mask[8 * row + column]
+    assert found["seen"][row, column] == np.count_nonzero(units) / 300
+    assert found["balance"][row, column] == pytest.approx(units.sum() / 300)
+    assert found["sign"][row, column] == pytest.approx(sign[8 * row + column].sum() / 300)
+    assert found["varies"][row, column] == pytest.approx(data.standardise(digits.train_images)[:, row, column].std())
+    assert not ((found["seen"] == 0) & (found["paths"] > 0)).any() and (found["paths"] == 0).any()
+    conv = models.conv2(sparse(), np.random.default_rng(0), digits.input_shape)
+    assert set(anatomy.pixels(conv, digits)) == {"paths", "varies"}
+
+
+def test_class_means(digits):
+    some = data.Dataset("x", digits.train_images[:50], digits.train_labels[:50], digits.test_images,
+                        digits.test_labels, (*digits.classes, "never"))
+    means = anatomy.class_means(some)
+    assert means.shape == (11, 8, 8, 1) and not means[10].any()
+    np.testing.assert_allclose(means[3], data.standardise(some.train_images)[some.train_labels == 3].mean(axis=0),
+                               atol=1e-6)
+
+
+def test_patterns_counts_filters_and_what_chance_gives(rng):
+    weight = rng.choice([-1, 0, 1], (2, 2, 60, 80), p=[0.2, 0.6, 0.2]).astype(np.int8)
+    planted = np.int8([[1, -1], [0, 1]])
+    weight[:, :, :, :7] = planted[:, :, None, None]
+    weight[:, :, 0, 7:] = 0
+    found = anatomy.patterns(weight, most=100)
+    pattern, count, chance = found[0]
+    np.testing.assert_array_equal(pattern, planted)
+    assert count == sum(np.array_equal(weight[:, :, i, o], planted) for i in range(60) for o in range(80)) >= 420
+    share = np.count_nonzero(weight) / weight.size
+    assert chance == pytest.approx(4800 * (share / 2) ** 3 * (1 - share))
+    hidden = sum(not weight[:, :, i, o].any() for i in range(60) for o in range(80))
+    assert sum(count for _, count, _ in found) == 4800 - hidden and all(pattern.any() for pattern, _, _ in found)
+    counts = [count for _, count, _ in found]
+    assert counts == sorted(counts, reverse=True)
+    assert len(found) == 80 and sum(chance for *_, chance in found) == pytest.approx(4800 * (1 - (1 - share) ** 4))
+    assert anatomy.patterns(np.zeros((3, 3, 2, 2))) == []
+
+
+# ---- which part carries the information ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", anatomy.CHANGES)
+def test_a_change_changes_its_part_and_no_other(name, rng):
+    net = models.fcn(SignedSupermask(tau=0.04), rng, (6, 6, 1), (40, 10))
+    before = net.arrays()
+    other = anatomy.changed(net, anatomy.CHANGES[name], rng)
+    for key, array in net.arrays().items():
+        np.testing.assert_array_equal(array, before[key])
+    for layer, source in net.weights().items():
+        mask, frozen, old = source.mask(), source.frozen, source.effective().data
+        new = other.weights()[layer].effective().data
+        assert new.dtype == old.dtype and not np.array_equal(new, old)
+        same_places, same_signs = np.array_equal(new == 0, old == 0), np.array_equal(np.sign(new), np.sign(old))
+        assert np.count_nonzero(new) == np.count_nonzero(old)
+        assert same_places == (name != "mask shuffled") and same_signs == name.startswith("magnitudes")
+        if not name.startswith("magnitudes"):
+            assert set(np.abs(new[new != 0])) == set(np.abs(frozen.ravel()))
+        if name.endswith("shuffled"):  # as many kept and inverted as before
+            assert np.count_nonzero(new * frozen > 0) == np.count_nonzero(mask > 0)
+        if name == "frozen weights anew":
+            assert 0.3 < (np.sign(new) == np.sign(old))[mask != 0].mean() < 0.7
+    if name.startswith("magnitudes"):
+        new = np.concatenate([source.effective().data.ravel() for source in other.weights().values()])[:1440]
+        moment = np.mean(np.square(new[new != 0])) / net.weights()["dense1"].frozen[0, 0] ** 2
+        assert moment == pytest.approx(1, abs=0.15)
+
+
+def test_worth_measures_each_change(trained, digits):
+    net, record = trained
+    found = anatomy.worth(net, digits, np.random.default_rng(0), repeats=3)
+    assert list(found) == ["as trained", *anatomy.CHANGES]
+    assert found["as trained"] == [record["epochs"][-1]["test_accuracy"]]
+    assert all(len(set(found[name])) > 1 for name in anatomy.CHANGES if name != "magnitudes uniform")
+    for name in ("signs shuffled", "mask shuffled", "frozen weights anew"):
+        assert max(found[name]) < 0.4
+    assert min(found["magnitudes uniform"]) > 0.8
+    assert found == anatomy.worth(net, digits, np.random.default_rng(0), repeats=3)
+
+
+def test_other_array_libraries(digits):
+    pytest.importorskip("array_api_strict")
+    here, there = (models.fcn(SignedSupermask(), np.random.default_rng(3), digits.input_shape, (9, 10), backend=library)
+                   for library in ("numpy", "strict"))
+    np.testing.assert_array_equal(anatomy.paths(here), anatomy.paths(there))
+    small = replace(digits, test_images=digits.test_images[:50], test_labels=digits.test_labels[:50])
+    assert (anatomy.worth(here, small, np.random.default_rng(0), 1)
+            == anatomy.worth(there, small, np.random.default_rng(0), 1))
+
+
+# ---- figures and the page ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def figures():
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[plot]'")
+    from minimask import anatomy_figures
+
+    return anatomy_figures
+
+
+def shown(figure):
+    """The arrays of all pictures in a figure, NaN where nothing is drawn."""
+    return [np.ma.filled(np.ma.asarray(ax.images[0].get_array(), dtype=float), np.nan)
+            for ax in figure.axes if ax.images and ax.get_visible()]
+
+
+def test_the_figures_show_what_was_counted(trained, digits, figures):
+    net, _ = trained
+    found = anatomy.pixels(net, digits)
+    arrays = shown(figures.pixels(found))
+    np.testing.assert_allclose(arrays[0], 100 * found["seen"])
+    np.testing.assert_allclose(arrays[2], 100 * found["sign"])
+    np.testing.assert_allclose(np.nan_to_num(arrays[3], nan=-1), np.log10(np.where(found["paths"], found["paths"], 0.1)))
+    np.testing.assert_array_equal(arrays[5], found["paths"] > 0)
+    means, balance = anatomy.class_means(digits)[..., 0], anatomy.paths(net, signed=True)[..., 0]
+    arrays = shown(figures.classes(net, digits))
+    np.testing.assert_allclose(arrays[0], means[0] / np.abs(means).max())
+    np.testing.assert_allclose(arrays[5], balance[0] / np.abs(balance).max())
+    np.testing.assert_allclose(arrays[-1], balance[9] / np.abs(balance).max())
+    figure, to_class = figures.units(net, digits), anatomy.paths(net, signed=True, after="dense1")
+    unit = int(np.abs(to_class[0]).argmax())
+    np.testing.assert_array_equal(shown(figure)[0], anatomy.signs(net)["dense1"][:, unit].reshape(8, 8))
+    assert figure.axes[0].get_title() == f"unit {unit}: {to_class[0, unit]:+.0f}"
+    bars = figures.shares(anatomy.shares(net.masks())).axes[0].patches
+    kept, hidden, inverted = net.counts()[1]
+    assert [bars[i].get_width() for i in (1, 4, 7)] == pytest.approx([n / 300 for n in (kept, inverted, hidden)])
+    real = anatomy.degrees(net.masks())["dense2"][1]
+    panel = figures.degrees(net.masks(), np.random.default_rng(0)).axes[3]
+    assert sum(bar.get_height() for bar in panel.patches if hasattr(bar, "get_height")) == len(real) == 100
+    worth = {"as trained": [0.9], "signs shuffled": [0.1, 0.2]}
+    ax = figures.worth(worth).axes[0]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([90, 15])
+    assert [list(line.get_xdata()) for line in ax.lines] == [[90], [10, 20]]
+
+
+def test_the_figures_of_a_convolution(digits, figures, rng):
+    net = models.conv2(SignedSupermask(tau_ratio=0.6), rng, (8, 8, 3))
+    through = anatomy.paths(net, after="conv2d1").sum(axis=(0, 1, 2))
+    figure, best = figures.filters(net), int(through.argmax())
+    array, sign = shown(figure)[0], anatomy.signs(net)["conv2d1"][..., best]
+    assert array.shape == (3, 11) and np.isnan(array[:, [3, 7]]).all()
+    np.testing.assert_array_equal(array[:, [0, 1, 2, 4, 5, 6, 8, 9, 10]], sign.transpose(0, 2, 1).reshape(3, 9))
+    assert figure.axes[0].get_title() == f"filter {best}: {through[best] / through.sum():.1%}"
+    pattern, count, _ = anatomy.patterns(anatomy.signs(net)["conv2d2"])[0]
+    figure = figures.patterns(net)
+    np.testing.assert_array_equal(shown(figure)[8], pattern)
+    assert figure.axes[8].get_title().startswith(f"found {count:,}\n")
+
+
+class Page(HTMLParser):
+    """What a page shows and what it loads."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.sources, self.words, self.tags = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href", "srcset", "data")]
+
+    def handle_data(self, words):
+        self.words.append(words)
+
+
+def test_inspect_writes_figures_numbers_and_a_page_that_needs_nothing_else(tmp_path, capsys, digits, figures):
+    assert main(["train", "digits", "--epochs", "3", "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    assert main(["inspect", str(tmp_path / "run"), "--repeats", "2"]) == 0
+    out, folder = capsys.readouterr().out, tmp_path / "run/anatomy"
+    text = (folder / "index.html").read_text()
+    page, counted = Page(text), json.loads((folder / "anatomy.json").read_text())
+    names = ["shares", "masks", "pixels", "classes", "units", "degrees", "worth"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([f"{n}.png" for n in names]
+                                                                    + ["index.html", "anatomy.json"])
+    assert "index.html" in out and all(f"{name}.png" in out for name in names)
+    for source, name in zip(page.sources, names, strict=True):
+        kind, _, content = source.partition(",")
+        assert kind == "data:image/png;base64" and base64.b64decode(content) == (folder / f"{name}.png").read_bytes()
+    assert page.tags.count("h2") == page.tags.count("img") == len(names) and "script" not in page.tags
+    assert not re.search(r"https?://|@import|url\(", text)
+    net, record = runs.load(tmp_path / "run", digits)
+    assert [(row["kept"], row["hidden"], row["inverted"]) for row in counted["layers"]] == net.counts()
+    assert counted["test_accuracy"] == counted["worth"]["as trained"][0] == record["epochs"][-1]["test_accuracy"]
+    assert counted["pixels"]["dead"] == int((anatomy.paths(net).sum(axis=0) == 0).sum())
+    assert sum(counted["paths"].values()) == anatomy.paths(net).sum()
+    assert len(counted["worth"]["signs shuffled"]) == counted["repeats"] == 2
+    assert f"{counted['pixels']['dead']} of 64 pixels are dead" in text and "Inside digits, seed 0" in text
+    from minimask import anatomy_page
+
+    assert anatomy_page.numbers(net, record, digits, repeats=2) == counted  # the same run, the same numbers
+
+
+def test_a_name_is_text_and_not_markup(tmp_path, digits, trained, figures, monkeypatch):
+    from minimask import anatomy_page
+
+    monkeypatch.setattr(anatomy_page, "parts", lambda *arguments: iter(()))
+    net, record = trained
+    named = {**record, "recipe": {"name": "<b>&"}, "seed": 3}
+    assert anatomy_page.write(tmp_path, net, named, digits, repeats=1) == ["index.html", "anatomy.json"]
+    page = Page((tmp_path / "index.html").read_text())
+    assert "Inside <b>&, seed 3" in page.words and "b" not in page.tags
+
+
+def test_the_page_of_a_conv_net_shows_its_filters(digits, figures, rng):
+    from minimask import anatomy_page
+
+    net = models.conv2(SignedSupermask(tau_ratio=0.6), rng, (8, 8, 1))
+    few = replace(digits, test_images=digits.test_images[:20], test_labels=digits.test_labels[:20])
+    record = {"recipe": {"name": "<b>&"}, "seed": 0, "epochs": [{"test_accuracy": 0.5}]}
+    counted = anatomy_page.numbers(net, record, few, repeats=1)
+    assert counted["pixels"]["seen_by_no_unit"] is None and counted["pixels"]["dead"] == 0
+    parts = {part.name: part for part in anatomy_page.parts(net, few, counted)}
+    assert list(parts) == ["shares", "pixels", "classes", "filters", "patterns", "degrees", "worth"]
+    assert "conv2d1" in parts["filters"].text[0]
+    assert all(part.text and part.caption and part.title for part in parts.values())
+
+
+def test_mistakes(tmp_path, capsys, monkeypatch, figures):
+    def fails(status, sentence, *words):
+        assert main(["inspect", *map(str, words)]) == status
+        said = capsys.readouterr().err
+        assert re.search(sentence, said) and said.count("\n") == 1, said
+
+    monkeypatch.delenv("MINIMASK_DATA", raising=False)
+    fails(2, "holds no record.json, so it is no run's folder; give one as `minimask train` leaves it", tmp_path / "no")
+    fails(2, "required: RUN")
+    fails(2, r"did you mean --repeats\?", tmp_path, "--repeat", "3")
+    fails(2, "no whole number from 1 up", tmp_path, "--repeats", "0")
+    assert main(["train", "digits-dense", "--epochs", "1", "--out", str(tmp_path / "dense"), "--quiet"]) == 0
+    fails(1, "this net has no masked layer", tmp_path / "dense")
+    assert not (tmp_path / "dense/anatomy/index.html").exists()
+    assert main(["train", "digits", "--epochs", "1", "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    fails(2, "holds masks.png, which `minimask inspect` has not made and would be lost; give another folder",
+          tmp_path / "run", "--out", tmp_path / "run", "--repeats", "1")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    (tmp_path / "file").write_text("")
+    fails(2, "file is a file or lies under one; give a folder with --out", tmp_path / "run", "--out", tmp_path / "file")
+    record = (tmp_path / "run/record.json").read_text()
+    (tmp_path / "run/record.json").write_text(record.replace('"dataset": "digits"', '"dataset": "mnist"'))
+    fails(2, "mnist", tmp_path / "run")
+    (tmp_path / "run/record.json").write_text("{")
+    fails(1, "is no record of a run .* damaged", tmp_path / "run")
