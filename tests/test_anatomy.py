@@ -428,4 +428,4 @@ def test_mistakes(tmp_path, capsys, monkeypatch, figures):
     (tmp_path / "run/record.json").write_text(record.replace('"dataset": "digits"', '"dataset": "mnist"'))
     fails(2, "mnist", tmp_path / "run")
     (tmp_path / "run/record.json").write_text("{")
-    fails(1, "is no record of a run .* damaged", tmp_path / "run")
+    fails(1, "holds no whole run: record.json is damaged", tmp_path / "run")
