@@ -1,4 +1,4 @@
-"""The tables of README.md and tutorials/README.md, from the records in benchmarks/records/, the package, the lessons.
+"""The tables of the three README.md, from the records in benchmarks/records/, the package and the lessons.
 
     python benchmarks/readme.py            # print them
     python benchmarks/readme.py --write    # and put each into its file between its two markers
@@ -7,12 +7,13 @@
 import argparse
 import json
 import re
+import statistics
 from pathlib import Path
 
-from minimask import records, report
+from minimask import init, records, report
 
 HERE = Path(__file__).parent
-README, SYLLABUS = HERE.parent / "README.md", HERE.parent / "tutorials/README.md"
+README, SYLLABUS, STUDIES = HERE.parent / "README.md", HERE.parent / "tutorials/README.md", HERE / "README.md"
 #: The reading path, and what a reader learns there.
 PATH = {"backend.py": "one code for every array library; random numbers on the host",
         "engine.py": "Tensor, what an op is, how gradients walk back",
@@ -26,13 +27,48 @@ PATH = {"backend.py": "one code for every array library; random numbers on the h
         "train.py": "the loop, and the record it leaves"}
 
 
+def runs(places):
+    """The runs in files or folders of records; one that does not count stops everything."""
+    reading = records.read(places)
+    if left_out := report.left_out(reading):
+        raise SystemExit("; ".join(left_out))
+    return reading.runs
+
+
 def results():
     """A row per recipe, as `minimask report` makes it; studies in folders below are not in it."""
-    reading = records.read(sorted((HERE / "records").glob("*.json")))
-    left_out = report.left_out(reading)
-    if left_out:
-        raise SystemExit("; ".join(left_out))
-    return report.results_table(reading.runs)
+    return report.results_table(runs(sorted((HERE / "records").glob("*.json"))))
+
+
+def cifar10():
+    """The same for CIFAR-10."""
+    return report.results_table(runs([HERE / "records/cifar10"]))
+
+
+def ends(group):
+    """Test accuracy and weights left at the end, means over a group's seeds."""
+    return [statistics.mean(group.ends(name)) for name in ("test_accuracy", "weights_left")]
+
+
+def initialisations():
+    """Test accuracy / weights left: a row per scheme of the frozen weights, a column per scheme of the scores."""
+    cells = {group.recipe.name: "{:.2%} / {:.2%}".format(*ends(group))
+             for group in records.groups(runs([HERE / "records/init"]))}
+    lines = [f"| weights | {' | '.join(f'scores {scheme}' for scheme in init.SCHEMES)} |",
+             "|---" * (1 + len(init.SCHEMES)) + "|"]
+    for frozen in init.SCHEMES:
+        lines.append(f"| {frozen} | {' | '.join(cells[f'fcn-{frozen}-{scores}'] for scores in init.SCHEMES)} |")
+    return "\n".join(lines) + "\n"
+
+
+def frontier():
+    """Accuracy on held-out training images against weights left: a row per tau and wd, the densest first."""
+    lines = ["| tau | wd | accuracy, % | weights left, % |", "|---|---|---|---|"]
+    for group in sorted(records.groups(runs([HERE / "records/frontier"])), key=lambda group: -ends(group)[1]):
+        recipe = group.recipe
+        lines.append(f"| {recipe.source_settings['tau']} | {recipe.wd} | {report.spread(group.ends('test_accuracy'))} "
+                     f"| {report.spread(group.ends('weights_left'))} |")
+    return "\n".join(lines) + "\n"
 
 
 def speed():
@@ -94,7 +130,8 @@ def syllabus():
 
 
 #: The files with tables, and what makes each table.
-TABLES = {README: {"results": results, "speed": speed, "reading": reading, "shuffles": shuffles},
+TABLES = {README: {"results": results, "shuffles": shuffles, "speed": speed, "reading": reading},
+          STUDIES: {"initialisations": initialisations},
           SYLLABUS: {"syllabus": syllabus}}
 
 
@@ -105,7 +142,7 @@ def filled(path):
         before, begin, rest = text.partition(f"<!-- {name}: made by benchmarks/readme.py -->\n")
         _, end, after = rest.partition(f"<!-- end of {name} -->\n")
         if not begin or not end:
-            raise SystemExit(f"{path.name} lacks the markers of table {name!r}")
+            raise SystemExit(f"{path} lacks the markers of table {name!r}")
         text = before + begin + table() + end + after
     return text
 
