@@ -14,7 +14,7 @@ from pathlib import Path
 from minimask import recipes
 
 #: threshold -> weight decays.
-GRID = {0.01: (2e-4, 3.5e-4, 5e-4, 6e-4, 7e-4, 1e-3), 0.02: (3e-4, 5e-4), 0.005: (7e-4, 1.2e-3)}
+GRID = {0.005: (7e-4, 1.2e-3), 0.01: (2e-4, 5e-4, 6e-4, 7e-4, 1e-3), 0.02: (3e-4,)}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -101,6 +101,8 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
     if resume is not None:
         words += ["--data", options.data] if options.data else []
         words += ["--allow-unverified"] if options.allow_unverified else []
+        words += ["--threads", str(options.threads)] if options.threads else []
+        words += ["--plain"] if options.plain else []
     go_on = f"; to go on: {shlex.join(words)}" if resume is not None else ""
     try:
         with warnings_as_sentences():

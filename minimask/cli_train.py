@@ -74,7 +74,8 @@ def _parser() -> Parser:
     parser.add_argument("recipe", help="what to train: a name that `minimask recipes` lists, or a file NAME.toml")
     data_options(parser)
     parser.add_argument("--resume", action="store_true",
-                        help="go on with the run in the folder where it was stopped; what is not said stays as it was")
+                        help="go on with the run in the folder where it was stopped; what is not said stays as it was, "
+                             "but for --threads and --plain, which are said again")
     parser.add_argument("--plain", action="store_true",
                         help="take the plain version of every op, on one thread: to step through it")
     shared_options(parser, "runs/RECIPE-seedS", threads="as NumPy is set up")

@@ -349,10 +349,12 @@ def interrupt(words, folder, epochs=3, number=signal.SIGINT):
 
 
 def test_ctrl_c_writes_the_record_so_far(folder):
-    status, error = interrupt(["train", "digits", "--epochs", "100000", "--data", ".", "--allow-unverified"], folder)
+    status, error = interrupt(["train", "digits", "--epochs", "100000", "--data", ".", "--allow-unverified", "--plain",
+                               "--threads", "1"], folder)
     assert status == 1 and "Traceback" not in error
     assert error.splitlines()[-1].startswith("minimask: interrupted while training digits; the record so far")
-    assert error.endswith("; to go on: minimask train digits --resume --out a --data . --allow-unverified\n")
+    assert error.endswith("; to go on: minimask train digits --resume --out a --data . --allow-unverified --threads 1 "
+                          "--plain\n")
     digits = data.digits()
     net, record = runs.load(folder / "a", digits)
     assert len(record["epochs"]) >= 3
