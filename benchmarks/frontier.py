@@ -1,4 +1,4 @@
-"""Recipes along the frontier of accuracy against weights left: the FCN with other wd and tau.
+"""Recipes along the frontier of accuracy against weights left: the FCN with other tau, wd and schedules.
 
     python benchmarks/frontier.py FOLDER        # writes a TOML file per point
     minimask sweep FOLDER/*.toml --dataset mnist-validation --seeds 2 --jobs 2 --out runs/frontier
@@ -13,16 +13,20 @@ from pathlib import Path
 
 from minimask import recipes
 
-#: threshold -> weight decays.
-GRID = {0.005: (7e-4, 1.2e-3), 0.01: (2e-4, 5e-4, 6e-4, 7e-4, 1e-3), 0.02: (3e-4,)}
+#: (threshold, epochs in which lr and wd fall to 0.9) -> weight decays. Recipe `fcn` is (0.01, 10) with 5e-4.
+GRID = {(0.005, 10): (7e-4, 1.2e-3), (0.01, 10): (2e-4, 5e-4, 6e-4, 7e-4, 1e-3), (0.02, 10): (3e-4,),
+        (0.01, 5): (6e-4, 7e-4, 1e-3)}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the files go")
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    for tau, decays in GRID.items():
+    for (tau, fall), decays in GRID.items():
         for wd in decays:
-            recipe = replace(recipes.find("fcn"), name=f"fcn-tau{tau:g}-wd{wd:g}", wd=wd, source_settings={"tau": tau},
-                             about=f"FCN, tau {tau:g}, wd {wd:g}")
+            recipe = replace(recipes.find("fcn"), name=f"fcn-tau{tau:g}-wd{wd:g}", about=f"FCN, tau {tau:g}, wd {wd:g}",
+                             wd=wd, source_settings={"tau": tau})
+            if fall != 10:
+                recipe = replace(recipe, name=f"{recipe.name}-fall{fall}", schedule_settings={"epochs": fall},
+                                 about=f"{recipe.about}, lr and wd fall in {fall} epochs")
             (folder / f"{recipe.name}.toml").write_text(recipe.toml(), encoding="utf-8")

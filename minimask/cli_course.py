@@ -23,6 +23,6 @@ def command(words: Sequence[str]) -> None:
 def _parser() -> Parser:
     parser = Parser(prog="minimask course",
                     description="Write the lessons as notebooks, and their exercises, into an empty folder.\n"
-                                "Needs jupytext: pip install 'minimask[course]'.")
+                                "Needs jupytext (the extra `course` has it).")
     parser.add_argument("folder", metavar="DIR", help="a new or empty folder; nothing in it is ever overwritten")
     return parser

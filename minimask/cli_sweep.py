@@ -164,7 +164,7 @@ def _parser() -> Parser:
                     epilog="`minimask recipes` lists the recipes.\n\nexample:\n"
                            "  minimask sweep fcn fcn-dense --seeds 5 --data DIR --out runs/mnist\n"
                            "  minimask report runs/mnist\n\n"
-                           "--scheduler needs the extra `cluster`: pip install 'minimask[cluster]'. Every worker must\n"
+                           "--scheduler needs Dask (the extra `cluster`: pip install distributed). Every worker must\n"
                            "see the folders of --out and --data under the same names.")
     parser.add_argument("recipes", nargs="+", metavar="RECIPE",
                         help="names that `minimask recipes` lists, or files NAME.toml")

@@ -25,8 +25,7 @@ def connected(address: str, folder: Path) -> Iterator[Any]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise MinimaskError("a sweep on a cluster needs Dask: pip install 'minimask[cluster]', or "
-                            "'distributed'") from error
+        raise MinimaskError("a sweep on a cluster needs Dask: pip install distributed") from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it becomes a sentence of ours
     try:
         client = Client(address, timeout=TIMEOUT, set_as_default=False)

@@ -42,8 +42,7 @@ def notebook(script: Path) -> str:
     try:
         import jupytext
     except ImportError as error:
-        raise MinimaskError("notebooks are made by jupytext, which is not installed: "
-                            "pip install 'minimask[course]'") from error
+        raise MinimaskError("notebooks are made by jupytext, which is not installed: pip install jupytext") from error
     made = jupytext.reads(script.read_text(encoding="utf-8"), fmt="py:percent")
     made.metadata.pop("jupytext", None)  # which would pair the notebook with a script that is not there
     for number, cell in enumerate(made.cells):

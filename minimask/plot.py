@@ -149,7 +149,7 @@ def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
     for ax, name, label, style, factor in ((whole, "test_accuracy", "test accuracy", {"color": COLOURS[0]}, 100),
                                            (whole, "weights_left", "weights left",
                                             {"color": COLOURS[1], "linestyle": "--"}, 100),
-                                           (flips, "flips", "flips", {"color": COLOURS[0]}, 1)):
+                                           (flips, "flips", "flips", {"color": "#333333"}, 1)):
         values = factor * np.array([[entry[name] for entry in run[:len(epochs)]] for run in runs])  # (runs, epochs)
         ax.plot(epochs, values.mean(0), label=label, **style)
         if len(runs) > 1:
@@ -169,7 +169,7 @@ def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
         ax.xaxis.get_major_locator().set_params(integer=True, nbins=4)
         if ax is not flips:
             ax.set_yticks([0, 50, 100])
-            ax.set_ylabel("%" if ax is whole else "% of its weights", fontsize=8, labelpad=0)
+        ax.set_ylabel({whole: "%", flips: "weights, log scale"}.get(ax, "% of its weights"), fontsize=8, labelpad=0)
     figure.legend(handles=[*_legend(), *whole.lines], fontsize=8, loc="lower center", ncols=3, frameon=False)
     return figure
 

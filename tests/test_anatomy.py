@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from minimask import MinimaskError, anatomy, data, models, nn, optim, runs, train
+from minimask import MinimaskError, anatomy, data, models, nn, optim, plot, runs, train
 from minimask.__main__ import main
 from minimask.mask import SignedSupermask, Trained
 
@@ -190,9 +190,15 @@ def test_pixels_lay_the_first_layer_over_the_image_plane(trained, digits):
     assert found["balance"][row, column] == pytest.approx(units.sum() / 300)
     assert found["sign"][row, column] == pytest.approx(sign[8 * row + column].sum() / 300)
     assert found["varies"][row, column] == pytest.approx(data.standardise(digits.train_images)[:, row, column].std())
+    np.testing.assert_array_equal(found["paths"], anatomy.paths(net).sum(axis=(0, 3)))
     assert not ((found["seen"] == 0) & (found["paths"] > 0)).any() and (found["paths"] == 0).any()
     conv = models.conv2(sparse(), np.random.default_rng(0), digits.input_shape)
     assert set(anatomy.pixels(conv, digits)) == {"paths", "varies"}
+
+
+def test_a_first_layer_without_a_mask_is_not_laid_over_the_image(digits, rng):
+    net = nn.Sequential([nn.Flatten(), nn.Dense(64, 9, Trained(), rng), nn.ELU(), nn.Dense(9, 10, sparse(), rng)], (8, 8, 1))
+    assert anatomy.over_the_image(net) is None and set(anatomy.pixels(net, digits)) == {"paths", "varies"}
 
 
 def test_class_means(digits):
@@ -292,13 +298,22 @@ def shown(figure):
 
 
 def test_the_figures_show_what_was_counted(trained, digits, figures):
+    from matplotlib.colors import to_rgba
+
     net, _ = trained
     found = anatomy.pixels(net, digits)
     arrays = shown(figures.pixels(found))
     np.testing.assert_allclose(arrays[0], 100 * found["seen"])
+    np.testing.assert_allclose(arrays[1], 100 * found["balance"])
     np.testing.assert_allclose(arrays[2], 100 * found["sign"])
     np.testing.assert_allclose(np.nan_to_num(arrays[3], nan=-1), np.log10(np.where(found["paths"], found["paths"], 0.1)))
+    np.testing.assert_allclose(arrays[4], found["varies"])
     np.testing.assert_array_equal(arrays[5], found["paths"] > 0)
+    panels = figures.pixels(found).axes
+    assert panels[5].get_title() == f"{int((found['paths'] == 0).sum())} of 64 pixels are dead"
+    dashes = [tuple(map(int, place)) for place in panels[2].collections[0].get_offsets()]
+    rows, columns = np.nonzero(found["sign"] < -np.abs(found["sign"]).max() / 5)  # what is clearly negative, and no more
+    assert dashes == list(zip(columns, rows)) and dashes
     means, balance = anatomy.class_means(digits)[..., 0], anatomy.paths(net, signed=True)[..., 0]
     arrays = shown(figures.classes(net, digits))
     np.testing.assert_allclose(arrays[0], means[0] / np.abs(means).max())
@@ -308,16 +323,35 @@ def test_the_figures_show_what_was_counted(trained, digits, figures):
     unit = int(np.abs(to_class[0]).argmax())
     np.testing.assert_array_equal(shown(figure)[0], anatomy.signs(net)["dense1"][:, unit].reshape(8, 8))
     assert figure.axes[0].get_title() == f"unit {unit}: {to_class[0, unit]:+.0f}"
+    order = np.argsort(-np.abs(to_class[3]), kind="stable")[:6]  # those that speak against the class, too
+    assert [ax.get_title() for ax in figure.axes[18:24]] == [f"unit {i}: {to_class[3, i]:+.0f}" for i in order]
     bars = figures.shares(anatomy.shares(net.masks())).axes[0].patches
     kept, hidden, inverted = net.counts()[1]
     assert [bars[i].get_width() for i in (1, 4, 7)] == pytest.approx([n / 300 for n in (kept, inverted, hidden)])
+    ax = figures.shares(anatomy.shares(net.masks())).axes[0]
+    assert [bars[i].get_facecolor() for i in (1, 4, 7)] == [to_rgba(colour) for colour in (plot.KEPT, plot.INVERTED, plot.HIDDEN)]
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(net.masks())
+    assert bars[1].get_y() + bars[1].get_height() / 2 == ax.get_yticks()[1] < ax.get_yticks()[0]
+    half, evenly = (ax.lines[i].get_xdata()[0] for i in (1, 4))
+    assert half == pytest.approx((kept + inverted) / 300 / 2) and evenly == pytest.approx(100 * net.weights_left())
     real = anatomy.degrees(net.masks())["dense2"][1]
     panel = figures.degrees(net.masks(), np.random.default_rng(0)).axes[3]
     assert sum(bar.get_height() for bar in panel.patches if hasattr(bar, "get_height")) == len(real) == 100
+    inputs, masks = anatomy.degrees(net.masks())["dense1"][0], net.masks()
+    generator = np.random.default_rng(0)
+    theirs = np.count_nonzero(anatomy.shuffled(masks["dense1"], generator), axis=1)
+    panel = figures.degrees(masks, np.random.default_rng(0)).axes[0]
+    assert panel.get_title() == f"dense1: 64 inputs (out-degree), {int((inputs == 0).sum())} with none"
+    outline = panel.patches[-1].get_xy()
+    assert max(place for place, height in outline if height) - min(place for place, height in outline if height) < np.ptp(inputs)
+    assert (inputs == 0).sum() != (theirs == 0).sum()
     worth = {"as trained": [0.9], "signs shuffled": [0.1, 0.2]}
     ax = figures.worth(worth).axes[0]
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([90, 15])
     assert [list(line.get_xdata()) for line in ax.lines] == [[90], [10, 20]]
+    assert [text.get_text() for text in ax.texts] == ["90.0 %", "15.0 %"]
+    assert [text.get_position()[1] for text in ax.texts] == list(ax.get_yticks())
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(worth)
 
 
 def test_the_figures_of_a_convolution(digits, figures, rng):
@@ -328,10 +362,10 @@ def test_the_figures_of_a_convolution(digits, figures, rng):
     assert array.shape == (3, 11) and np.isnan(array[:, [3, 7]]).all()
     np.testing.assert_array_equal(array[:, [0, 1, 2, 4, 5, 6, 8, 9, 10]], sign.transpose(0, 2, 1).reshape(3, 9))
     assert figure.axes[0].get_title() == f"filter {best}: {through[best] / through.sum():.1%}"
-    pattern, count, _ = anatomy.patterns(anatomy.signs(net)["conv2d2"])[0]
+    pattern, count, chance = anatomy.patterns(anatomy.signs(net)["conv2d2"])[0]
     figure = figures.patterns(net)
     np.testing.assert_array_equal(shown(figure)[8], pattern)
-    assert figure.axes[8].get_title().startswith(f"found {count:,}\n")
+    assert figure.axes[8].get_title() == f"found {count:,}\n(chance {chance:.2g})"
 
 
 class Page(HTMLParser):
@@ -375,6 +409,63 @@ def test_inspect_writes_figures_numbers_and_a_page_that_needs_nothing_else(tmp_p
     from minimask import anatomy_page
 
     assert anatomy_page.numbers(net, record, digits, repeats=2) == counted  # the same run, the same numbers
+
+
+def test_the_sentences_say_what_was_counted(figures):
+    """Every number in a text or a table of the page, from numbers that were made up."""
+    from minimask import anatomy_page
+
+    spread = [{"least": 1, "mean": 2.5, "most": 4}, {"least": 5, "mean": 6.5, "most": 8}]
+    layer = {"weights": 1000, "kept": 30, "hidden": 950, "inverted": 20, "left_by_chance": 60.0}
+    counted = {
+        "dataset": "mine", "test_accuracy": 0.875, "weights_left": 0.05, "guessing": 0.25, "repeats": 2,
+        "layers": [{**layer, "name": "a", "left_deviation": -4.5, "kept_deviation": 1.4},
+                   {**layer, "name": "b", "left_deviation": 3.5, "kept_deviation": -3.1},
+                   {**layer, "name": "c", "left_deviation": -2.9, "kept_deviation": 2.9}],
+        "degrees": [{"name": "a", "inputs": 11, "inputs_with_none": 12, "out_degree": spread[0], "units": 13,
+                     "units_with_none": 14, "in_degree": spread[1]}],
+        "worth": {"as trained": [0.75], "signs shuffled": [0.2, 0.2], "mask shuffled": [0.25, 0.35],
+                  "magnitudes uniform": [0.7, 0.7], "magnitudes normal": [0.5, 0.5], "frozen weights anew": [0.25, 0.25]}}
+    shares = anatomy_page._shares(counted)
+    assert "5.00% of the weights are left" in shares.text[0] and "2 of 3 layers are more than 3 away" in shares.text[0]
+    assert "1 of 3 layers are more than 3 standard deviations" in shares.text[1]
+    assert shares.table.rows[0] == ["`a`", "1,000", "30", "950", "20", "5.0%", "-4.5", "+1.4"]
+    masks = {"a": np.int8([[1, 0], [-1, 1]])}
+    assert anatomy_page._degrees(masks, counted).table.rows == [
+        ["`a`", "11", "12", "1 / 2.5 / 4", "13", "14", "5 / 6.5 / 8"]]
+    worth = anatomy_page._worth(counted)
+    assert [row[-1] for row in worth.table.rows] == ["100%", "-10%", "10%", "90%", "50%", "0%"]
+    assert worth.table.rows[2][1:4] == ["30.00%", "25.00%", "35.00%"]
+    text = " ".join(worth.text)
+    for sentence in ("2 times", "better than guessing (25%)", "each layer. -10% is left", "change places. 10% is left",
+                     "90% and 50% are left", "signs and all. 0% is left"):
+        assert sentence in text
+    assert "150 of 3,000 are left, and 87.50% of the held-out" in anatomy_page._lead(counted)
+    worse = anatomy_page._worth({**counted, "worth": {**counted["worth"], "as trained": [0.2]}})
+    assert {row[-1] for row in worse.table.rows} == {"nothing"}
+    assert anatomy_page._count(2.0**53 - 1) == "9,007,199,254,740,991" and anatomy_page._count(2.0**60) == "about 1.15e+18"
+
+
+def test_the_numbers_are_those_of_the_net(trained, digits, figures):
+    from minimask import anatomy_page
+
+    net, record = trained
+    record = {"recipe": {"name": "x"}, "seed": 0, **record}
+    counted, found = anatomy_page.numbers(net, record, digits, repeats=1), anatomy.pixels(net, digits)
+    for row, (out, into) in zip(counted["degrees"], anatomy.degrees(net.masks()).values(), strict=True):
+        assert (row["inputs"], row["inputs_with_none"]) == (len(out), np.count_nonzero(out == 0))
+        assert (row["units"], row["units_with_none"]) == (len(into), np.count_nonzero(into == 0))
+        assert row["out_degree"] == {"least": out.min(), "mean": pytest.approx(out.mean()), "most": out.max()}
+        assert row["in_degree"] == {"least": into.min(), "mean": pytest.approx(into.mean()), "most": into.max()}
+    assert counted["guessing"] == 0.1 and counted["weights_left"] == net.weights_left()
+    assert counted["pixels"]["seen_by_no_unit"] == np.count_nonzero(found["seen"] == 0)
+    expected = np.corrcoef(found["seen"].ravel(), found["varies"].ravel())[0, 1]
+    assert counted["pixels"]["correlation_with_variation"] == pytest.approx(expected)
+    assert anatomy_page._correlation(np.ones(4), np.arange(4)) is None
+    most, least = (choose(counted["paths"], key=counted["paths"].get) for choose in (max, min))
+    text = anatomy_page._classes(net, digits, counted).text[1]
+    assert f"{counted['paths'][most]:,.0f} paths lead to class {most}, the most" in text
+    assert f"{counted['paths'][least]:,.0f} to class {least}, the fewest" in text
 
 
 def test_a_name_is_text_and_not_markup(tmp_path, digits, trained, figures, monkeypatch):

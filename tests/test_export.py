@@ -232,6 +232,13 @@ def test_the_documented_reader_has_twenty_lines():
     (lambda h: h["layers"].insert(1, {"kind": "BatchNorm", "channels": 784, "eps": 0.1}), "its layers promise"),
     (lambda h: h["layers"].insert(0, {"kind": "MaxPool2D", "window": 2, "stride": 2, "padding": [[2, 0], [0, 0]]}),
      "four numbers below 2, the window's size"),
+    (lambda h: h["layers"].insert(0, {"kind": "MaxPool2D", "window": 2, "stride": 0, "padding": "same"}), "from 1 to"),
+    (lambda h: h["layers"].insert(0, {"kind": "Conv2D", "stride": [1, 1], "padding": "same", "weight": {
+        "shape": [0, 0, 1, 1], "codec": "base243", "bytes": 0, "plus": 0, "minus": 0, "magnitude": 1.0}}),
+     "needed is a square window"),
+    (lambda h: h["layers"][1]["weight"].update(magnitude=1e39), "'magnitude' of the weight of layer 2"),
+    (lambda h: h["layers"][1]["weight"].update(extra=1), "the weight of layer 2 of the header has an unknown 'extra'"),
+    (lambda h: h.update(input=[2**24, 4, 1], layers=[{"kind": "GlobalAvgPool"}], classes=["a"]), "more than 16,777,216 num"),
     (lambda h: h["layers"][1]["weight"].update(plus=h["layers"][1]["weight"]["plus"] + 1,
                                                minus=h["layers"][1]["weight"]["minus"] - 1), "other counts of signs"),
 ])
@@ -255,6 +262,7 @@ def test_more_weights_than_a_file_may_hold_are_refused_before_there_is_memory_fo
 
 @pytest.mark.parametrize(("content", "sentence"), [
     (b"", "it begins with b'' where b'minimask' is needed"), (b"\x89PNG\r\n\x1a\n123", "it begins with b'.x89PNG"),
+    (b"minimal\1", "it begins with b'minimal.x01'"), (b"minimask\0\0\0\0", "it is of version 00"),
     (b"minimask", "it is of version none"), (b"minimask\2\0\0\0", "it is of version 02, but this minimask reads version 1"),
     (b"minimask\1\xff\xff\xff" + bytes(99), "its header promises 16,777,215 bytes"),
     (b"minimask\1\1\0\0{" + bytes(32), "does not have the sha256 that it ends with")])
@@ -262,6 +270,76 @@ def test_other_files_are_told_apart(tmp_path, content, sentence):
     (tmp_path / "a.mmk").write_bytes(content)
     with pytest.raises(export.ExportError, match=sentence):
         export.load(tmp_path / "a.mmk")
+
+
+def test_a_header_longer_than_any_is_not_read(tiny):
+    content = tiny.read_bytes()
+    start = 12 + int.from_bytes(content[9:12], "little")
+    text = content[12:start] + b" " * export.HEADER_LIMIT
+    content = content[:9] + len(text).to_bytes(3, "little") + text + content[start:-32]
+    tiny.write_bytes(content + hashlib.sha256(content).digest())
+    with pytest.raises(export.ExportError, match="its header promises .* and the header at most 1,048,576"):
+        export.load(tiny)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused(tmp_path, value):
+    net = small(Trained())
+    net.weights()["dense1"].weight.data[3, 4] = value
+    with pytest.raises(export.ExportError, match="dense1 holds NaN or infinity"):
+        export.save(tmp_path / "a.mmk", net, TEN)
+
+
+@pytest.mark.parametrize(("row", "value"), [(0, np.nan), (2, np.inf), (3, -0.5), (3, np.nan)])
+def test_batch_norm_that_cannot_be_is_refused(tmp_path, row, value):
+    """row: scale, shift, mean, variance."""
+    net = live_norm(small(SignedSupermask(tau_ratio=0.97), "resnet20", norm="stem"))
+    norm = next(layer for _, layer in net.walk() if isinstance(layer, nn.BatchNorm))
+    (norm.scale.data, norm.shift.data, norm.mean, norm.variance)[row][1] = value
+    with pytest.raises(export.ExportError, match="batchnorm1 holds NaN, infinity or a variance that is not positive"):
+        export.save(tmp_path / "a.mmk", net, TEN)
+
+
+def test_settings_that_are_not_the_usual_ones_come_back(tmp_path):
+    """Strides and paddings that differ from side to side, an eps, an alpha, a pool that pads."""
+    rng = np.random.default_rng(0)
+    norm = nn.BatchNorm(3, eps=0.25)
+    net = nn.Sequential([nn.Conv2D(2, 3, 3, Trained(), rng, (2, 1), ((1, 0), (2, 1))), norm, nn.ELU(0.5),
+                         nn.MaxPool2D(3, 2, "same"), nn.Flatten(), nn.Dense(36, 2, Trained(), rng)], (11, 7, 2))
+    live_norm(net)
+    norm.mean = norm.mean - 5  # a mean may be below 0
+    loaded = export.save(tmp_path / "a.mmk", net, "ab").net
+    assert list(map(repr, loaded.layers.values())) == list(map(repr, net.layers.values()))
+    assert np.array_equal(logits(loaded), logits(net))
+
+
+def test_a_file_of_more_than_a_megabyte(tmp_path):
+    """The digest is taken piece by piece."""
+    net = models.fcn(Trained(), np.random.default_rng(0), units=(350, 10))
+    assert export.save(tmp_path / "a.mmk", net, TEN).size > 1 << 20
+    assert np.array_equal(logits(export.load(tmp_path / "a.mmk").net), logits(net))
+
+
+@pytest.mark.parametrize(("edit", "sentence"), [
+    (lambda rule: rule.update(extra=1), "'frozen' of the weight of layer 2 of the header has an unknown 'extra'"),
+    (lambda rule: rule["generator"].__setitem__(3, 1 << 40), "must be the four numbers of a generator's state"),
+    (lambda rule: rule["generator"].__setitem__(0, 1 << 128), "must be the four numbers of a generator's state"),
+    (lambda rule: rule["generator"].__setitem__(2, 2), "must be the four numbers of a generator's state")])
+def test_a_rule_of_frozen_weights_that_is_not_right_is_refused(tmp_path, edit, sentence):
+    path = tmp_path / "a.mmk"
+    export.save(path, small(SignedSupermask(tau=0.05, frozen_distribution="normal")), TEN, seed=5)
+    changed(path, lambda h: edit(h["layers"][1]["weight"]["frozen"]))
+    with pytest.raises(export.ExportError, match=sentence):
+        export.load(path)
+
+
+def test_where_memory_runs_out_it_is_said(tiny, monkeypatch):
+    def full(*arguments):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(export, "_weight", full)
+    with pytest.raises(backend.OutOfMemory, match="memory ran out while its net was read"):
+        export.load(tiny)
 
 
 def test_a_file_that_is_not_there(tmp_path):

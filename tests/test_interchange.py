@@ -145,6 +145,25 @@ def test_padding_that_is_not_even(rng, torch, tmp_path):
         interchange.torch_module(net)
 
 
+def test_strides_and_paddings_that_differ_from_axis_to_axis(rng, torch, tmp_path):
+    net = nn.Sequential([nn.Conv2D(2, 3, 3, Trained(), rng, stride=(2, 1), padding=((0, 0), (1, 1))),
+                         nn.MaxPool2D(3, 1, ((1, 1), (0, 0))), nn.Flatten(), nn.Dense(54, 4, Trained(), rng)], (7, 8, 2))
+    x = rng.standard_normal((20, 7, 8, 2)).astype("float32")
+    interchange.write_onnx(net, tmp_path / "net.onnx")
+    assert_same(from_onnx(tmp_path / "net.onnx", x), net(x).data)
+    assert_same(interchange.torch_module(net)(torch.tensor(nchw(x))).numpy(), net(x).data)
+
+
+def test_a_module_in_training_keeps_our_momentum(rng, torch):
+    net = nn.Sequential([nn.BatchNorm(3, momentum=0.8), nn.Dense(3, 2, Trained(), rng)], (3,))
+    x = rng.standard_normal((50, 3)).astype("float32") + 2
+    module = interchange.torch_module(net).train()
+    module(torch.tensor(x))
+    net(x, training=True)
+    np.testing.assert_allclose(module.state_dict()["batchnorm1.running_mean"].numpy(), dict(net.walk())["batchnorm1"].mean,
+                               rtol=1e-4)
+
+
 def test_the_files_say_what_they_are_and_repeat_byte_by_byte(rng, tmp_path):
     net = models.fcn(SignedSupermask(tau=0.05), rng, (4, 4, 1), (6, 3))
     for name in ("a", "b"):

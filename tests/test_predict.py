@@ -121,9 +121,18 @@ def test_classify_refuses_what_is_no_image_of_the_net():
     with pytest.raises(UsageError, match=r"the images are \(8, 9, 1\), but the net takes \(8, 8, 1\)"):
         predict.classify(net, np.ones((1, 8, 9, 1)))
     images = np.ones((3, 8, 8, 1))
-    images[2, 1, 1, 0] = np.nan
-    with pytest.raises(UsageError, match="an image of 0 to 2 holds NaN"):
-        predict.classify(net, images)
+    for value in (np.nan, np.inf):
+        images[2, 1, 1, 0] = value
+        with pytest.raises(UsageError, match="an image of 0 to 2 holds NaN"):
+            predict.classify(net, images)
+
+
+def test_confidence_of_large_logits():
+    weight = np.zeros((4, 3), np.float32)
+    weight[0] = 5000, 4000, -5000
+    net = nn.Sequential([nn.Dense(4, 3, Fixed(weight), np.random.default_rng(0))], (4,))
+    classes, confidences = predict.classify(net, np.array([[9.0, 0, 0, 0]]))
+    assert classes.tolist() == [0] and confidences.tolist() == [1.0]
 
 
 # ---- image files -----------------------------------------------------------------------------------------------------
@@ -157,6 +166,17 @@ def test_npy_of_one_or_many_grey_images(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     read = imagefiles.read(tmp_path / "a.npy", (4, 6, 1))
     assert np.array_equal(read, array.reshape(-1, 4, 6, 1)) and read.dtype == array.dtype
+
+
+def test_colour_images_need_their_last_axis(tmp_path, monkeypatch):
+    for array in (COLOUR[0, ..., 0], COLOUR[..., 0]):
+        np.save(tmp_path / "a.npy", array)
+        with pytest.raises(UsageError, match="but the net takes images of 4 x 6 x 3, one or n of them"):
+            imagefiles.read(tmp_path / "a.npy", (4, 6, 3))
+    monkeypatch.setattr(imagefiles, "LIMIT", COLOUR.nbytes - 1)
+    np.save(tmp_path / "a.npy", COLOUR)
+    with pytest.raises(UsageError, match="a.npy holds 360 bytes of uint8; needed are at most 359 of integers or floats"):
+        imagefiles.read(tmp_path / "a.npy", (4, 6, 3))
 
 
 def test_npy_of_colour_images(tmp_path):
@@ -280,7 +300,8 @@ def test_export_info_predict(folder, trained, capsys):
     out = capsys.readouterr().out
     assert "tiny.mmk: digits on digits, seed 1, epoch 15: " in out
     assert "images of 8 x 8 x 1 -> 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in out
-    assert f"{size:,} bytes on disk" in out and "200,800 bytes as float32" in out
+    assert f"{size:,} bytes on disk, {export.load('tiny.mmk').header_size:,} of them header" in out
+    assert "200,800 bytes as float32" in out
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("dense", "all"))}
     stored = export.load("tiny.mmk").stored
     for name, each in stored.items():
@@ -341,6 +362,12 @@ def test_overwrite_replaces(folder, trained):
     (folder / "there.mmk").write_bytes(b"not one")
     assert main(["export", str(trained), "-o", "there.mmk", "--overwrite"]) == 0
     assert export.load("there.mmk").size > 1000
+
+
+def test_the_classes_have_the_names_of_the_data_set(folder, trained, monkeypatch):
+    monkeypatch.setitem(data.OUTLINES, "digits", ((8, 8, 1), tuple("abcdefghij")))
+    assert main(["export", str(trained), "-o", "tiny.mmk"]) == 0
+    assert export.load("tiny.mmk").classes == tuple("abcdefghij")
 
 
 def test_a_run_on_data_that_only_python_knows(folder, trained, capsys):

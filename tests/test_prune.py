@@ -146,6 +146,20 @@ def test_residual_nets_are_left_as_they_are():
     assert prune.size(net).multiply_adds > 64 * 10 + 32 * 32 * 27 * 16  # the blocks inside count, too
 
 
+def test_batch_norm_shifts_zeros_so_nets_with_it_are_left_as_they_are():
+    rng = np.random.default_rng(0)
+    net = nn.Sequential([nn.Dense(6, 4, fixed(rng, (6, 4), 0.3, "float32"), rng), nn.BatchNorm(4), nn.ELU(),
+                         nn.Dense(4, 2, fixed(rng, (4, 2), 0.3, "float32"), rng)], (6,))
+    assert prune.prune(net) is net
+
+
+def test_take_names_features_of_another_number():
+    take = prune.Take(4, np.array([0, 3]))
+    assert take.output_shape((4,)) == (2,)
+    with pytest.raises(ValueError, match=r"Take: one sample has shape \(5,\), but \(4,\) is needed"):
+        take.output_shape((5,))
+
+
 def test_multiply_adds_of_the_papers_nets():
     rng = np.random.default_rng(0)
     assert prune.size(models.fcn(SignedSupermask(), rng)).multiply_adds == 266_200

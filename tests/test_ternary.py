@@ -66,6 +66,31 @@ def test_a_single_weight_anywhere_costs_its_place():
         assert len(CODECS["arithmetic"].encode(trits)) <= 5  # log2(100,000) is 16.6 bits; a sign, and the coins' start
 
 
+def test_the_end_of_the_code_takes_as_few_bytes_as_can_be():
+    """Every shorter code tells other tosses; and the number that is taken lies inside the interval, not at its end."""
+    for size in range(1, 200):
+        trits = drawn(size, 0.3, 0.5, size)
+        left = int(np.count_nonzero(trits))
+        code = CODECS["arithmetic"].encode(trits)
+        if code:
+            value = int.from_bytes(code[:-1], "big")
+            for other in (value, value + 1):  # the two codes a byte shorter that are next to it
+                try:
+                    back = CODECS["arithmetic"].decode(other.to_bytes(len(code), "big")[1:], size, left)
+                except ValueError:
+                    continue
+                assert not np.array_equal(back, trits)
+    coder = ternary.Encoder(1)
+    coder.code, coder.low, coder.span = bytearray(b"\1"), (1 << 48) - (1 << 41), 1 << 41
+    assert coder.end() == b"\1\xfe"  # b"\2" is shorter, and the end of the interval: it would tell something else
+
+
+def test_of_equal_codes_the_first_codec_is_taken():
+    equal = [trits for trits in (drawn(20, 0.5, 0.5, seed) for seed in range(50))
+             if len({len(codec.encode(trits)) for codec in CODECS.values()}) == 1]
+    assert equal and all(ternary.smallest(trits)[0] == next(iter(CODECS)) for trits in equal)
+
+
 def test_five_to_a_byte():
     assert CODECS["base243"].encode(np.array([1, -1, 0, 0, 1, 1], np.int8)) == bytes([1 + 2 * 3 + 81, 1])
     assert len(CODECS["base243"].encode(np.ones(266_200, np.int8))) == 53_240

@@ -28,7 +28,8 @@
 # **You need to know** Python, a little NumPy, and what a neural network with layers is. How gradients are computed is
 # the subject of lesson 01; why a step can be trained at all, of lesson 02.
 #
-# **It takes** about 20 minutes to read. The computer needs less than 10 seconds, no network and no GPU.
+# **It takes** about 20 minutes to read. The computer needs less than 10 seconds (some more if it is busy), no network
+# and no GPU.
 #
 # The method is from *Signing the Supermask: Keep, Hide, Invert* by Koster, Grothe and Rettinger (ICLR 2022,
 # [arXiv:2201.13361](https://arxiv.org/abs/2201.13361)).

@@ -477,7 +477,7 @@ for name in start:
     np.testing.assert_allclose(ours[name].grad, theirs[name].grad, rtol=1e-10, atol=1e-14)
 
 # %% [markdown]
-# Equal, up to the last digits. What does minimask have that our 60 lines have not? Read `minimask/engine.py` with this
+# Equal, up to the last digits. What does minimask have that our few lines have not? Read `minimask/engine.py` with this
 # list beside you:
 #
 # - it asks once per operation which inputs want a gradient, and computes no other. (We computed one for the images.)

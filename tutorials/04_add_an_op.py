@@ -25,8 +25,8 @@
 # - where an operation goes in the package, with its test, so that the whole suite is run on it.
 #
 # **You need to know** lesson 01 (pullback, cotangent, the test along a random direction) and a little of lesson 03 (a
-# sum over an axis with `keepdims=True`). Install the packages for testing: `pip install 'minimask[test]'`, in a
-# checkout `pip install '.[test]'`.
+# sum over an axis with `keepdims=True`). It needs Hypothesis and array-api-strict: the
+# extra `course` has them, and in a checkout `pip install -e '.[test]'` brings them.
 #
 # **It takes** about 45 minutes to read. The computer needs less than 10 seconds.
 
@@ -46,7 +46,7 @@ try:
 
     from minimask.testing.strategies import arrays, shapes
 except ImportError:
-    raise SystemExit("lesson 04 needs Hypothesis and array-api-strict: pip install 'minimask[test]'") from None
+    raise SystemExit("lesson 04 needs both: pip install hypothesis array-api-strict") from None
 
 # %% [markdown]
 # ## 1. One short function
@@ -450,7 +450,9 @@ print(foreign)
 #        y = x * p
 #        return y, lambda g: (g * (p + y * (1 - p)),)
 #    ```
-#    What stands before the `/` is an array; a parameter after it is a plain Python setting, such as an axis.
+#    What stands before the `/` is an array; a parameter after it is a plain Python setting, such as an axis. You will
+#    see two helpers there: `asarray(0.0, x)` is a constant of the library, device and dtype of x; `elementwise` does
+#    the work on large arrays in blocks, and you need it only for speed.
 # 2. `minimask/engine.py`, one line in the class `Tensor`, beside the others of its kind, so that `x.silu()` works:
 #    ```python
 #    def silu(self) -> "Tensor": return OPS["silu"](self)
@@ -461,13 +463,15 @@ print(foreign)
 #    "silu": Case(unary(), lambda t, x: t.nn.functional.silu(x)),
 #    ```
 #
-# Then, with the packages for testing and PyTorch (`pip install '.[test,oracle]'`):
+# Then, with the packages for testing and PyTorch (`pip install -e '.[test,oracle]'`; without the `-e` pytest would test
+# the copy that was installed before, which knows nothing of your op):
 #
 # ```sh
-# pytest tests/test_ops.py tests/test_mutants.py -k "silu or has_a_row or method"
+# pytest --tb=short tests/test_ops.py tests/test_mutants.py -k "silu or has_a_row or method or extreme or kinks"
 # ```
 #
-# and, before you share it, `pytest`. What the row has bought you:
+# and, before you share it, `python benchmarks/readme.py --write` (the README says how many lines each file has) and
+# `pytest`, in which some tests always skip, with their reason. What the row has bought you:
 #
 # - `test_derivative`: section 2, on shapes and layouts that Hypothesis draws;
 # - `test_value_and_gradient_equal_pytorch`: section 4, in float64 and in float32;
@@ -481,7 +485,8 @@ print(foreign)
 # Forget place 3, and `test_every_registered_op_has_a_row` says so. If a test of the library "cupy-stand-in" finds that
 # a module has no function of a name that the standard has, enter that name in `tests/standin.py`: it stands in for
 # CuPy where there is no GPU, with a list of CuPy's functions. Large inputs (section 5) and kinks, where the slope
-# jumps, need a line of your own in `tests/test_ops.py`: random numbers do not find them.
+# jumps, random numbers do not find. Enter `ops.silu` in `test_extreme_inputs_stay_finite`, and an op with a kink in
+# `test_slopes_at_the_kinks`, both in `tests/test_ops.py`.
 #
 # ## 9. The claims of this lesson
 

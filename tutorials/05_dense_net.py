@@ -28,7 +28,7 @@
 #
 # **You need to know** matrix products, lesson 01 (cotangent, pullback), and what a score and a mask are (lesson 00).
 #
-# **It takes** about 45 minutes to read. The computer needs less than 10 seconds.
+# **It takes** about 45 minutes to read. The computer needs less than 10 seconds, some more if it is busy.
 
 # %%
 import numpy as np

@@ -27,7 +27,7 @@
 # **You need to know** NumPy, what mean and variance are, and the normal distribution. Lesson 05 (a dense net by hand)
 # helps; nothing of it is needed.
 #
-# **It takes** about 45 minutes to read. The computer needs less than 15 seconds.
+# **It takes** about 45 minutes to read. The computer needs less than 15 seconds, some more if it is busy.
 
 # %%
 import math

@@ -356,7 +356,7 @@ def draw_blocks():
     ax.bar(at, multiplying, color=BLUE, width=0.75, label="multiplying")
     ax.bar(at, copying, bottom=multiplying, color=ORANGE, width=0.75, hatch="//", edgecolor="white",
            label="copying windows")
-    names = [f"{rows} row{'s' * (rows > 1)}" if rows < 32 else f"{images} im." for images, rows in BLOCKS]
+    names = [f"{rows} row{'s' * (rows > 1)}" if rows < 32 else f"{images} images" for images, rows in BLOCKS]
     ax.set_xticks(at, [f"{name}\n{megabytes[block]:.2g}" for name, block in zip(names, BLOCKS)], fontsize=10)
     ax.set_xlabel("block: rows of one image, or whole images; below it the MB of its windows")
     ax.set_ylabel(f"milliseconds for {N} images")

@@ -331,8 +331,8 @@ def draw_price():
     ax.plot([share for _, _, share in shown], [right for _, right, _ in shown], "o-", color=BLUE, linewidth=2,
             markersize=7)
     for i, (wd, right, share) in enumerate(shown):
-        ax.annotate(f"wd {wd:g}", (share, right), (8, -14) if i > 2 else (0, -18 if i % 2 else 9), fontsize=10,
-                    textcoords="offset points", ha="left" if i > 2 else "center")
+        ax.annotate(f"wd {wd:g}", (share, right), (-8, 6) if i > 2 else (0, -18 if i % 2 else 9), fontsize=10,
+                    textcoords="offset points", ha="right" if i > 2 else "center")
     ax.set_xscale("log")
     ticks = [0.5, 1, 2, 5, 10, 20, 50, 100]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -203,7 +203,7 @@ def draw_units():
             alpha=0.8, label=f"alive: {living.sum()} units")
     ax.plot(into[~living] + chance[0, ~living], out[~living] + chance[1, ~living], "x", color=ORANGE, markersize=6,
             label=f"dead: {np.sum(~living)} units")
-    ax.set_xlabel("weights in front of the unit (pixels that it sees)")
+    ax.set_xlabel("weights in front of the unit (pixels that it sees); points are moved by up to 0.3")
     ax.set_ylabel("weights behind it (units that hear it)")
     ax.grid(True, alpha=0.3)
     ax.legend(fontsize=11)

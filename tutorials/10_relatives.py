@@ -183,7 +183,7 @@ def draw_race():
         right.plot(epochs, [100 * entry["weights_left"] for entry in entries], color=colour, linestyle=style,
                    linewidth=2.2)
     left.set_ylabel("held-out accuracy, %")
-    left.set_ylim(45, 101)
+    left.set_ylim(80, 100.5)
     right.set_ylabel("weights left, %")
     right.set_ylim(0, 104)
     for ax in (left, right):

@@ -15,14 +15,15 @@
 # %% [markdown]
 # # Shipping: a trained mask in a few kilobytes
 #
-# **You will build** a file for a trained net: ternary numbers packed five to a byte, then a code that comes within one
-# percent of the least that is possible; and the same net for PyTorch and ONNX.
+# **You will build** a file for a trained net: ternary numbers packed five to a byte, then a code that needs, but for
+# one percent and a few bytes, what the shares of their values are worth; and the same net for PyTorch and ONNX.
 #
 # **You will learn**
 # - what a trained supermask has to remember, and how to count it before you write a single byte;
 # - what *entropy* is, as a number of bytes that no code beats;
 # - how an arithmetic coder turns a message into one number, and why it need not be told the odds;
-# - why a net does not survive the way from NHWC to NCHW unless one of its matrices is reordered, and which one;
+# - why a net does not survive the way from (height, width, channel) to (channel, height, width) unless one of its
+#   matrices is reordered, and which one;
 # - which part of a mask carries the information: the places, the signs, or the magnitudes.
 #
 # **You need to know** lessons 00 and 08 (what a signed supermask is), and 07 for the axes of images.
@@ -110,7 +111,8 @@ print("all layers:", sum(row["base 3^5"] for row in sizes.values()), "bytes")
 # $$H = \sum_v p_v \log_2 \frac{1}{p_v} .$$
 #
 # Take for $p$ the shares of the layer itself. A code that knows nothing but these shares, and nothing about the order
-# of the entries, needs $n H$ bits for $n$ entries on average, and no such code needs less. That is the bar to reach.
+# of the entries, needs $n H$ bits for $n$ entries on average, and no such code needs less (Shannon proved it; we do
+# not). That is the bar to reach.
 
 
 # %%
@@ -135,15 +137,15 @@ for name, (_, t) in layers.items():
 # - begin with the interval $[0, 1)$;
 # - for each entry, cut the interval into three parts, as wide as the three values are probable, and go on with the part
 #   of the entry that comes;
-# - any number inside the last interval tells the whole message, since the reader can cut in the same way and look in
-#   which part the number lies.
+# - any number inside the last interval tells the whole message to a reader who knows how many entries there are: he
+#   cuts in the same way and looks in which part the number lies.
 #
 # The last interval is as wide as the product of the probabilities, and a number inside an interval of width $w$ can be
 # written with about $\log_2 1/w$ bits: exactly the news in the message.
 #
-# And the probabilities? Nobody sends them. Writer and reader both start with one of each, and count along: after each
-# entry the value that came is a little more probable. Python's fractions are exact, so here is the whole idea in a few
-# lines (and slow, since the fractions grow).
+# And the probabilities? They need not be sent. Writer and reader both start with one of each, and count along: after
+# each entry the value that came is a little more probable. Python's fractions are exact, so here is the whole idea in
+# a few lines (and slow, since the fractions grow).
 
 
 # %%
@@ -187,8 +189,8 @@ print(f"300 entries, {np.count_nonzero(message)} of them left, are one number of
       f"the entropy of their shares is {8 * entropy_bytes(np.array(message)):.1f}, five to a byte takes {8 * 60}")
 
 # %% [markdown]
-# It needs a few bits more than the entropy: the price of learning the shares on the way. How large is that price for a
-# whole layer? Multiply the probabilities that the counting gives. In the numerators every value counts $1, 2, 3,
+# It needs some ten bits more than the entropy: the price of learning the shares on the way. How large is that price for
+# a whole layer? Multiply the probabilities that the counting gives. In the numerators every value counts $1, 2, 3,
 # \dots$, in the denominators stands $3, 4, 5, \dots$, whatever the order of the entries. With $n_v$ entries of each
 # value
 #
@@ -218,7 +220,8 @@ for name, (_, t) in layers.items():
 # A coder that is used works with integers of fixed size in place of fractions, and puts out a byte whenever the first
 # byte of the interval is settled. minimask's (`ternary.py`) also takes a shorter way through long runs of zeros: it
 # codes the *gaps* between the weights that are left, and their signs, so its time grows with the weights and not with
-# the zeros. What it promises is at most 1.01 times the entropy and 16 bytes.
+# the zeros. (So it counts other things than we did, and the header of the file tells it how many weights are left.)
+# What it promises is at most 1.01 times the entropy and 16 bytes.
 
 # %%
 for name, (_, t) in layers.items():
@@ -229,13 +232,13 @@ for name, (_, t) in layers.items():
     shuffled = ternary.encode_gaps(anatomy.shuffled(t, np.random.default_rng(0)).ravel())
     sizes[name]["shuffled"] = len(shuffled)
     print(f"{name}: {len(code):6,} bytes, the entropy is {sizes[name]['entropy']:8.1f}; "
-          f"the same entries shuffled take {len(shuffled):6,}")
+          f"the same entries shuffled take {len(shuffled):6,}; {np.sum(~t.any(axis=1))} of {len(t)} rows are empty")
 
 # %% [markdown]
 # The second layer takes *less* than its entropy. No miracle: the bar is for codes that know nothing of the order, and
-# this layer has an order. Many of its inputs are units of the first layer that are dead, so whole rows are empty, gaps
-# are longer than chance would make them, and the coder has learned that on the way. Shuffle the entries, and the gain
-# is gone.
+# this layer has an order. Many of its inputs are units of the first layer that are dead, so nearly half of its rows are
+# empty, gaps are longer than chance would make them, and the coder has learned that on the way. Shuffle the entries,
+# and the gain is gone.
 
 # %%
 
@@ -248,7 +251,7 @@ def draw_sizes():
             bar = ax.barh(row + 0.27 * (i - 1), sizes[name][kind], 0.25, color=colour, label=kind if not row else None)
             ax.bar_label(bar, [f"{sizes[name][kind]:,}"], padding=4, fontsize=9)
         ax.plot([sizes[name]["entropy"]] * 2, [row - 0.45, row + 0.45], "k--", linewidth=1.5,
-                label="entropy: the bar to reach" if not row else None)
+                label="entropy, if the order is not used" if not row else None)
     ax.set_yticks(range(len(sizes)), list(sizes))
     ax.invert_yaxis()
     ax.set_xscale("log")
@@ -282,8 +285,8 @@ print(f"{tiny.stat().st_size:,} bytes in place of {4 * net.size():,}: {4 * net.s
       f"the logits differ by {np.abs(ours - theirs).max()}")
 
 # %% [markdown]
-# A file that was damaged on its way must not become a net that is a little wrong. One flipped bit anywhere, and the
-# digest at the end says so.
+# A file that was damaged on its way must not become a net that is a little wrong. Flip one bit, here in every 97th
+# byte, and the file is refused.
 
 # %%
 refused = 0
@@ -307,7 +310,7 @@ print(f"{refused} of {len(range(0, tiny.stat().st_size, 97))} damaged files were
 #
 # The trap is `Flatten`. It puts the numbers of an image in a row: here all channels of the first pixel come first,
 # there all pixels of the first channel. The dense weight behind it expects them in our order. So its rows must be put
-# in theirs, once, and no other matrix changes. Look at it on a small conv net.
+# in theirs, once, and no other matrix is reordered. Look at it on a small conv net.
 
 # %%
 conv = models.conv2(SignedSupermask(tau=0.01), np.random.default_rng(1), input_shape=(8, 8, 3))
@@ -326,8 +329,8 @@ print(f"largest difference, as a share of the largest number: rows as they were 
 assert np.array_equal(there, interchange.state_dict(conv)["dense1.weight"]), "the package writes the same"
 
 # %% [markdown]
-# The first way is treacherous. Nothing complains, since all shapes fit; the net just guesses. That is why one compares
-# outputs on the same images, not shapes. We do, with whatever of PyTorch and onnxruntime is installed here.
+# The first way is treacherous. Nothing complains, since all shapes fit, and the numbers are just wrong. That is why one
+# compares outputs on the same images, not shapes. We do, with whatever of PyTorch and onnxruntime is installed here.
 
 # %%
 picture = np.random.default_rng(3).standard_normal((20, 8, 8, 3)).astype("float32")
@@ -340,7 +343,7 @@ try:
 
     differences["PyTorch"] = interchange.torch_module(conv)(torch.tensor(nchw)).numpy() - here
 except ImportError:
-    print("PyTorch is not installed, so it is not asked: pip install torch")
+    print("NOT compared with PyTorch, which is not installed: pip install torch")
 try:
     import onnxruntime
 
@@ -348,7 +351,7 @@ try:
     session = onnxruntime.InferenceSession(folder / "net.onnx", providers=["CPUExecutionProvider"])
     differences["onnxruntime"] = session.run(["logits"], {"images": nchw})[0] - here
 except (ImportError, minimask.MinimaskError) as error:
-    print(f"ONNX is not tried: {error}")
+    print(f"NOT compared with onnxruntime ({error}): pip install onnx onnxruntime")
 for system, difference in differences.items():
     print(f"{system}: the logits differ by at most {np.abs(difference).max() / np.abs(here).max():.0e} of the largest")
 
@@ -392,9 +395,9 @@ plot.show("12_worth", draw_worth)
 
 # %% [markdown]
 # Shuffle the signs, and the net guesses, though every place is still right. Give every weight another size, and it
-# hardly notices. What was learned is *where* and *with which sign*, which is precisely what the ternary tensor holds.
-# The last line says that the mask alone, without the coins it was trained on, is worth nothing: ship $t$, or ship $s$
-# with the seed.
+# loses some points, no more. What was learned is *where* and *with which sign*, which is precisely what the ternary
+# tensor holds. The last line says that the mask alone, without the random signs it was trained on, is worth nothing:
+# ship $t$, or ship $s$ with the seed.
 #
 # ## 9. The claims of this lesson
 
@@ -409,15 +412,16 @@ assert all(row["shuffled"] > row["entropy"] - 3 for row in sizes.values()), "wit
 assert np.array_equal(ours, theirs), "the file is the net, to the last bit"
 assert tiny.stat().st_size < 5000 and refused == len(range(0, tiny.stat().st_size, 97))
 assert wrong_by > 0.1 and right_by < 1e-5, "the rows behind Flatten must be reordered"
-assert all(np.abs(d).max() < 1e-4 * np.abs(here).max() for d in differences.values())
-assert max(worth["signs shuffled"] + worth["mask shuffled"] + worth["frozen weights anew"]) < 0.45
-assert min(worth["magnitudes uniform"]) > 0.85
+assert all(np.abs(d).max() < 1e-4 * np.abs(here).max() for d in differences.values()), "of those that are installed"
+assert max(worth["signs shuffled"] + worth["mask shuffled"] + worth["frozen weights anew"]) < 0.3
+assert min(worth["magnitudes uniform"] + worth["magnitudes normal"]) > 0.8
 print("all claims hold")
 
 # %% [markdown]
 # ## Exercises
 #
-# Write your answers into `exercises/lesson12.py`; `pytest -m lesson12` marks them, `pytest -m lesson12 -k task1` one.
+# Write your answers into `exercises/lesson12.py`; in the course's folder `pytest -m lesson12` marks them, and
+# `pytest -m lesson12 -k task1` one.
 #
 # 1. **`entropy_bits(trits)`**: the entropy of a ternary array, in bits for all its entries; mind the shares of 0.
 # 2. **`unpack(code, size)`**: the ternary numbers back from `pack`'s bytes.

@@ -115,5 +115,6 @@ def _first_wrong(gradient: np.ndarray, change: Callable[[np.ndarray], float], rt
         e[index] = 1.0
         expected = change(e)
         if not abs(expected - gradient[index]) <= rtol * max(abs(expected), abs(float(gradient[index]))) + noise:
-            return f"; first at {list(index)}: expected {expected:.8g}, got {gradient[index]:.8g}"
+            where = f"first at {list(index)}: " if index else ""
+            return f"; {where}expected {expected:.8g}, got {gradient[index]:.8g}"
     return ""

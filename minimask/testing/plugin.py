@@ -26,7 +26,7 @@ from ..engine import OPS
 from . import GradientError, elsewhere, marking
 from . import gradcheck as _gradcheck
 
-LESSONS = range(13)
+LESSONS = range(100)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,6 +80,9 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     except Exception as error:
         task = task_of(item)
         if task and task not in str(error):
+            drawn = getattr(item, "callspec", None)  # of a parametrized test
+            if drawn and drawn.params:
+                error.add_note(f"with\n{marking.shown(drawn.params)}")
             error.add_note(f"{task}: this is what its test met; the task is described in {_lesson_of(item.path)}.py")
         raise
 
@@ -129,7 +132,7 @@ def gradcheck(pytestconfig: pytest.Config, minimask_backend: str) -> Callable[..
 def torch_oracle(pytestconfig: pytest.Config) -> Callable[..., None]:
     """:func:`minimask.testing.oracle.compare`, seeded. Skips, and says so, where PyTorch is not installed."""
     if importlib.util.find_spec("torch") is None:
-        pytest.skip("PyTorch is not installed: pip install 'minimask[oracle]' to compare with it")
+        pytest.skip("PyTorch is not installed: pip install torch to compare with it")
     from .oracle import compare
 
     def check(*arguments: Any, **settings: Any) -> None:

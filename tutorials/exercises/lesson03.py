@@ -15,7 +15,7 @@ def broadcast_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     other. (To any other: a length of 1 is stretched to 0, too.)
 
     Raises:
-        ValueError: they do not fit. Say which shapes, so that whoever reads it can mend it.
+        ValueError: they do not fit. Name both shapes, so that whoever reads it can mend it.
     """
     raise NotImplementedError("Lesson 3, task 1: work out the shape to which two shapes stretch")
 

@@ -1,5 +1,7 @@
 """Exercises of lesson 12, shipping. ``pytest -m lesson12`` marks them, ``pytest -m lesson12 -k task1`` one."""
 
+import numpy as np
+
 
 def entropy_bits(trits):
     """Task 1. How many bits a ternary array is worth: n H, with n entries and the shares of -1, 0 and +1 among them.

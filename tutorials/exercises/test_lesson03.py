@@ -41,12 +41,14 @@ def marked_shape(lesson, a, b):
     except ValueError as error:
         claim(expected is None, TASK1, f"got a ValueError ({error}), but these shapes fit: expected is {expected}",
               "flush right: begin at the last axes; where one of two lengths is 1, the other one counts", inputs)
+        claim(str(a) in str(error) and str(b) in str(error), TASK1,
+              f"the ValueError says {str(error)!r}, and not which shapes do not fit", "name both of them", inputs)
         return
     claim(expected is not None, TASK1, f"got {found}, but these shapes do not fit: expected is a ValueError",
           "flush right: two lengths in one column differ, and neither is 1", inputs)
     claim(isinstance(found, (tuple, list)) and tuple(found) == expected, TASK1, f"got {found}, expected {expected}",
           "flush right: begin at the last axes, and let a missing length be 1; where one is 1, the other one counts, "
-          "and be it 0", inputs)
+          "even if that is 0", inputs)
 
 
 @st.composite
