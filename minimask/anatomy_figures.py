@@ -14,7 +14,7 @@ import numpy as np
 
 from . import anatomy, nn
 from .data import Dataset
-from .plot import HIDDEN, INVERTED, KEPT, _colours, _legend, new_figure
+from .plot import HIDDEN, INVERTED, KEPT, mask_colours, mask_legend, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ def pixels(found: Mapping[str, np.ndarray]) -> Figure:
     some = found["paths"] > 0
     logarithm = np.log10(np.where(some, found["paths"], np.nan))
     least = float(np.floor(np.nanmin(logarithm))) if some.any() else 0.0
-    _plane(next(axes), logarithm, "paths to any class", "log10 of their number", least=least)
+    _plane(next(axes), logarithm, "paths to any class (white: none)", "log10 of their number", least=least)
     _plane(next(axes), found["varies"], "how much the pixel varies", "standard deviation")
     dead = next(axes)
     dead.imshow(some, cmap=_shades(HIDDEN, KEPT), vmin=0, vmax=1, interpolation="nearest")
@@ -64,7 +64,7 @@ def classes(net: nn.Sequential, dataset: Dataset, most: int = 10, columns: int =
             ax.set_title(f"class {name}" if not row else "", fontsize=10)
             if not column:
                 ax.set_ylabel("paths, + less −" if row else "mean image")
-    figure.colorbar(shown, ax=list(axes.flat), label="share of the largest in all classes", shrink=0.6)
+    figure.colorbar(shown, ax=list(axes.flat), label="share of the largest: mean, paths", shrink=0.6)
     return figure
 
 
@@ -84,7 +84,7 @@ def units(net: nn.Sequential, dataset: Dataset, each: int = 6, most: int = 10) -
         for ax, unit in zip(row, np.argsort(-np.abs(to_class), kind="stable")):
             _trits(ax, sign[:, unit].reshape(net.input_shape))
             ax.set_title(f"unit {unit}: {to_class[unit]:+.0f}", fontsize=8)
-        row[0].set_ylabel(label, fontsize=11, rotation=0, labelpad=10, va="center")
+        row[0].set_ylabel(f"class\n{label}", fontsize=9, rotation=0, labelpad=16, va="center")
     figure.legend(handles=_legend_of_signs(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
@@ -103,7 +103,7 @@ def filters(net: nn.Sequential, most: int = 24) -> Figure:
         if unit is None:
             ax.set_axis_off()
             continue
-        _trits(ax, _side_by_side(weight[..., unit]))
+        _trits(ax, weight[..., unit])
         ax.set_title(f"filter {unit}: {through[unit] / total:.1%}", fontsize=8)
     figure.legend(handles=_legend_of_signs(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
@@ -142,7 +142,9 @@ def shares(rows: Sequence[Mapping[str, Any]]) -> Figure:
         start += width
     chance = [100 * row["left_by_chance"] / row["weights"] for row in rows]
     half = [50 * (row["kept"] + row["inverted"]) / row["weights"] for row in rows]
-    for values, style, label in ((half, ":", "half of what is left"), (chance, "-", "left if strewn evenly")):
+    inverts = any(row["inverted"] for row in rows)
+    for values, style, label in ([(half, ":", "half of what is left")] * inverts +
+                                 [(chance, "-", "left if strewn evenly")]):
         for place, value in zip(places, values):
             (line,) = ax.plot([value, value], [place - 0.48, place + 0.48], style, color="black", linewidth=1.6,
                               path_effects=_outline())
@@ -150,7 +152,7 @@ def shares(rows: Sequence[Mapping[str, Any]]) -> Figure:
     ax.set_yticks(places, [row["name"] for row in rows], fontsize=8)
     ax.set_xlabel("% of the layer's weights")
     ax.set_xlim(0, 100)
-    ax.legend(handles=[*_legend(), *ax.get_legend_handles_labels()[0]], fontsize=8, ncols=5, loc="lower center",
+    ax.legend(handles=[*mask_legend(), *ax.get_legend_handles_labels()[0]], fontsize=8, ncols=5, loc="lower center",
               bbox_to_anchor=(0.5, 1.0), frameon=False)
     return figure
 
@@ -171,14 +173,18 @@ def degrees(masks: anatomy.Masks, rng: np.random.Generator, layers: int = 6) -> 
             ax.hist(theirs, edges, histtype="step", color=INVERTED, linewidth=1.6, label="same mask, shuffled")
             ax.set_title(f"{name}: {len(ours):,} {what}, {int((ours == 0).sum()):,} with none", fontsize=9)
             ax.set_ylabel("how many")
-            ax.yaxis.get_major_locator().set_params(integer=True)
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.get_major_locator().set_params(integer=True)
             ax.set_xlabel("weights left at it")
     figure.axes[0].legend(fontsize=8)
     return figure
 
 
-def worth(results: Mapping[str, Sequence[float]]) -> Figure:
-    """Accuracy as trained and under each change, a mark per draw; from :func:`minimask.anatomy.worth`."""
+def worth(results: Mapping[str, Sequence[float]], guessing: float) -> Figure:
+    """Accuracy as trained and under each change, a mark per draw; from :func:`minimask.anatomy.worth`.
+
+    guessing: the accuracy of a guess, 0 to 1, which a dashed line marks.
+    """
     figure = new_figure(8, 0.45 * len(results) + 0.9)
     ax = figure.subplots()
     for place, accuracies in zip(range(len(results))[::-1], results.values()):
@@ -187,9 +193,10 @@ def worth(results: Mapping[str, Sequence[float]]) -> Figure:
         ax.plot([100 * a for a in accuracies], [place] * len(accuracies), "o", color=INVERTED, markersize=6,
                 markeredgecolor="black", markeredgewidth=0.5)
         ax.text(101, place, f"{mean:.1f} %", va="center", fontsize=9)
+    ax.axvline(100 * guessing, color="black", linestyle="--", linewidth=1.2)
     ax.set_yticks(range(len(results))[::-1], list(results))
     ax.set_xlim(0, 100)
-    ax.set_xlabel("accuracy on held-out images, % (bar: mean; marks: draws)")
+    ax.set_xlabel("accuracy on held-out images, % (bar: mean; marks: draws; dashed: guessing)")
     return figure
 
 
@@ -218,8 +225,7 @@ def _balance(ax: Axes, values: np.ndarray, limit: float) -> Any:
 
 def _trits(ax: Axes, values: np.ndarray) -> None:
     """Signs over a window (h, w, c): one channel as it is, several side by side."""
-    ax.imshow(_side_by_side(values) if values.ndim == 3 else values, cmap=_colours(), vmin=-1, vmax=1,
-              interpolation="nearest")
+    ax.imshow(_side_by_side(values), cmap=mask_colours(), vmin=-1, vmax=1, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
 

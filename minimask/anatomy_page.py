@@ -32,7 +32,8 @@ class Part:
     """One section of the page.
 
     Attributes:
-        name: of its file, NAME.png. title: of the section. figure, caption: the picture, and in words what it shows.
+        name: of its file, NAME.png. title: of the section. figure, caption: the picture, and in words what it shows,
+            for those who do not see it.
         text: its paragraphs: what is shown, what chance would give, what is found here. table: numbers, if any.
     """
 
@@ -102,11 +103,13 @@ def parts(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Iterato
 def _shares(counted: dict[str, Any]) -> Part:
     rows = counted["layers"]
     far, uneven = (sum(abs(row[f"{part}_deviation"]) > 3 for row in rows) for part in ("left", "kept"))
+    inverts = _inverts(counted)
     table = page.Table(
-        ["layer", "weights", "kept", "hidden", "inverted", "left", "deviation of left", "deviation of kept"],
+        ["layer", "weights", "kept", "hidden", "inverted", "left", "deviation of left",
+         *(["deviation of kept"] if inverts else [])],
         [[f"`{row['name']}`", *(f"{row[part]:,}" for part in ("weights", "kept", "hidden", "inverted")),
-          f"{1 - row['hidden'] / row['weights']:.1%}", f"{row['left_deviation']:+.1f}", f"{row['kept_deviation']:+.1f}"]
-         for row in rows])
+          f"{1 - row['hidden'] / row['weights']:.1%}", f"{row['left_deviation']:+.1f}",
+          *([f"{row['kept_deviation']:+.1f}"] if inverts else [])] for row in rows])
     return Part(
         "shares", "How much is kept, hidden and inverted", anatomy_figures.shares(rows),
         "Stacked bars: share kept, inverted and hidden in each layer, with two marks for chance.",
@@ -115,7 +118,12 @@ def _shares(counted: dict[str, Any]) -> Part:
          f"layer is from that: {far} of {len(rows)} layers are more than 3 away.",
          "The frozen signs are random, so there is no reason to keep more weights than to invert. If a coin decided, "
          f"the blue would end at the dotted line: {uneven} of {len(rows)} layers are more than 3 standard deviations "
-         "from it."], table)
+         "from it." if inverts else "This kind of mask keeps or hides and never inverts."], table)
+
+
+def _inverts(counted: dict[str, Any]) -> bool:
+    """Whether any weight is inverted; binary masks and edge-popup never do."""
+    return any(row["inverted"] for row in counted["layers"])
 
 
 def _first_mask(net: Sequential, dataset: Dataset) -> Part:
@@ -131,8 +139,10 @@ def _pixels(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Part:
     found = counted["pixels"]
     dense, correlation = found["seen_by_no_unit"] is not None, found["correlation_with_variation"]
     above = ["Above, means over the units of the first layer, laid back over the image plane. Left: the share of units "
-             "that have a weight left at the pixel. Middle: kept less inverted; since a frozen sign is a coin toss, "
-             "this should look like noise. Right: positive less negative, the sign that units really multiply with."]
+             "that have a weight left at the pixel. Middle: kept less inverted" + (
+                 "; since a frozen sign is a coin toss, this should look like noise. " if _inverts(counted) else
+                 ", the same, since nothing is inverted. ") +
+             "Right: positive less negative, the sign that units really multiply with."]
     unseen = f"; {found['seen_by_no_unit']:,} are seen by no unit of the first layer at all" if dense else ""
     what = "The share of units that see a pixel" if dense else "The number of paths from a pixel"
     return Part(
@@ -140,7 +150,8 @@ def _pixels(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Part:
         "Maps over the image plane: units that see each pixel, paths, variation, dead pixels.",
         [*(above if dense else []),
          "A path takes one weight that is left from every layer, from a pixel to a class. A pixel without a path is "
-         f"dead: whatever it shows, no class changes. {found['dead']:,} of {found['all']:,} pixels are dead{unseen}.",
+         "dead: it counts only in the image's mean and spread, by which every image is standardised. "
+         f"{found['dead']:,} of {found['all']:,} pixels are dead{unseen}.",
          "Nobody told the net which pixels matter, but a pixel that is the same in every training image cannot tell "
          "classes apart." + ("" if correlation is None else
                              f" {what} and how much the pixel varies correlate with {correlation:.2f}.")])
@@ -215,7 +226,8 @@ def _degrees(masks: anatomy.Masks, counted: dict[str, Any]) -> Part:
 
 
 def _worth(counted: dict[str, Any]) -> Part:
-    worth, guessing = counted["worth"], counted["guessing"]
+    worth, guessing, repeats = counted["worth"], counted["guessing"], counted["repeats"]
+    often = "once" if repeats == 1 else f"{repeats} times"
     better = worth["as trained"][0] - guessing
     kept = {name: f"{round((float(np.mean(values)) - guessing) / better, 2) + 0.0:.0%}" if better > 0 else "nothing"
             for name, values in worth.items()}
@@ -224,14 +236,14 @@ def _worth(counted: dict[str, Any]) -> Part:
         [[name, f"{np.mean(values):.2%}", f"{min(values):.2%}", f"{max(values):.2%}", kept[name]]
          for name, values in worth.items()])
     return Part(
-        "worth", "Which part carries the information?", anatomy_figures.worth(worth),
+        "worth", "Which part carries the information?", anatomy_figures.worth(worth, guessing),
         "Bars: accuracy as trained, and after each part of the mask or the weights was replaced by chance.",
         ["A trained mask says which weights are left and with which sign; how large they are, the frozen weights say. "
-         f"Each part is replaced by chance in all layers at once, {counted['repeats']} times, and nothing is trained "
-         f"again. What follows is how much is left of what the net does better than guessing ({guessing:.0%}); below "
-         "0, it is worse than guessing.",
+         f"Each part is replaced by chance in all layers at once, {often}, and nothing is trained again. What follows "
+         f"is how much is left of what the net does better than guessing ({guessing:.0%}); below 0, it is worse.",
          "Signs shuffled: the same weights are left, but which of them are kept and which inverted is shuffled within "
-         f"each layer. {kept['signs shuffled']} is left.",
+         f"each layer. {kept['signs shuffled']} is left." if _inverts(counted) else
+         "Signs shuffled: this mask inverts nothing, so it has no signs, and nothing changes.",
          f"Mask shuffled: all entries of each layer's mask change places. {kept['mask shuffled']} is left.",
          "Magnitudes: all places and signs stay, and each magnitude is drawn anew, from a uniform or a normal "
          "distribution with the layer's second moment. "
@@ -258,7 +270,7 @@ def write(folder: Path, net: Sequential, record: dict[str, Any], dataset: Datase
         buffer = io.BytesIO()
         part.figure.savefig(buffer, format="png")
         figures[f"{part.name}.png"] = png = buffer.getvalue()
-        body.append(f"<h2>{escape(part.title)}</h2>\n" + page.picture(png, part.title, part.caption, part.name)
+        body.append(f"<h2>{escape(part.title)}</h2>\n" + page.picture(png, part.caption, part.title, part.name)
                     + "".join(f"<p>{escape(text)}</p>\n" for text in part.text)
                     + (part.table.html(part.title) if part.table else ""))
     lead = (f"<p>{escape(_lead(counted))}</p>\n<p>Blue is kept or positive, orange inverted or negative, nearly white "
@@ -287,6 +299,7 @@ def _refuse_others(folder: Path, names: Iterable[str]) -> None:
 def _lead(counted: dict[str, Any]) -> str:
     weights = sum(row["weights"] for row in counted["layers"])
     left = weights - sum(row["hidden"] for row in counted["layers"])
-    return (f"A net trained on {counted['dataset']} by keeping, hiding or inverting random weights: "
+    by = "keeping, hiding or inverting" if _inverts(counted) else "keeping or hiding"
+    return (f"A net trained on {counted['dataset']} by {by} random weights: "
             f"{left:,} of {weights:,} are left, and {counted['test_accuracy']:.2%} of the held-out images get the "
             "right class. What did the mask learn?")

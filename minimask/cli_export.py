@@ -37,7 +37,8 @@ def command(words: Sequence[str]) -> None:
         about += f", epoch {end['epoch']}: {end['test_accuracy']:.2%} of the images held out"
     exported = export.save(out, net, data.outline(record["dataset"])[1], about, options.codec, record["seed"])
     floats = 4 * net.size()
-    print(f"{out}: {exported.size:,} bytes in place of {floats:,} as float32 ({floats / exported.size:,.0f} to 1)")
+    ratio = f" ({floats / exported.size:,.0f} to 1)" if exported.size < floats else ", each weight as it is"
+    print(f"{out}: {exported.size:,} bytes in place of {floats:,} as float32{ratio}")
     print(f"`minimask info {out}` tells more, `minimask predict {out} IMAGES` uses it")
 
 

@@ -24,14 +24,15 @@ def command(words: Sequence[str]) -> None:
     weights = sum(each.weights for each in stored.values())
     floats = 4 * weights
     print(f"\n{exported.size:,} bytes on disk, {exported.header_size:,} of them header, batch norm and digest")
-    print(f"{floats:,} bytes as float32, {floats / exported.size:,.0f} times as many")
+    times = f", {floats / exported.size:,.0f} times as many" if exported.size < floats else ""
+    print(f"{floats:,} bytes as float32{times}")
     before, after = prune.size(net), prune.size(prune.prune(net))
     print(f"pruned: {after.units:,} of {before.units:,} units, {after.weights:,} of {weights:,} weights, "
           f"{after.multiply_adds:,} of {before.multiply_adds:,} multiply-adds an image")
 
 
 def table(stored: dict[str, Stored]) -> str:
-    """A row per layer and their sums: shape, weights, those left by sign, bytes, the entropy bound on them, codec."""
+    """A row per layer and their sums: shape, weights, those left by sign, bytes, the entropy of its counts, codec."""
     wide = max(8, *(len(name) + 2 for name in stored))
     columns = ("weights", "+", "-", "left", "bytes", "entropy")
     lines = [f"{'layer':{wide}}{'shape':>18}" + "".join(f"{column:>10}" for column in columns) + "  codec"]
@@ -52,7 +53,8 @@ def _numbers(stored: Sequence[Stored]) -> str:
 def _parser() -> Parser:
     parser = Parser(prog="minimask info",
                     description="Show what is in an exported net: layers, signs, bytes on disk and as float32, the\n"
-                                "bytes that the entropy of each layer's signs allows, and what exact pruning leaves.",
+                                "bytes that the entropy of each layer's counts allows (a code that learns from the\n"
+                                "order can need less), and what exact pruning leaves.",
                     epilog="example:\n  minimask info tiny.mmk")
     parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote")
     return parser

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import export, imagefiles, prune
+from .backend import UsageError
 from .cli import Parser, whole_number
 from .predict import classify
 
@@ -16,9 +17,14 @@ def command(words: Sequence[str]) -> None:
     exported = export.load(options.file, options.backend)
     net = prune.prune(exported.net)
     for path in options.images:
-        images = imagefiles.read(path, net.input_shape)
-        images = images[:options.first]
-        for number, (label, confidence) in enumerate(zip(*classify(net, images))):
+        images = imagefiles.read(path, net.input_shape)[:options.first]
+        if not len(images):
+            raise UsageError(f"{path} holds no image")
+        try:
+            found = classify(net, images)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+        for number, (label, confidence) in enumerate(zip(*found)):
             name = f"{path}[{number}]" if len(images) > 1 else path
             print(f"{name}\t{exported.classes[label]}\t{confidence:.1%}")
 

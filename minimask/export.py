@@ -260,6 +260,14 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
     outputs = list(net.shapes.values())[-1:] or [shape]
     if outputs[0] != (len(classes),):
         raise ValueError(f"the net ends in {outputs[0]}, but there are {len(classes)} classes")
+    if not any(layer.weight is not None for _, layer in net.walk()):
+        raise ValueError("it holds no layer with weights")
+    largest = 2 * max(shape) + 1  # a window of that size covers the whole image from every place
+    for name, layer in net.walk():
+        window = layer.window if isinstance(layer, nn.MaxPool2D) else layer.shape[0] if isinstance(
+            layer, nn.Conv2D) else 0
+        if window > largest:
+            raise ValueError(f"the window of {name} is {window} wide, and images are {shape}")
     if max(map(math.prod, (shape, *net.shapes.values()))) > MOST:
         raise ValueError(f"an activation has more than {MOST:,} numbers")
     stored: dict[str, Any] = net.weights()  # what stands for them

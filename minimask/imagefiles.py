@@ -61,6 +61,8 @@ def _fitted(path: Path, found: tuple[int, ...], shape: tuple[int, ...]) -> tuple
 def _npy(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # its size is compared with the file's
+    except MemoryError:
+        raise
     except Exception as error:  # NumPy reads the header with Python's tokenizer: any of its errors may come
         reason = str(error).partition("\n")[0]
         raise MinimaskError(f"{path} is no .npy file that can be read, or a damaged one ({reason:.200})") from error
@@ -112,6 +114,8 @@ def _png(path: Path, start: bytes, shape: tuple[int, ...]) -> np.ndarray:
                          f"{' x '.join(map(str, shape))}: crop or scale it first")
     try:
         pixels = np.asarray(image.imread(path, format="png"))  # (h, w), (h, w, 3) or (h, w, 4), 0 to 1
+    except MemoryError:
+        raise
     except Exception as error:  # whatever the decoder raises on a damaged file
         reason = str(error).partition("\n")[0]
         raise MinimaskError(f"{path} cannot be decoded ({reason:.200}): it is damaged") from error

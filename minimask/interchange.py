@@ -15,6 +15,7 @@ Both files take what the net takes, images that are standardised one by one (:fu
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -103,8 +104,6 @@ def torch_module(net: nn.Sequential) -> Any:
     Raises MinimaskError: PyTorch is missing, or a layer has no counterpart.
     """
     torch = _import("torch")
-    from collections import OrderedDict
-
     arrays = state_dict(net)
     module = torch.nn.Sequential(OrderedDict((name, _module(torch, name, layer, before))
                                              for name, layer, before in _steps(net)))

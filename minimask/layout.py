@@ -46,7 +46,7 @@ class Stored:
 
     @property
     def bound(self) -> float:
-        """Bytes that the entropy of its counts allows; those of its floats where it lies plainly."""
+        """Bytes that the entropy of its counts allows a code that knows nothing of their order; floats: their bytes."""
         counts = (self.plus, self.weights - self.plus - self.minus, self.minus)
         return self.bytes if self.codec == "plain" else ternary.entropy(counts)
 

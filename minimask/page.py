@@ -70,8 +70,8 @@ def picture(png: bytes, alt: str, caption: str, name: str) -> str:
 
     width, height = (int.from_bytes(png[i:i + 4], "big") for i in (16, 20))  # of the IHDR chunk
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return (f'<figure id="{escape(name)}"><div class="wide"><img src="{source}" width="{width * 2 // 3}" '
-            f'height="{height * 2 // 3}" alt="{escape(alt)}"></div>\n'
+    return (f'<figure id="{escape(name)}"><div class="wide" role="region" tabindex="0" aria-label="{escape(name)}">'
+            f'<img src="{source}" width="{width * 2 // 3}" height="{height * 2 // 3}" alt="{escape(alt)}"></div>\n'
             f"<figcaption>{escape(caption)}</figcaption></figure>\n")
 
 

@@ -111,12 +111,12 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
     key.set_axis_off()
     for above in (strip, rows):
         above.tick_params(labelbottom=False)
-    rows.imshow(mask.T, cmap=_colours(), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    rows.imshow(mask.T, cmap=mask_colours(), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     rows.set_ylabel(f"{mask.shape[1]} units of the first layer")
     hidden = mask.size - kept - inverted
     rows.set_title(f"mask of the first layer: {kept:,} kept, {inverted:,} inverted, {hidden:,} hidden",
                    fontsize=10, loc="left")
-    key.legend(handles=_legend(), loc="center left", frameon=True)
+    key.legend(handles=mask_legend(), loc="center left", frameon=True)
     ink = (mask != 0).mean(axis=1)  # (pixels,)
     share.bar(np.arange(pixels), 100 * ink, width=1.0, color="#555555")
     share.set_ylabel("% of units\nthat see it")
@@ -170,7 +170,7 @@ def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
         if ax is not flips:
             ax.set_yticks([0, 50, 100])
         ax.set_ylabel({whole: "%", flips: "weights, log scale"}.get(ax, "% of its weights"), fontsize=8, labelpad=0)
-    figure.legend(handles=[*_legend(), *whole.lines], fontsize=8, loc="lower center", ncols=3, frameon=False)
+    figure.legend(handles=[*mask_legend(), *whole.lines], fontsize=8, loc="lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -270,13 +270,15 @@ def _panels(count: int, columns: int) -> tuple[Figure, list[Any]]:
                                      (width - 0.75) / across, (height - 0.85) / up)) for i in range(count)]
 
 
-def _colours() -> Any:
+def mask_colours() -> Any:
+    """A matplotlib colour map for -1, 0, +1."""
     from matplotlib.colors import ListedColormap
 
     return ListedColormap([INVERTED, HIDDEN, KEPT])  # -1, 0, +1
 
 
-def _legend() -> list[Any]:
+def mask_legend() -> list[Any]:
+    """What a legend of kept, inverted and hidden is made of."""
     from matplotlib.patches import Patch
 
     return [Patch(facecolor=colour, edgecolor="#888888", label=label)

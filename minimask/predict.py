@@ -7,6 +7,7 @@ it is hidden, for a few images (benchmarks/inference.py): the first dense layer 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from . import nn
 from .backend import Array, UsageError, asarray, namespace, single_threaded_blas, takes_fast_path, to_host
 from .data import standardise
 from .engine import OPS, Tensor, no_grad
+from .mask import Fixed
 from .parallel import LARGE_PRODUCT, product, reused_memory
 from .prune import Take, size
 
@@ -27,15 +29,17 @@ GATHER_WEIGHTS, GATHER_SHARE, GATHER_IMAGES = 1 << 19, 0.01, 64
 FEW = 4096
 
 Function = Callable[[Array], Array]
+#: A layer: what comes in, and whether all products are too small for two threads, as BLAS was told already.
+Step = Callable[[Array, bool], Array]
 
 
 def forward(net: nn.Sequential) -> Function:
     """The net as a function of plain arrays: (n, *input_shape) -> (n, classes) logits, in the net's library and dtype.
 
-    The weights are made once, here; what is trained afterwards does not reach them.
+    The weights are made once, here: after more training ask for the function anew.
     """
     with no_grad():
-        steps, small_steps = ([_step(layer, small) for layer in net.layers.values()] for small in (False, True))
+        steps = [_step(layer) for layer in net.layers.values()]
     work = size(net).multiply_adds
 
     def logits(x: Array) -> Array:
@@ -44,57 +48,64 @@ def forward(net: nn.Sequential) -> Function:
                              "needed")
         if x.shape[0] * work < LARGE_PRODUCT:
             with single_threaded_blas():  # once, and not for every product
-                for step in small_steps:
-                    x = step(x)
+                for step in steps:
+                    x = step(x, True)
         else:
             for step in steps:
-                x = step(x)
+                x = step(x, False)
         return x
 
     return logits
 
 
-def _step(layer: nn.Layer, small: bool) -> Function:
-    """A layer as a function of an array. What takes a few microseconds goes round the Tensors, which take as many.
-
-    Args:
-        small: every product is too small for two threads, and BLAS is told so already.
-    """
+def _step(layer: nn.Layer) -> Step:
+    """A layer as a function of an array. What takes a few microseconds goes round the Tensors, which take as many."""
     if isinstance(layer, nn.Dense):
-        return _dense(layer.weight.effective().data, small)
+        return _dense(layer.weight.effective().data)
     if isinstance(layer, Take):
         places = layer.places
-        return lambda x: namespace(x).take(x, places, axis=1)
+        return lambda x, small: namespace(x).take(x, places, axis=1)
     if isinstance(layer, nn.Flatten):
-        return lambda x: namespace(x).reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+        return lambda x, small: namespace(x).reshape(x, (x.shape[0], math.prod(x.shape[1:])))
     if isinstance(layer, nn.ELU):
         return _elu(layer.alpha)
+    settled = _settled(layer)
 
-    def step(x: Array) -> Array:
+    def step(x: Array, small: bool) -> Array:
         with no_grad():
-            return layer(Tensor(x)).data
+            return settled(Tensor(x)).data
 
     return step
 
 
-def _dense(weight: Array, small: bool) -> Function:
+def _settled(layer: nn.Layer) -> nn.Layer:
+    """The layer with its weights made: a mask is not applied again at every call."""
+    if isinstance(layer, nn.Residual):
+        return nn.Residual(map(_settled, layer.main.values()), map(_settled, layer.shortcut.values()))
+    settled = copy.copy(layer)
+    if layer.weight is not None:
+        settled.weight = Fixed(layer.weight.effective().data)
+    return settled
+
+
+def _dense(weight: Array) -> Step:
     xp = namespace(weight)
 
-    def multiply(x: Array) -> Array:
+    def multiply(x: Array, small: bool) -> Array:
         return xp.matmul(x, weight) if small else product(xp, x, weight)
 
     if takes_fast_path(xp) and weight.size >= GATHER_WEIGHTS and (
             np.count_nonzero(weight) <= GATHER_SHARE * weight.size):
         gather = gathered(weight)
-        return lambda x: gather(x) if x.shape[0] <= GATHER_IMAGES else multiply(x)
+        return lambda x, small: gather(x) if x.shape[0] <= GATHER_IMAGES else multiply(x, small)
     return multiply
 
 
-def _elu(alpha: float) -> Function:
+def _elu(alpha: float) -> Step:
     """ELU; of a few numbers in three passes: the op's seven take longer then than its faster exponential saves."""
     elu: Any = OPS["elu"]
 
-    def step(x: Array) -> Array:
+    def step(x: Array, small: bool) -> Array:
         xp = namespace(x)
         if alpha != 1 or not takes_fast_path(xp) or x.size > FEW:
             return elu.__wrapped__(xp, x, alpha)[0]
@@ -127,7 +138,7 @@ def classify(net: nn.Sequential, images: np.ndarray, batch: int = 1000) -> tuple
     The confidence is the largest entry of the softmax of the logits. Images are standardised here, one by one.
 
     Raises:
-        UsageError: images of another shape, or with NaN or infinity in them.
+        UsageError: images of another shape, or with NaN, infinity or numbers too large for the net's floats in them.
     """
     if images.shape[1:] != net.input_shape:
         raise UsageError(f"the images are {images.shape[1:]}, but the net takes {net.input_shape}")
@@ -135,9 +146,11 @@ def classify(net: nn.Sequential, images: np.ndarray, batch: int = 1000) -> tuple
     classes, confidences = np.zeros(len(images), np.int64), np.zeros(len(images))
     for start in range(0, len(images), batch):
         part = images[start:start + batch]
-        if not np.isfinite(part).all():
-            raise UsageError(f"an image of {start} to {start + len(part) - 1} holds NaN or infinity")
-        x = standardise(part, np.dtype(str(like.dtype).rpartition(".")[2]).name)
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = standardise(part, np.dtype(str(like.dtype).rpartition(".")[2]).name)
+        bad = ~np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
+        if bad.any():
+            raise UsageError(f"image {start + bad.argmax()} holds NaN, infinity or numbers that are too large")
         logits = to_host(run(asarray(x, like))).astype(np.float64)  # (batch, classes)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         classes[start:start + batch] = logits.argmax(axis=1)

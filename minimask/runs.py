@@ -157,7 +157,7 @@ def trained_on(folder: str | Path) -> str:
     """
     try:
         return str(json.loads((Path(folder) / "record.json").read_text())["dataset"])
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"{folder} holds no record.json, so it is no run's folder; give one as `minimask train` "
                          "leaves it") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

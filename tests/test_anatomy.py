@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from minimask import MinimaskError, anatomy, data, models, nn, optim, plot, runs, train
+from minimask import MinimaskError, anatomy, data, models, nn, optim, plot, recipes, runs, train
 from minimask.__main__ import main
 from minimask.mask import SignedSupermask, Trained
 
@@ -346,12 +346,27 @@ def test_the_figures_show_what_was_counted(trained, digits, figures):
     assert max(place for place, height in outline if height) - min(place for place, height in outline if height) < np.ptp(inputs)
     assert (inputs == 0).sum() != (theirs == 0).sum()
     worth = {"as trained": [0.9], "signs shuffled": [0.1, 0.2]}
-    ax = figures.worth(worth).axes[0]
+    ax = figures.worth(worth, 0.1).axes[0]
     assert [bar.get_width() for bar in ax.patches] == pytest.approx([90, 15])
-    assert [list(line.get_xdata()) for line in ax.lines] == [[90], [10, 20]]
+    assert [list(line.get_xdata()) for line in ax.lines] == [[90], [10, 20], [10, 10]]  # the last one: guessing
     assert [text.get_text() for text in ax.texts] == ["90.0 %", "15.0 %"]
     assert [text.get_position()[1] for text in ax.texts] == list(ax.get_yticks())
     assert [label.get_text() for label in ax.get_yticklabels()] == list(worth)
+
+
+def test_the_page_of_a_mask_that_inverts_nothing_says_so(tmp_path, capsys, figures):
+    edge = replace(recipes.find("digits"), name="edge", source="edge-popup", source_settings={"share": 0.1})
+    (tmp_path / "edge.toml").write_text(edge.toml())
+    run = tmp_path / "run"
+    assert main(["train", str(tmp_path / "edge.toml"), "--epochs", "1", "--out", str(run), "--quiet"]) == 0
+    assert main(["inspect", str(run), "--repeats", "1"]) == 0
+    capsys.readouterr()
+    text = (run / "anatomy/index.html").read_text()
+    for sentence in ("by keeping or hiding random weights", "This kind of mask keeps or hides and never inverts.",
+                     "the same, since nothing is inverted", "this mask inverts nothing, so it has no signs",
+                     "in all layers at once, once, and"):
+        assert sentence in text, sentence
+    assert "deviation of kept" not in text and "coin" not in text
 
 
 def test_the_figures_of_a_convolution(digits, figures, rng):

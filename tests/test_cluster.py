@@ -118,4 +118,4 @@ def test_jobs_is_a_limit_on_a_cluster(jobs, width, tmp_path, monkeypatch):
 def test_without_dask_a_sentence_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert main(["sweep", toml(tmp_path, TINY), "--scheduler", "tcp://127.0.0.1:1", "--out", str(tmp_path / "out")]) == 1
-    assert "pip install 'minimask[cluster]'" in capsys.readouterr().err
+    assert "pip install distributed" in capsys.readouterr().err

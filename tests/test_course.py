@@ -285,13 +285,13 @@ def test_the_documented_test_of_an_op_passes_and_notices_a_wrong_one(tmp_path):
     code += [line[4:] for line in text.splitlines() if line.startswith((">>> ", "... "))][1:-1]  # without the check
     code += [line[4:] for line in text.partition("::\n")[2].splitlines()]
     (tmp_path / "conftest.py").write_text((TUTORIALS / "conftest.py").read_text())
-    (tmp_path / "test_softplus.py").write_text("\n".join(code))
+    (tmp_path / "test_silu.py").write_text("\n".join(code))
     for options in ((), ("--minimask-seed", "3", "--minimask-backend", "strict")):
         out = python("-m", "pytest", *options, cwd=tmp_path).stdout
         assert "1 passed" in out, out
-    (tmp_path / "test_softplus.py").write_text("\n".join(code).replace("+ 1) / 2", "+ 1.1) / 2"))
+    (tmp_path / "test_silu.py").write_text("\n".join(code).replace("(g * (p +", "(g * (1.1 * p +"))
     out = python("-m", "pytest", cwd=tmp_path).stdout
-    assert "1 failed" in out and "softplus: the gradient of input 0" in out, out
+    assert "1 failed" in out and "silu: the gradient of input 0" in out, out
 
 
 def test_the_syllabus_counts_points_from_a_junit_file(classroom, monkeypatch, capsys):
@@ -376,7 +376,7 @@ def test_without_jupytext_one_sentence_says_what_to_install(monkeypatch, tmp_pat
     monkeypatch.setitem(sys.modules, "jupytext", None)
     assert main(["course", str(tmp_path / "new")]) == 1
     assert capsys.readouterr().err == ("minimask: notebooks are made by jupytext, which is not installed: "
-                                       "pip install 'minimask[course]'\n")
+                                       "pip install jupytext\n")
     assert not (tmp_path / "new").exists()
     monkeypatch.setattr(course, "HERE", tmp_path / "nowhere")
     assert main(["course", str(tmp_path / "new")]) == 1

@@ -238,7 +238,12 @@ def test_the_documented_reader_has_twenty_lines():
      "needed is a square window"),
     (lambda h: h["layers"][1]["weight"].update(magnitude=1e39), "'magnitude' of the weight of layer 2"),
     (lambda h: h["layers"][1]["weight"].update(extra=1), "the weight of layer 2 of the header has an unknown 'extra'"),
-    (lambda h: h.update(input=[2**24, 4, 1], layers=[{"kind": "GlobalAvgPool"}], classes=["a"]), "more than 16,777,216 num"),
+    (lambda h: h.update(input=[4, 4, 1], layers=[{"kind": "GlobalAvgPool"}], classes=["a"]), "no layer with weights"),
+    (lambda h: h["layers"].insert(0, {"kind": "MaxPool2D", "window": 58, "stride": 1, "padding": "same"}),
+     "the window of maxpool2d1 is 58 wide, and images are (28, 28, 1)"),
+    (lambda h: h.update(input=[2**24, 4, 1], classes=["a"], layers=[{"kind": "GlobalAvgPool"}, {
+        "kind": "Dense", "weight": {"shape": [1, 1], "codec": "arithmetic", "bytes": 0, "plus": 0, "minus": 0,
+                                    "magnitude": 1.0}}]), "more than 16,777,216 num"),
     (lambda h: h["layers"][1]["weight"].update(plus=h["layers"][1]["weight"]["plus"] + 1,
                                                minus=h["layers"][1]["weight"]["minus"] - 1), "other counts of signs"),
 ])
