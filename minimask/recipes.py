@@ -155,8 +155,9 @@ class Recipe:
 
 
 def _lines(values: Mapping[str, Any]) -> str:
-    """A line of TOML per value; JSON's texts, numbers and booleans are TOML's too."""
-    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    """A line of TOML per value; JSON's texts (but for DEL), numbers and booleans are TOML's too."""
+    texts = {key: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for key, value in values.items()}
+    return "".join(f"{key} = {text}\n" for key, text in texts.items())
 
 
 def _check(where: str, values: Mapping[str, Any], types: Types) -> None:

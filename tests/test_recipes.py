@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minimask import UsageError, data, init, models, optim, recipes, train
@@ -153,6 +153,7 @@ def test_every_recipe_comes_back_from_toml(name, tmp_path):
 
 @given(about=st.text(), lr=st.floats(1e-9, 1e3), wd=st.floats(0, 0.999), epochs=st.integers(1, 10**6),
        tau=st.floats(0, 10), rate=st.floats(0.01, 1))
+@example(about="\x7f \x1f \"", lr=0.1, wd=0.0, epochs=1, tau=0.0, rate=1.0)
 def test_any_recipe_comes_back_from_toml(about, lr, wd, epochs, tau, rate, tmp_path_factory):
     recipe = recipes.Recipe("any", about, epochs, lr, wd, source_settings={"tau": tau},
                             schedule_settings={"rate": rate, "epochs": 3})
