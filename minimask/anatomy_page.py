@@ -270,7 +270,8 @@ def write(folder: Path, net: Sequential, record: dict[str, Any], dataset: Datase
         buffer = io.BytesIO()
         part.figure.savefig(buffer, format="png")
         figures[f"{part.name}.png"] = png = buffer.getvalue()
-        body.append(f"<h2>{escape(part.title)}</h2>\n" + page.picture(png, part.caption, part.title, part.name)
+        alt = f"{part.title}. {part.caption}"
+        body.append(f"<h2>{escape(part.title)}</h2>\n" + page.picture(png, alt, part.caption, part.name)
                     + "".join(f"<p>{escape(text)}</p>\n" for text in part.text)
                     + (part.table.html(part.title) if part.table else ""))
     lead = (f"<p>{escape(_lead(counted))}</p>\n<p>Blue is kept or positive, orange inverted or negative, nearly white "
