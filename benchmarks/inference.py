@@ -168,13 +168,13 @@ def main():
               + (f"{'PyTorch':>13}{'pruned/dense':>15}{'pruned/PyTorch':>17}" if torch else f"{'pruned/dense':>15}"))
         for count, repeats in ((10_000, 3), (1, 100)):
             record["nets"].append(measure(name, net, images[:count], options.rounds, repeats, torch))
+        few = max(1, options.rounds // 3)  # rounds of what takes longer
         conv2, (colour, _) = random_net("conv2", 0.006), test_images((32, 32, 3), 100)
         for count, repeats in ((100, 1), (1, 10)):
-            record["nets"].append(measure("conv2, random mask", conv2, colour[:count], options.rounds // 3, repeats,
-                                          torch))
+            record["nets"].append(measure("conv2, random mask", conv2, colour[:count], few, repeats, torch))
         print(f"\n{'dense layer':15}{'left':>8}{'images':>8}{'product':>13}{'gather':>13}{'ratio':>9}")
         for layer in LAYERS:
-            record["layers"].append(measure_layer(*layer, options.rounds // 3))
+            record["layers"].append(measure_layer(*layer, few))
     for row in record["nets"]:
         assert row["error"] < 1e-5, row
     if options.json:

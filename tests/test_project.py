@@ -15,6 +15,7 @@ import pytest
 
 import minimask
 from minimask import recipes, testing
+from minimask import records as records_of
 from minimask.engine import OPS
 
 PACKAGE = Path(minimask.__file__).parent
@@ -129,6 +130,21 @@ def test_the_records_meet_the_papers_row():
     for seed in range(5):
         course = [100 * e["weights_left"] for e in records[f"fcn-published-config-seed{seed}"]["epochs"][:4]]
         assert course == pytest.approx([49.6, 36.6, 21.0, 6.3], abs=1.0)
+
+
+def test_the_best_recipe_is_the_one_that_the_frontier_chose_and_beats_the_papers_row():
+    """The most accurate point, on held-out training images, of those with fewer weights than the paper's row."""
+    reading = records_of.read([ROOT / "benchmarks/records/frontier"])
+    assert not reading.refused and not reading.unfinished and not reading.foreign
+    groups = records_of.groups(reading.runs)
+    assert len(groups) >= 8 and all(len(group.runs) == 2 and group.recipe.dataset == "mnist-validation" for group in groups)
+    paper = recipes.PAPER["fcn"]
+    chosen = max((group for group in groups if sum(group.ends("weights_left")) / 2 < paper[1]),
+                 key=lambda group: sum(group.ends("test_accuracy")))
+    best = recipes.find("fcn-best")
+    assert replace(chosen.recipe, name=best.name, about=best.about, dataset="mnist") == best
+    accuracy, left = recipes.MEASURED["fcn-best"]
+    assert accuracy > paper[0] and left < paper[1]
 
 
 def test_the_record_of_the_shuffling_experiments():
