@@ -33,7 +33,7 @@ def pixels(found: Mapping[str, np.ndarray]) -> Figure:
     some = found["paths"] > 0
     logarithm = np.log10(np.where(some, found["paths"], np.nan))
     least = float(np.floor(np.nanmin(logarithm))) if some.any() else 0.0
-    _plane(next(axes), logarithm, "paths to any class (white: none)", "log10 of their number", least=least)
+    _plane(next(axes), logarithm, "paths (white: none)", "log10 of their number", least=least)
     _plane(next(axes), found["varies"], "how much the pixel varies", "standard deviation")
     dead = next(axes)
     dead.imshow(some, cmap=_shades(HIDDEN, KEPT), vmin=0, vmax=1, interpolation="nearest")

@@ -260,14 +260,9 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
     outputs = list(net.shapes.values())[-1:] or [shape]
     if outputs[0] != (len(classes),):
         raise ValueError(f"the net ends in {outputs[0]}, but there are {len(classes)} classes")
-    if not any(layer.weight is not None for _, layer in net.walk()):
+    if not net.weights():
         raise ValueError("it holds no layer with weights")
-    largest = 2 * max(shape) + 1  # a window of that size covers the whole image from every place
-    for name, layer in net.walk():
-        window = layer.window if isinstance(layer, nn.MaxPool2D) else layer.shape[0] if isinstance(
-            layer, nn.Conv2D) else 0
-        if window > largest:
-            raise ValueError(f"the window of {name} is {window} wide, and images are {shape}")
+    _refuse_windows(net)
     if max(map(math.prod, (shape, *net.shapes.values()))) > MOST:
         raise ValueError(f"an activation has more than {MOST:,} numbers")
     stored: dict[str, Any] = net.weights()  # what stands for them
@@ -280,6 +275,20 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
         raise ValueError(f"its layers promise {sum(promised):,} bytes, but there are {left:,}")
     _fill(net, file, dtype, backend)
     return Exported(net, classes, about, stored, size)
+
+
+def _refuse_windows(net: nn.Sequential) -> None:
+    """ValueError for a window larger than any image needs: work grows with its square, the file does not."""
+    largest = 2 * max(net.input_shape) + 1  # covers the whole image from every place
+    for name, layer in net.walk():
+        if isinstance(layer, nn.MaxPool2D):
+            window = layer.window
+        elif isinstance(layer, nn.Conv2D):
+            window = layer.shape[0]
+        else:
+            continue
+        if window > largest:
+            raise ValueError(f"the window of {name} is {window} wide, and images are {net.input_shape}")
 
 
 def _header(file: IO[bytes], size: int) -> Any:

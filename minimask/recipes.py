@@ -11,7 +11,7 @@ several recipes of each of its rows, by these names:
   images of noise). The latter two have no such recipe.
 - ``conv2-extreme``, ``conv2-extreme-published-config``: pruned further, at a small learning rate (not for ResNets).
 - ``conv2-binary``, ``conv2-edge-popup`` (10 % kept), ``-30``, ``-50``: the relatives, in deterministic forms of ours.
-- ``fcn-best``: less accuracy lost to noise at the end, and fewer weights: lr and wd fall sooner (benchmarks/README.md).
+- ``fcn-best``: more wd, and lr and wd fall sooner; chosen on held-out training images (benchmarks/README.md).
 - ``fcn-he-xavier``: the initialisation study, the scheme of the frozen weights, then that of the scores.
 """
 

@@ -173,8 +173,9 @@ def test_task1_draws(lesson, rng):
 def test_task1_hypothesis(lesson, n):
     print("example", n)
 
-def test_task2_their_error(lesson):
-    lesson.broken(1)
+@pytest.mark.parametrize(("x", "y"), [(1, (0, 2))])
+def test_task2_their_error(lesson, x, y):
+    lesson.broken(x)
 
 def test_task2_gradient(lesson, gradcheck, rng):
     gradcheck(lesson.wrong, rng.standard_normal((2, 3)))
@@ -247,6 +248,7 @@ def test_failures_name_lesson_and_task_and_ops_are_taken_back(classroom):
     out = python("-m", "pytest", cwd=classroom).stdout  # lesson04 registers an op of the same name
     assert "3 failed, 7 passed" in out, out
     assert "KeyError: 1" in out and "\nE   Lesson 3, task 2: this is what its test met; the task is described in lesson03.py" in out
+    assert re.search(r"KeyError: 1\nE   with\nE   x = 1\nE   y = \(0, 2\)\nE   Lesson 3, task 2", out), out
     assert re.search(r"GradientError: wrong: the gradient of input 0.*\nE   with\nE   input_0 = np.array", out), out
     strict = python("-m", "pytest", "-k", "task3", "--minimask-backend", "strict", cwd=classroom).stdout
     assert "1 failed, 1 passed" in strict and "only_numpy: Can't convert array" in strict, strict

@@ -248,6 +248,13 @@ def test_a_failure_names_the_first_wrong_element():
     with pytest.raises(GradientError, match=r"wrong_last: the gradient of input 0, shape \(3,\).*first at \[2\]: expected"):
         gradcheck(wrong_last, np.arange(3.0))
 
+    @op(register=False)
+    def wrong_number(xp, x, /):
+        return 3.0 * x, lambda g: (g * 2.0,)
+
+    with pytest.raises(GradientError, match=r"shape \(\), is wrong: .*; expected [-0-9.]+, got "):  # the only one there is
+        gradcheck(wrong_number, np.array(1.0))
+
 
 def test_gradcheck_says_that_a_declared_gradient_cannot_be_checked():
     with pytest.raises(TypeError, match="gradient of keep_hide_invert is declared"):

@@ -127,6 +127,17 @@ def test_classify_refuses_what_is_no_image_of_the_net():
             predict.classify(net, images, batch=2)
 
 
+@pytest.mark.parametrize("name", ["fcn", "conv2", "resnet20"])
+def test_masks_are_applied_once_and_not_at_every_call(name, monkeypatch):
+    net = models.MODELS[name](SignedSupermask(tau=0.05), np.random.default_rng(0), input_shape=(8, 8, 3))
+    x = np.random.default_rng(1).standard_normal((2, 8, 8, 3)).astype("float32")
+    with no_grad():
+        logits, forward = net(x).data, predict.forward(net)
+    monkeypatch.setattr(SignedSupermask, "step", None)  # whoever asks for the mask now fails
+    for _ in range(2):
+        np.testing.assert_allclose(forward(x), logits, rtol=1e-5, atol=1e-5 * np.abs(logits).max())
+
+
 def test_confidence_of_large_logits():
     weight = np.zeros((4, 3), np.float32)
     weight[0] = 5000, 4000, -5000
@@ -368,6 +379,19 @@ def test_the_classes_have_the_names_of_the_data_set(folder, trained, monkeypatch
     monkeypatch.setitem(data.OUTLINES, "digits", ((8, 8, 1), tuple("abcdefghij")))
     assert main(["export", str(trained), "-o", "tiny.mmk"]) == 0
     assert export.load("tiny.mmk").classes == tuple("abcdefghij")
+
+
+def test_images_that_are_none_are_named_with_their_file(folder, trained, capsys):
+    assert main(["export", str(trained), "-o", "tiny.mmk"]) == 0
+    np.save("good.npy", np.ones((1, 8, 8)))
+    for array, sentence in ((np.full((2, 8, 8), 1e300), "bad.npy: image 0 holds NaN, infinity or numbers that are too large"),
+                            (np.ones((0, 8, 8)), "bad.npy holds no image")):
+        np.save("bad.npy", array)
+        capsys.readouterr()
+        assert main(["predict", "tiny.mmk", "good.npy", "bad.npy"]) == 2
+        out, error = capsys.readouterr()
+        assert out.startswith("good.npy\t") and error == f"minimask: {sentence}\n"
+    assert main(["export", "good.npy", "-o", "b.mmk"]) == 2 and "good.npy holds no record.json" in capsys.readouterr().err
 
 
 def test_a_run_on_data_that_only_python_knows(folder, trained, capsys):

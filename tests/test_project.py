@@ -99,9 +99,10 @@ def test_the_readmes_examples_run_and_print_what_it_says():
         assert abs(float(a) - float(b)) <= 1.0
 
 
-def test_the_readmes_commands_are_the_two_that_ci_runs():
+def test_the_readmes_commands_are_those_that_ci_runs():
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("pip install")]
-    assert commands[:2] == ["pip install '.[plot]' && minimask", "pip install '.[test,oracle]' && pytest"]
+    assert commands == ["pip install '.[plot]' && minimask", "pip install '.[test,oracle]' && pytest",
+                        "pip install '.[course]' && minimask course DIR"]
 
 
 @needs_checkout

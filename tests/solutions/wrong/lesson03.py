@@ -35,6 +35,13 @@ def forgets_the_missing_axes(a, b):
     return tuple(shape[::-1])
 
 
+def refuses_without_a_word(a, b):
+    try:
+        return np.broadcast_shapes(a, b)
+    except ValueError:
+        raise ValueError("shapes do not fit") from None
+
+
 def no_sums(x, scale, shift):
     return x * scale + shift, lambda g: (g * scale, g * x, g)
 
@@ -70,7 +77,7 @@ def its_own_way_only(x):
 
 WRONG = {
     "task1": [{"broadcast_shape": f} for f in (flush_left, takes_the_larger, larger_but_checked,
-                                               forgets_the_missing_axes)],
+                                               forgets_the_missing_axes, refuses_without_a_word)],
     "task2": [{"scale_and_shift": f} for f in (no_sums, sums_the_first_axis_only, sums_everything, means_for_sums)],
     "task3": [{"centre": f} for f in (through_the_mean_nothing, mean_of_everything, sum_in_place_of_the_mean,
                                       its_own_way_only)],
