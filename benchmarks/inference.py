@@ -28,7 +28,7 @@ from minimask.parallel import reused_memory
 
 #: Single layers: (in, out), share of weights left, images.
 LAYERS = [(shape, share, images) for shape in ((784, 300), (2048, 256), (16384, 256))
-          for share in (0.003, 0.009, 0.03, 0.1) for images in (1, 64)]
+          for share in (0.003, 0.009, 0.03, 0.1) for images in (1, 16, 64)]
 
 
 def alternate(calls, rounds, repeats):

@@ -24,7 +24,7 @@ from .prune import Take, size
 
 #: Where gathering beats the dense product: from so many weights on, with at most this share of them left, for so many
 #: images at most.
-GATHER_WEIGHTS, GATHER_SHARE, GATHER_IMAGES = 1 << 19, 0.01, 64
+GATHER_WEIGHTS, GATHER_SHARE, GATHER_IMAGES = 1 << 19, 0.01, 16
 #: Numbers up to which calls cost more than what they compute.
 FEW = 4096
 
