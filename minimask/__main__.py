@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, backend, data, files, recipes, runs
-from .backend import MinimaskError, UsageError, blas_threads
+from .backend import MinimaskError, UsageError
 from .cli import COMMANDS, Parser, layer_table, run, say_files, shared_options
+from .fast.threads import blas_threads
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,11 +8,10 @@ Random numbers are always drawn on the host by NumPy's PCG64 and then moved by :
 seed gives the same weights and the same batches everywhere.
 """
 
-import functools
 import importlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +19,14 @@ import numpy as np
 
 Array = Any  # an array of any library; the standard has no common type to name
 
-_settings = threading.local()  # .plain is True inside plain()
+
+class Switches(threading.local):
+    """What is on in this thread: `plain` inside plain(), `no_grad` inside no_grad()."""
+
+    plain = no_grad = False
+
+
+SWITCHES = Switches()
 
 #: What ``backend=`` accepts: the library's name -> the module to import.
 LIBRARIES = {"numpy": "numpy", "cupy": "cupy", "strict": "array_api_strict"}
@@ -180,86 +186,24 @@ def is_floating(array: Array) -> bool:
 
 
 @contextmanager
-def blas_threads(count: int | None) -> Iterator[int | None]:
-    """Limit the threads of NumPy's matrix products to `count` inside the block; restored afterwards.
-
-    The only place that touches BLAS: through threadpoolctl where it is installed (extra ``fast``), else
-    through ctypes on the OpenBLAS that NumPy's wheels carry, else BLAS is left alone. Yields the number
-    of threads now in force, None where it cannot be told. ``count=None`` changes nothing and tells.
-    """
-    if count is not None and count < 1:
-        raise UsageError(f"threads must be 1 or more, not {count}")
-    try:
-        import threadpoolctl
-    except ImportError:
-        library = openblas()
-        if library is None:
-            yield None
-            return
-        before = library.scipy_openblas_get_num_threads64_()
-        if count is not None:
-            library.scipy_openblas_set_num_threads64_(count)
-        try:
-            yield library.scipy_openblas_get_num_threads64_()
-        finally:
-            if count is not None:  # telling must not undo what another thread has set meanwhile
-                library.scipy_openblas_set_num_threads64_(before)
-        return
-    with nullcontext() if count is None else threadpoolctl.threadpool_limits(limits=count, user_api="blas"):
-        threads = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-        yield min(threads, default=None)
-
-
-@contextmanager
-def plain() -> Iterator[None]:
-    """Inside the block every op takes its plain version, in functions of the array API, to step through.
-
-    Outside, NumPy arrays take a faster one where there is one (fastconv.py); tests hold both equal.
-    """
-    before = getattr(_settings, "plain", False)
-    _settings.plain = True
+def switched_on(name: str) -> Iterator[None]:
+    """Inside the block the switch of that name is on, in this thread; afterwards it is as before."""
+    before = getattr(SWITCHES, name)
+    setattr(SWITCHES, name, True)
     try:
         yield
     finally:
-        _settings.plain = before
+        setattr(SWITCHES, name, before)
 
 
-def takes_fast_path(xp: ModuleType) -> bool:
-    """Whether ops on arrays of library xp take their faster version here: NumPy does, outside plain()."""
-    return xp is np and not getattr(_settings, "plain", False)
+def plain() -> AbstractContextManager[None]:
+    """Inside the block every op takes its plain version, in functions of the array API, to step through.
 
-
-def takes_blocks(xp: ModuleType) -> bool:
-    """Whether convolutions go block by block here: NumPy's and CuPy's do, outside plain()."""
-    return xp.__name__ in ("numpy", "cupy") and not getattr(_settings, "plain", False)
-
-
-@contextmanager
-def single_threaded_blas() -> Iterator[bool]:
-    """Inside the block every matrix product takes one thread, quick to enter: for threads of our own.
-
-    Yields whether that is so; False where BLAS is another than the OpenBLAS of NumPy's wheels, or allowed one thread
-    only, and then nothing was changed.
+    Outside, NumPy and CuPy arrays take a faster twin where there is one (the folder fast); a test holds both equal.
     """
-    library = openblas()
-    before = library.scipy_openblas_get_num_threads64_() if library is not None else 1
-    if before == 1:
-        yield False
-        return
-    library.scipy_openblas_set_num_threads64_(1)
-    try:
-        yield True
-    finally:
-        library.scipy_openblas_set_num_threads64_(before)
+    return switched_on("plain")
 
 
-@functools.cache
-def openblas() -> Any:
-    """The OpenBLAS inside NumPy's wheel as a ctypes library; None where NumPy was built on another BLAS."""
-    import ctypes
-    from pathlib import Path
-
-    for folder in ("numpy.libs", "numpy/.dylibs"):
-        for file in sorted((Path(np.__file__).parent.parent / folder).glob("libscipy_openblas64_*")):
-            return ctypes.CDLL(str(file))
-    return None
+def no_grad() -> AbstractContextManager[None]:
+    """Inside the block ops compute values only and remember nothing (evaluation, updates by hand)."""
+    return switched_on("no_grad")

@@ -16,8 +16,8 @@ from typing import Any, TextIO
 from . import backend, cluster, files, recipes, sweep
 from .backend import MinimaskError
 from .cli import Parser, data_options, load_data, shared_options, whole_number
+from .fast.threads import cores
 from .meter import Line
-from .parallel import cores
 
 
 def command(words: Sequence[str]) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from . import backend, files, recipes, runs
-from .backend import UsageError, blas_threads
+from .backend import UsageError
 from .cli import Parser, data_options, layer_table, load_data, run, say_files, shared_options
+from .fast.threads import blas_threads
 
 
 def command(words: Sequence[str]) -> None:

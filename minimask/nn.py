@@ -14,7 +14,7 @@ import numpy as np
 
 from . import conv, notebook, ops
 from .backend import Array, MinimaskError, UsageError, asarray, load, namespace, to_host
-from .engine import Tensor
+from .engine import Tensor, version
 from .mask import Supermask, WeightSource
 
 
@@ -172,7 +172,8 @@ class BatchNorm(Layer):
         mean, variance = self.mean, self.variance
         if training:
             values = int(np.prod(x.shape[:-1]))
-            mean, variance = conv.moments(namespace(x.data), x.data)
+            xp = namespace(x.data)
+            mean, variance = version("conv.moments", xp, conv.moments)(xp, x.data)
             rest = 1.0 - self.momentum
             self.mean = self.momentum * self.mean + rest * mean
             self.variance = self.momentum * self.variance + rest * (values / (values - 1)) * variance

@@ -6,8 +6,10 @@ from cases import CASES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimask import Tensor, conv, data, fastconv, models, nn, ops, optim, plain, train, winograd
-from minimask.backend import blas_threads
+from minimask import Tensor, conv, data, models, nn, ops, optim, plain, train
+from minimask.fast import conv as fastconv
+from minimask.fast import winograd
+from minimask.fast.threads import blas_threads
 from minimask.mask import SignedSupermask, Trained
 from minimask.testing import gradcheck
 

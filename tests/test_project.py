@@ -41,7 +41,7 @@ def imports(module):
 def test_the_reading_path_imports_only_what_was_read(module):
     read = set(PATH[:PATH.index(module)]) | ({"data", "checkpoint"} if module == "train" else set())
     # Beside the path: how the faster versions run, and what a notebook shows of masks and nets.
-    beside = {"conv": {"parallel", "fastconv"}, "mask": {"notebook"}, "nn": {"notebook"}}.get(module, {"parallel"})
+    beside = {"mask": {"notebook"}, "nn": {"notebook"}, "train": {"fast.memory", "fast.threads"}}.get(module, set())
     assert imports(module) - beside <= read
     first = (PACKAGE / f"{module}.py").read_text(encoding="utf-8").splitlines()[0]
     assert re.match(rf'r?"""Read {NUMBERS[module]} of 8(, continued)? · needs ', first), first
@@ -194,7 +194,6 @@ def test_every_public_function_is_documented():
         meter,
         notebook,
         page,
-        parallel,
         records,
         report,
         runs,
@@ -204,7 +203,7 @@ def test_every_public_function_is_documented():
     for module in (minimask.backend, minimask.engine, minimask.ops, minimask.init, minimask.mask, minimask.nn,
                    minimask.models, minimask.optim, minimask.train, minimask.data, minimask.recipes, minimask.plot,
                    archive, compare, datafiles, download, fetch, meter, minimask.checkpoint, files, page, records,
-                   report, runs, parallel, anatomy, anatomy_figures, anatomy_page, interchange, course, mermaid, notebook,
+                   report, runs, anatomy, anatomy_figures, anatomy_page, interchange, course, mermaid, notebook,
                    gradients, marking, plugin):
         for name, thing in vars(module).items():
             if not name.startswith("_") and getattr(thing, "__module__", None) == module.__name__ and callable(thing):

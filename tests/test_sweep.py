@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from minimask import MinimaskError, UsageError, cli_sweep, data, files, parallel, recipes, runs, sweep
+from minimask import MinimaskError, UsageError, cli_sweep, data, files, recipes, runs, sweep
 from minimask.__main__ import main
 
 TINY = replace(recipes.find("digits"), name="tiny", epochs=2)
@@ -114,7 +114,7 @@ def test_a_sweep_in_processes_of_the_command_line(tmp_path, capsys):
 
 
 def test_the_cores_are_shared_among_the_jobs(monkeypatch):
-    monkeypatch.setattr(parallel, "cores", lambda: 8)
+    monkeypatch.setattr(sweep, "cores", lambda: 8)
     assert [sweep.share_of_cores(jobs) for jobs in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
 
 

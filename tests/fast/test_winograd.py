@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimask import Tensor, conv, fastconv, ops, plain, winograd
-from minimask.backend import blas_threads
+from minimask import Tensor, conv, ops, plain
+from minimask.fast import conv as fastconv
+from minimask.fast import winograd
+from minimask.fast.threads import blas_threads
 
 #: Root mean square error of float32 results of size 1; measured 8e-7. A wrong digit in a matrix gives 1e-2 and more.
 ERROR = 3e-6
