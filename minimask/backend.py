@@ -17,6 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from .errors import MinimaskError as MinimaskError
+from .errors import OutOfMemory as OutOfMemory
+from .errors import UsageError as UsageError
+from .errors import not_importable
+from .errors import out_of_memory as out_of_memory
+from .errors import ran_out as ran_out
+from .errors import unknown as unknown
+
 Array = Any  # an array of any library; the standard has no common type to name
 
 
@@ -30,35 +38,6 @@ SWITCHES = Switches()
 
 #: What ``backend=`` accepts: the library's name -> the module to import.
 LIBRARIES = {"numpy": "numpy", "cupy": "cupy", "strict": "array_api_strict"}
-
-
-class MinimaskError(Exception):
-    """A failure that one clear sentence explains. The command line prints it and exits with 1."""
-
-
-class UsageError(MinimaskError):
-    """The caller asked for something that does not exist or does not fit: exit status 2."""
-
-
-class OutOfMemory(MinimaskError, MemoryError):
-    """The host or the device has no room for an array; the message says for what, and how to need less."""
-
-
-def unknown(kind: str, name: object, known: Any, listed: str = "") -> UsageError:
-    """The error for a name that is not in `known`; it suggests the nearest valid one.
-
-    It names all that are known, unless `listed` says where many are listed.
-    """
-    import difflib
-
-    names = sorted(known)
-    lower = str(name).casefold()
-    begun = [known_name for known_name in names if lower and known_name.startswith(lower)]
-    near = begun or difflib.get_close_matches(lower, names, n=1, cutoff=0.4)
-    if listed:
-        return UsageError(f"unknown {kind} {name!r}: " + (f"did you mean {near[0]!r}? " if near else "") + listed)
-    hint = f"did you mean {near[0]!r}? There are" if near else "there are"
-    return UsageError(f"unknown {kind} {name!r}: {hint} {', '.join(names)}")
 
 
 def namespace(array: Array) -> ModuleType:
@@ -86,12 +65,7 @@ def load(library: str) -> ModuleType:
     try:
         xp = importlib.import_module(name)
     except ImportError as error:
-        package = {"cupy": "cupy-cuda12x or cupy-cuda13x", "strict": "array-api-strict"}[library]
-        if isinstance(error, ModuleNotFoundError) and error.name == name:
-            raise MinimaskError(f"backend {library!r} needs the package {package}: pip install it") from error
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]  # CuPy's own text is a page
-        raise MinimaskError(f"backend {library!r}: {name} is installed but cannot be imported ({reason}); "
-                            f"install {package} anew, for the CUDA version of the driver") from error
+        raise not_importable(library, name, error) from error
     if library == "cupy":
         try:
             count, reason = xp.cuda.runtime.getDeviceCount(), "none is visible"
@@ -135,28 +109,6 @@ def refuse_mixed(name: str, first: Array, second: Array) -> None:
     if xp is not namespace(second) or (xp is not np and first.device != second.device):
         raise TypeError(f"{name}: mixes arrays of {place(first)} and {place(second)}; move one first: "
                         "minimask.backend.asarray(minimask.backend.to_host(x), like=y)")
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: Python's, NumPy's or CuPy's own, or one of the CUDA libraries'."""
-    return isinstance(error, MemoryError) or any(
-        code in str(error) for code in ("cudaErrorMemoryAllocation", "CUBLAS_STATUS_ALLOC_FAILED"))
-
-
-def out_of_memory(doing: str, error: BaseException, budget: bool = False) -> OutOfMemory:
-    """The error for memory that ran out while `doing` something; the library's own words say how much was asked for.
-
-    Args:
-        budget: whether a byte budget may be given to what was being done; one to try is half of what was asked for.
-    """
-    if isinstance(error, OutOfMemory):  # said already, by an op inside
-        return error
-    asked = getattr(error, "_size", None) or getattr(error, "_total_size", None)  # bytes, of CuPy's error or NumPy's
-    way_out = "take a smaller batch (batch= of the recipe and of train.fit)"
-    if budget:
-        way_out += f", or a smaller block: budget={asked // 2 if asked else 1 << 24} bytes"
-    reason = str(error).strip().rstrip(".") or "no room"
-    return OutOfMemory(f"{doing}: memory ran out: {reason[:1].lower()}{reason[1:]}; {way_out}")
 
 
 def to_host(array: Array) -> np.ndarray:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .backend import MinimaskError
 from .data import Dataset
+from .errors import MinimaskError
+from .errors import MissingMatplotlib as MissingMatplotlib
 from .mermaid import graph as graph
 from .nn import Sequential
 from .notebook import HIDDEN as HIDDEN
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 
 
 Record = dict[str, Any]  # what training leaves, see minimask.train.new_record
-
-
-class MissingMatplotlib(MinimaskError):
-    """matplotlib, the extra ``plot``, is not installed."""
 
 
 #: Of several recipes in one figure: each has its marker, so that colour is not needed to tell them apart.

@@ -20,8 +20,8 @@ import numpy as np
 
 from .. import conv as plain
 from ..backend import Array, namespace
-from ..conv import Geometry, Padding, Pair
 from ..ops import Result
+from ..windows import Geometry, Padding, Pair, of_convolution, of_pool
 from . import winograd
 from .blocks import in_blocks
 from .threads import in_parts
@@ -34,7 +34,7 @@ BUDGET = {"numpy": 1 << 20, "cupy": 1 << 28}
 def conv2d(xp: ModuleType, x: Array, w: Array, /, stride: Pair = 1, padding: Padding = "same",
            budget: int | None = None) -> Result:
     """The same block by block, windows of `budget` bytes at a time."""
-    at = plain.of_convolution("conv2d", x.shape, w.shape, stride, padding, budget)
+    at = of_convolution("conv2d", x.shape, w.shape, stride, padding, budget)
     return forward(x, w, at, budget), lambda g: (lambda: backward_image(g, w, x.shape, at, budget),
                                                  lambda: backward_kernel(x, g, at, budget))
 
@@ -42,7 +42,7 @@ def conv2d(xp: ModuleType, x: Array, w: Array, /, stride: Pair = 1, padding: Pad
 def max_pool2d(xp: ModuleType, x: Array, /, window: Pair, stride: Pair | None = None,
                padding: Padding = "valid") -> Result:
     """The same, some images at a time."""
-    at = plain.of_pool("max_pool2d", x.shape, window, stride, padding)
+    at = of_pool("max_pool2d", x.shape, window, stride, padding)
     y = in_blocks(lambda x: plain.largest(xp, x, at), x)
     return y, lambda g: (in_blocks(lambda x, y, g: plain.largest_transpose(xp, x, y, g, at), x, y, g),)
 

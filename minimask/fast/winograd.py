@@ -26,7 +26,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..backend import Array
-from ..conv import Geometry
+from ..windows import Geometry
 from .blocks import product
 from .threads import in_parts
 
