@@ -224,6 +224,11 @@ def plain() -> Iterator[None]:
         _settings.plain = before
 
 
+def is_plain() -> bool:
+    """Whether we are inside plain()."""
+    return getattr(_settings, "plain", False)
+
+
 def takes_fast_path(xp: ModuleType) -> bool:
     """Whether ops on arrays of library xp take their faster version here: NumPy does, outside plain()."""
     return xp is np and not getattr(_settings, "plain", False)

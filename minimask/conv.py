@@ -188,7 +188,7 @@ def max_pool2d(xp: Any, x: Array, /, window: Pair, stride: Pair | None = None, p
         padding: as in conv2d.
     """
     at = geometry("max_pool2d", x.shape, window, window if stride is None else stride, padding)
-    _no_empty_window("max_pool2d", at)
+    no_empty_window("max_pool2d", at)
 
     def largest(x: Array) -> Array:
         padded = pad(xp, x, at.padding, -math.inf)
@@ -220,7 +220,7 @@ def avg_pool2d(xp: Any, x: Array, /, window: Pair, stride: Pair | None = None, p
             ``count_include_pad=False``).
     """
     at = geometry("avg_pool2d", x.shape, window, window if stride is None else stride, padding)
-    _no_empty_window("avg_pool2d", at)
+    no_empty_window("avg_pool2d", at)
     padded = pad(xp, x, at.padding)
     inside = pad(xp, xp.ones_like(x[:1, :, :, :1]), at.padding)  # (1, h, w, 1)
     total, count = (sum(image[:, rows, columns, :] for rows, columns in at.slices()) for image in (padded, inside))
@@ -234,7 +234,7 @@ def avg_pool2d(xp: Any, x: Array, /, window: Pair, stride: Pair | None = None, p
     return total / count, pullback
 
 
-def _no_empty_window(name: str, at: Geometry) -> None:
+def no_empty_window(name: str, at: Geometry) -> None:
     """ValueError where a window could lie in the padding alone: its maximum and mean would mean nothing."""
     if any(max(p) >= k for p, k in zip(at.padding, at.kernel)):
         raise ValueError(f"{name}: padding {at.padding} is as wide as the window {at.kernel}; pad less than a window")

@@ -26,6 +26,7 @@ from .backend import (
     asarray,
     beside,
     is_floating,
+    is_plain,
     namespace,
     out_of_memory,
     own,
@@ -39,6 +40,9 @@ Pullback = Callable[[Array], tuple[Any, ...]]
 
 #: Every registered op by name; :mod:`minimask.ops` fills it, Tensor's methods look their op up here.
 OPS: dict[str, Callable[..., "Tensor"]] = {}
+
+#: Faster twins of ops: (array library, op) -> a function with the op's signature, taken outside plain().
+FAST: dict[tuple[str, str], Callable[..., tuple[Array, Pullback]]] = {}
 
 _tape = threading.local()  # .off is True inside no_grad()
 
@@ -434,7 +438,8 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
                 raise TypeError(f"{name}: needs {count} array(s) ({', '.join(array_names)}), got {len(inputs)}")
         xp, arrays = _unwrap(name, inputs, is_discrete)
         try:
-            made = function(xp, *arrays, *static, **settings)
+            twin = function if is_plain() or not register else FAST.get((xp.__name__, name), function)
+            made = twin(xp, *arrays, *static, **settings)
         except (ValueError, TypeError, IndexError, RuntimeError, MemoryError) as error:
             if ran_out(error):
                 shapes = ", ".join(f"{x.shape} {x.dtype}" for x in arrays)

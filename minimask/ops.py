@@ -479,7 +479,7 @@ def keep_hide_invert(xp: Any, m: Array, /, tau: float) -> Result:
     Args:
         tau: threshold, a Python number, 0 or more; |m| == tau is hidden.
     """
-    tau = _threshold("keep_hide_invert", tau)
+    tau = threshold("keep_hide_invert", tau)
 
     def step(m: Array) -> Array:
         s = _cast(xp, m > tau, xp.int8) - _cast(xp, m < -tau, xp.int8)  # int8: a quarter of the memory to go through
@@ -498,7 +498,7 @@ def keep_hide(xp: Any, m: Array, /, tau: float) -> Result:
     Args:
         tau: threshold, a Python number, 0 or more; m == tau is hidden.
     """
-    tau = _threshold("keep_hide", tau)
+    tau = threshold("keep_hide", tau)
     return elementwise(xp, lambda m: _cast(xp, m > tau, m.dtype), m), lambda g: (g,)
 
 
@@ -532,7 +532,7 @@ def _largest(xp: Any, x: Array, k: int) -> Array:
     return chosen
 
 
-def _threshold(name: str, tau: object) -> float:
+def threshold(name: str, tau: object) -> float:
     """tau as a Python float (a NumPy scalar would compare float32 scores in float64); TypeError, ValueError."""
     if not isinstance(tau, (int, float)):
         raise TypeError(f"{name}: tau is a {type(tau).__name__}, but must be one Python number, 0 or more")

@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .backend import Array, UsageError, asarray, namespace
+from . import fastcupy
+from .backend import Array, UsageError, asarray, is_plain, namespace
 from .engine import Tensor
 from .parallel import in_place
 
@@ -198,5 +199,8 @@ class SGDW(SGD):
             v -= change
             p += v * self.momentum
 
-        in_place(namespace(p), step, p, self.velocity[i], g)
+        if namespace(p).__name__ == "cupy" and not is_plain():
+            fastcupy.nesterov(p, self.velocity[i], g, rate, keep, self.momentum)
+        else:
+            in_place(namespace(p), step, p, self.velocity[i], g)
         return p
