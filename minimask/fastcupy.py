@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from .backend import Array
-from .conv import INTEGERS, Geometry, Pair, Padding, check_channels, geometry, no_empty_window
+from .conv import INTEGERS, Geometry, Padding, Pair, check_channels, geometry, no_empty_window
 from .engine import FAST
 from .ops import Result, threshold
 
@@ -41,14 +41,10 @@ KERNELS = {
     "windows_transpose": (_AT, "T dx", """
         int r = i; int channel = r % c; r /= c; int z = r % w + left; r /= w; int y = r % h + top; r /= h;
         T sum = 0;
-        for (int k = 0; k < kh; ++k) {
-            int row = (y - k) / sh;
-            if (y < k || (y - k) % sh || row >= oh) continue;
-            for (int l = 0; l < kw; ++l) {
-                int column = (z - l) / sw;
-                if (z < l || (z - l) % sw || column >= ow) continue;
+        for (int k = y % sh; k < kh && k <= y; k += sh) for (int l = z % sw; l < kw && l <= z; l += sw) {
+            int row = (y - k) / sh, column = (z - l) / sw;
+            if (row < oh && column < ow)
                 sum += x[((((r * oh + row) * ow + column) * kh + k) * kw + l) * c + channel];
-            }
         }
         dx = sum;
         """),
@@ -70,10 +66,10 @@ KERNELS = {
         auto same = {_SAME};
         int r = i; int channel = r % c; r /= c; int z = r % w; r /= w; int y = r % h; r /= h;
         T mine = x[i], sum = 0;
-        for (int k = 0; k < kh; ++k) for (int l = 0; l < kw; ++l) {{
+        for (int k = (y + top) % sh; k < kh && k <= y + top; k += sh)
+        for (int l = (z + left) % sw; l < kw && l <= z + left; l += sw) {{
             int row = (y + top - k) / sh, column = (z + left - l) / sw;
-            if (y + top < k || (y + top - k) % sh || row >= oh) continue;
-            if (z + left < l || (z + left - l) % sw || column >= ow) continue;
+            if (row >= oh || column >= ow) continue;
             int there = ((r * oh + row) * ow + column) * c + channel;
             bool first = same(mine, best[there]);
             for (int place = 0; first && place < k * kw + l; ++place) {{
@@ -149,40 +145,38 @@ class Blocks:
         self.slices = [slice(first, first + images) for first in range(0, shape[0], images)]
 
 
-def forward(xp: ModuleType, x: Array, w: Array, at: Geometry, budget: int | None) -> Array:
-    """conv2d's value: (n, h, w, c_in), (kh, kw, c_in, c_out) -> (n, oh, ow, c_out)."""
+def forward(xp: ModuleType, x: Array, w: Array, at: Geometry, budget: int | None) -> tuple[Array, Array | None]:
+    """conv2d's value: (n, h, w, c_in), (kh, kw, c_in, c_out) -> (n, oh, ow, c_out), and the windows of one block."""
     c_out = w.shape[3]
     x, matrix = xp.ascontiguousarray(x), xp.ascontiguousarray(w).reshape(-1, c_out)
-    y = xp.empty((x.shape[0], *at.output, c_out), x.dtype)
+    y, rows = xp.empty((x.shape[0], *at.output, c_out), x.dtype), None
+    blocks = Blocks(x.shape, at, x.itemsize, budget).slices
+    for images in blocks:
+        rows = windows(xp, x[images], at)
+        xp.matmul(rows, matrix, out=y[images].reshape(-1, c_out))
+    return y, rows if len(blocks) == 1 else None
+
+
+def backward_kernel(xp: ModuleType, x: Array, g: Array, at: Geometry, budget: int | None,
+                    rows: Array | None = None) -> Array:
+    """dW = windows^T g -> (kh, kw, c_in, c_out); `rows`: the windows, where they are at hand."""
+    shape, g = (*at.kernel, x.shape[3], g.shape[3]), xp.ascontiguousarray(g)
+    if rows is not None:
+        return xp.matmul(rows.T, g.reshape(-1, shape[3])).reshape(shape)
+    x, total = xp.ascontiguousarray(x), xp.zeros((shape[0] * shape[1] * shape[2], shape[3]), x.dtype)
     for images in Blocks(x.shape, at, x.itemsize, budget).slices:
-        xp.matmul(windows(xp, x[images], at), matrix, out=y[images].reshape(-1, c_out))
-    return y
-
-
-def backward_kernel(xp: ModuleType, x: Array, g: Array, at: Geometry, budget: int | None) -> Array:
-    """dW = windows^T g -> (kh, kw, c_in, c_out)."""
-    shape = (*at.kernel, x.shape[3], g.shape[3])
-    x, g = xp.ascontiguousarray(x), xp.ascontiguousarray(g)
-    total = None
-    for images in Blocks(x.shape, at, x.itemsize, budget).slices:
-        part = product_over_rows(xp, windows(xp, x[images], at), g[images].reshape(-1, g.shape[3]))
-        total = part if total is None else total + part
-    return xp.zeros(shape, x.dtype) if total is None else total.reshape(shape)  # a batch may be of no images
-
-
-def product_over_rows(xp: ModuleType, a: Array, g: Array) -> Array:
-    """a^T g: (rows, k), (rows, m) -> (k, m)."""
-    return xp.matmul(a.T, g)
+        total += xp.matmul(windows(xp, x[images], at).T, g[images].reshape(-1, shape[3]))
+    return total.reshape(shape)
 
 
 def backward_image(xp: ModuleType, g: Array, w: Array, shape: tuple[int, ...], at: Geometry,
                    budget: int | None) -> Array:
-    """dx of conv2d -> `shape`: the convolution of g with the kernel turned for stride 1, else the windows' transpose."""
+    """dx of conv2d -> `shape`: the convolution of g with the turned kernel for stride 1, else windows' transpose."""
     (kh, kw), (top, bottom), (left, right) = at.kernel, *at.padding
     if at.stride == (1, 1) and max(top, bottom) < kh and max(left, right) < kw:
         turned = xp.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))  # (kh, kw, c_out, c_in)
         sides = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
-        return forward(xp, g, turned, Geometry(at.kernel, (1, 1), sides, (shape[1], shape[2])), budget)
+        return forward(xp, g, turned, Geometry(at.kernel, (1, 1), sides, (shape[1], shape[2])), budget)[0]
     g, transposed = xp.ascontiguousarray(g), xp.ascontiguousarray(w.reshape(-1, w.shape[3]).T)  # (c_out, kh*kw*c_in)
     dx = xp.empty(shape, g.dtype)
     for images in Blocks(shape, at, g.itemsize, budget).slices:
@@ -198,9 +192,9 @@ def conv2d(xp: ModuleType, x: Array, w: Array, /, stride: Pair = 1, padding: Pad
     at = geometry("conv2d", x.shape, w.shape[:2], stride, padding)
     if budget is not None and not (isinstance(budget, INTEGERS) and budget >= 1):
         raise ValueError(f"conv2d: budget is {budget!r}; give a number of bytes, 1 or more, or None")
-    return (forward(xp, x, w, at, budget),
-            lambda g: (lambda: backward_image(xp, g, w, x.shape, at, budget),
-                       lambda: backward_kernel(xp, x, g, at, budget)))
+    y, rows = forward(xp, x, w, at, budget)  # the windows are kept for dW: a GPU has the room, and waits for memory
+    return y, lambda g: (lambda: backward_image(xp, g, w, x.shape, at, budget),
+                         lambda: backward_kernel(xp, x, g, at, budget, rows))
 
 
 def max_pool2d(xp: ModuleType, x: Array, /, window: Pair, stride: Pair | None = None,

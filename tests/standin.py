@@ -80,6 +80,7 @@ class ndarray:
 
     def __init__(self, host, device=0):
         self._host, self.device = np.asarray(host), Device(device)
+        self.base = self._host.base
         Memory.take(self._host)
 
     shape = property(lambda self: self._host.shape)
