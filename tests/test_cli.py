@@ -318,7 +318,7 @@ def test_a_failed_training_is_saved_and_status_1(folder, capsys, monkeypatch):
     floats = data.Dataset("digits", digits.train_images.astype(float), digits.train_labels, digits.test_images,
                           digits.test_labels, digits.classes)
     floats.train_images[5] = np.nan
-    monkeypatch.setattr(data, "digits", lambda: floats)
+    monkeypatch.setattr(data.sets, "digits", lambda: floats)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         assert train_digits("a") == 1
