@@ -21,10 +21,7 @@ import numpy as np
 from .errors import MinimaskError as MinimaskError
 from .errors import OutOfMemory as OutOfMemory
 from .errors import UsageError as UsageError
-from .errors import not_importable
-from .errors import out_of_memory as out_of_memory
-from .errors import ran_out as ran_out
-from .errors import unknown as unknown
+from .errors import not_importable, out_of_memory, ran_out, unknown
 
 Array = Any  # an array of any library; the standard has no common type to name
 

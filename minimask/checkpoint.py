@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import files
-from .backend import MinimaskError, UsageError, to_host
+from .backend import to_host
+from .errors import MinimaskError, UsageError
 from .optim import Plateau
 
 if TYPE_CHECKING:  # imported where files are read and written: `import minimask` stays quick

@@ -19,20 +19,9 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
-from .backend import (
-    SWITCHES,
-    Array,
-    asarray,
-    beside,
-    is_floating,
-    namespace,
-    out_of_memory,
-    own,
-    ran_out,
-    refuse_mixed,
-    to_host,
-)
+from .backend import SWITCHES, Array, asarray, beside, is_floating, namespace, own, refuse_mixed, to_host
 from .backend import no_grad as no_grad
+from .errors import out_of_memory, ran_out
 
 P = ParamSpec("P")
 Pullback = Callable[[Array], tuple[Any, ...]]

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from . import files, nn
-from .backend import MinimaskError, to_host
+from .backend import to_host
 from .engine import no_grad
+from .errors import MinimaskError
 from .windows import geometry
 
 #: Layers that have a counterpart in PyTorch and in ONNX.

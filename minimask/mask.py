@@ -28,8 +28,9 @@ from typing import Any, Self
 import numpy as np
 
 from . import init, notebook, ops
-from .backend import Array, UsageError, load, to_host
+from .backend import Array, load, to_host
 from .engine import Tensor, no_grad
+from .errors import UsageError
 from .init import check
 
 Shape = tuple[int, ...]

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from . import conv, notebook, ops
-from .backend import Array, MinimaskError, UsageError, asarray, load, namespace, to_host
+from .backend import Array, asarray, load, namespace, to_host
 from .engine import Tensor, version
+from .errors import MinimaskError, UsageError
 from .mask import Supermask, WeightSource
 from .windows import Padding, check_channels, geometry
 

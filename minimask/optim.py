@@ -8,8 +8,9 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .backend import Array, UsageError, asarray, namespace
+from .backend import Array, asarray, namespace
 from .engine import Tensor, version
+from .errors import UsageError
 
 Schedule = Callable[[int], float]
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from . import nn
-from .backend import SWITCHES, Array, UsageError, asarray, namespace, to_host
+from .backend import SWITCHES, Array, asarray, namespace, to_host
 from .data import standardise
 from .engine import OPS, Tensor, no_grad, version
+from .errors import UsageError
 from .fast.blocks import LARGE_PRODUCT, product
 from .fast.memory import reused_memory
 from .fast.threads import single_threaded_blas

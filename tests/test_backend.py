@@ -6,7 +6,7 @@ import array_api_strict as strict
 import numpy as np
 import pytest
 
-from minimask import MinimaskError, UsageError, backend
+from minimask import MinimaskError, UsageError, backend, errors
 
 
 def test_namespace():
@@ -81,6 +81,6 @@ def test_own_copies_what_is_somebody_elses():
 
 
 def test_unknown_suggests_by_beginning_and_by_likeness():
-    assert "did you mean 'mnist'?" in str(backend.unknown("dataset", "mn", ["digits", "mnist"]))
-    assert "did you mean 'digits'?" in str(backend.unknown("dataset", "digist", ["digits", "mnist"]))
-    assert "did you mean" not in str(backend.unknown("dataset", "q", ["digits", "xyz"]))
+    assert "did you mean 'mnist'?" in str(errors.unknown("dataset", "mn", ["digits", "mnist"]))
+    assert "did you mean 'digits'?" in str(errors.unknown("dataset", "digist", ["digits", "mnist"]))
+    assert "did you mean" not in str(errors.unknown("dataset", "q", ["digits", "xyz"]))

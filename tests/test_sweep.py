@@ -13,8 +13,10 @@ from dataclasses import replace
 
 import pytest
 
-from minimask import MinimaskError, UsageError, cli_sweep, data, files, recipes, runs, sweep
+from minimask import MinimaskError, UsageError, data, files, recipes, runs
 from minimask.__main__ import main
+from minimask.cli import sweep as cli_sweep
+from minimask.runs import sweep
 
 TINY = replace(recipes.find("digits"), name="tiny", epochs=2)
 LONG = replace(recipes.find("digits"), name="long", epochs=40)
