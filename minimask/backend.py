@@ -80,14 +80,14 @@ def asarray(value: Any, like: Array) -> Array:
     Raises OutOfMemory where there is no room for it.
     """
     try:
-        return namespace(like).asarray(value, dtype=like.dtype, **beside(like))
+        return namespace(like).asarray(value, dtype=like.dtype, **on_device_of(like))
     except Exception as error:
         if ran_out(error):
             raise out_of_memory(f"moving an array of shape {np.shape(value)} to {place(like)}", error) from error
         raise
 
 
-def beside(like: Array) -> dict[str, Any]:
+def on_device_of(like: Array) -> dict[str, Any]:
     """The keywords with which a creation function puts its array on `like`'s device.
 
     None for NumPy, which has one device, and for CuPy, which uses its current one and knows no ``device=``.
@@ -121,7 +121,7 @@ def to_host(array: Array) -> np.ndarray:
     return np.from_dlpack(array)
 
 
-def own(array: Array) -> Array:
+def unshared(array: Array) -> Array:
     """`array` itself where it surely is nobody else's view and can be written to, a copy of it elsewhere."""
     if isinstance(array, np.ndarray) and array.base is None and array.flags.writeable:
         return array

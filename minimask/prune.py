@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import nn, ops
-from .backend import Array, asarray, beside, namespace, to_host
+from .backend import Array, asarray, namespace, on_device_of, to_host
 from .engine import Tensor, no_grad
 from .mask import Fixed
 
@@ -105,7 +105,7 @@ def prune(net: nn.Sequential) -> nn.Sequential:
         here, there = np.flatnonzero(ins[number]), np.flatnonzero(np.isin(origins[number], channels))
         if len(here) < len(there):  # behind a Flatten
             places = np.searchsorted(there, here)
-            pruned.append(Take(len(there), namespace(weights[number]).asarray(places, **beside(weights[number]))))
+            pruned.append(Take(len(there), namespace(weights[number]).asarray(places, **on_device_of(weights[number]))))
         channels = np.flatnonzero(outs[number])
         pruned.append(_smaller(layer, weights[number], here, channels))
         number += 1
