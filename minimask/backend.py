@@ -1,4 +1,4 @@
-"""Read 1 of 8 · needs nothing · which array library an array belongs to, and how to move it.
+"""Read 1 of 10 · needs nothing · which array library an array belongs to, and how to move it.
 
 minimask computes with whatever array library its inputs come from: NumPy, CuPy, or any other that
 follows the Python array API standard. The code on the reading path asks :func:`namespace` for that

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .backend import Array, asarray, is_floating, namespace, on_device_of, refuse_mixed
-from .errors import out_of_memory, ran_out
+from .errors import MinimaskError, UsageError, out_of_memory, ran_out
 
 Axis = int | tuple[int, ...] | None
 
@@ -219,3 +220,30 @@ def kept_count(share: object, m: Array) -> int:
     if not isinstance(share, (int, float)) or not 0 <= share <= 1:
         raise ValueError(f"keep_largest: share is {share!r}, but must be a Python number from 0 to 1")
     return round(float(share) * math.prod(m.shape))
+
+
+# ---- an optimizer's parameters, a net's arrays ---------------------------------------------------------------------
+
+
+def check_leaves(kind: str, parameters: Sequence[Any]) -> None:
+    """UsageError unless these are parameters that an optimizer of this kind can train: leaf Tensors, one or more."""
+    if not parameters:
+        raise UsageError(f"{kind}: no parameters to train; give net.parameters(), or a list of leaf Tensors")
+    for i, p in enumerate(parameters):
+        is_tensor = hasattr(p, "is_leaf") and hasattr(p, "requires_grad")
+        if not is_tensor or not p.requires_grad or not p.is_leaf:
+            what = repr(p) if not is_tensor else "without a gradient" if p.is_leaf else "made by an op"
+            raise UsageError(f"{kind}: parameter {i} is {what}, but must be a leaf Tensor with requires_grad=True; "
+                             "give net.parameters()")
+
+
+def check_arrays(given: Mapping[str, np.ndarray], needed: Mapping[str, np.ndarray]) -> None:
+    """MinimaskError unless a net that has the arrays `needed` can take those that are given: names, shapes, dtypes."""
+    if set(needed) != set(given):
+        missing, foreign = sorted(set(needed) - set(given)), sorted(set(given) - set(needed))
+        raise MinimaskError(f"load: these arrays are not this net's: missing {missing or 'none'}, "
+                            f"unknown {foreign or 'none'}")
+    for name, array in given.items():
+        if array.shape != needed[name].shape or array.dtype != needed[name].dtype:
+            raise MinimaskError(f"load: {name} is {array.shape} {array.dtype}, "
+                                f"but {needed[name].shape} {needed[name].dtype} is needed")

@@ -1,4 +1,4 @@
-r"""Read 3 of 8 · needs engine · the operations: each one short function, value and pullback together.
+r"""Read 3 of 10 · needs engine · the operations: each one short function, value and pullback together.
 
 Notation: x, y inputs, g the cotangent of the value (dL/dvalue), xp the array library. A pullback returns
 one cotangent per array; where an operation broadcast, the engine sums the cotangent back to the input's
@@ -25,15 +25,13 @@ from .inputs import (
     check_labels,
     count_of,
     indices_of,
-    kept_count,
     python_number,
-    threshold,
 )
 
 Result = tuple[Array, Pullback]
 
 
-def _cast(xp: Any, x: Array, dtype: Any) -> Array:
+def cast(xp: Any, x: Array, dtype: Any) -> Array:
     """x in another dtype; through asarray, since a comparison of 0-d NumPy arrays gives a scalar, not an array."""
     return xp.astype(xp.asarray(x), dtype)
 
@@ -104,7 +102,7 @@ def minimum(xp: Any, x: Array, y: Array, /) -> Result:
 
 def _share(xp: Any, x: Array, y: Array) -> Array:
     """1 where x > y, 1/2 where they are equal, 0 elsewhere, in x's dtype."""
-    return (_cast(xp, x > y, x.dtype) + _cast(xp, x >= y, x.dtype)) / 2
+    return (cast(xp, x > y, x.dtype) + cast(xp, x >= y, x.dtype)) / 2
 
 
 @op
@@ -117,9 +115,9 @@ def clip(xp: Any, x: Array, /, low: float | None = None, high: float | None = No
         raise ValueError(f"clip: low {low} lies above high {high}; swap them")
     y, inside = x, xp.ones_like(x)
     if low is not None:
-        y, inside = xp.maximum(y, asarray(low, x)), inside * _cast(xp, x >= low, x.dtype)
+        y, inside = xp.maximum(y, asarray(low, x)), inside * cast(xp, x >= low, x.dtype)
     if high is not None:
-        y, inside = xp.minimum(y, asarray(high, x)), inside * _cast(xp, x <= high, x.dtype)
+        y, inside = xp.minimum(y, asarray(high, x)), inside * cast(xp, x <= high, x.dtype)
     return y, lambda g: (g * inside,)
 
 
@@ -183,7 +181,7 @@ def sigmoid(xp: Any, x: Array, /) -> Result:
 @op
 def relu(xp: Any, x: Array, /) -> Result:
     """max(x, 0), elementwise: any shape -> same shape. The slope at 0 is 0."""
-    return xp.maximum(x, asarray(0.0, x)), lambda g: (g * _cast(xp, x > 0, x.dtype),)
+    return xp.maximum(x, asarray(0.0, x)), lambda g: (g * cast(xp, x > 0, x.dtype),)
 
 
 @op
@@ -234,7 +232,7 @@ def max(xp: Any, x: Array, /, axis: Axis = None, keepdims: bool = False) -> Resu
     y = xp.max(x, axis=axes, keepdims=keepdims)
 
     def pullback(g: Array) -> tuple[Array]:
-        ties = _cast(xp, x == xp.reshape(y, spread), x.dtype)
+        ties = cast(xp, x == xp.reshape(y, spread), x.dtype)
         return (ties * (xp.reshape(g, spread) / xp.sum(ties, axis=axes, keepdims=True)),)
 
     return y, pullback
@@ -328,7 +326,7 @@ def take(xp: Any, x: Array, indices: Array, /, axis: int = 0) -> Result:
 
     def pullback(g: Array) -> tuple[Array, None]:  # a product with a one-hot matrix: the standard has no scatter-add
         grid = xp.arange(x.shape[axis], dtype=positions.dtype, **on_device_of(g))
-        one_hot = _cast(xp, positions[:, None] == grid[None, :], g.dtype)  # (len(indices), n)
+        one_hot = cast(xp, positions[:, None] == grid[None, :], g.dtype)  # (len(indices), n)
         return xp.moveaxis(xp.matmul(xp.moveaxis(g, axis, -1), one_hot), -1, axis), None
 
     return xp.take(x, positions, axis=axis), pullback
@@ -386,56 +384,10 @@ def cross_entropy(xp: Any, logits: Array, labels: Array, /) -> Result:
     right = labels[:, None] == classes[None, :]  # (n, k)
     picked = xp.where(right, log_p, asarray(0.0, log_p))  # a product would make NaN of a logit of -infinity
     return (-xp.sum(picked) / n,
-            lambda g: ((xp.exp(log_p) - _cast(xp, right, logits.dtype)) * (g / n), None))
+            lambda g: ((xp.exp(log_p) - cast(xp, right, logits.dtype)) * (g / n), None))
 
 
-# ---- the straight-through step -------------------------------------------------------------------------------------
-
-
-@op(surrogate=True)
-def keep_hide_invert(xp: Any, m: Array, /, tau: float) -> Result:
-    r"""The signed supermask s = sign(m) where |m| > tau, else 0: scores, any shape -> exact {-1, 0, +1}, same shape.
-
-    The step has no useful slope, so one is declared (straight-through): dL/dm := dL/ds, for hidden entries
-    too, which is how a hidden weight comes back. Koster et al. 2022 (arXiv:2201.13361).
-
-    Args:
-        tau: threshold, a Python number, 0 or more; |m| == tau is hidden.
-    """
-    tau = threshold("keep_hide_invert", tau)
-    return _cast(xp, m > tau, m.dtype) - _cast(xp, m < -tau, m.dtype), lambda g: (g,)
-
-
-@op(surrogate=True)
-def keep_hide(xp: Any, m: Array, /, tau: float) -> Result:
-    r"""The binary mask s = 1 where m > tau, else 0: scores, any shape -> exact {0, 1}, same shape. Inverts nothing.
-
-    Straight-through as in keep_hide_invert: dL/dm := dL/ds. After Zhou et al. 2019 (arXiv:1905.01067), made
-    deterministic.
-
-    Args:
-        tau: threshold, a Python number, 0 or more; m == tau is hidden.
-    """
-    tau = threshold("keep_hide", tau)
-    return _cast(xp, m > tau, m.dtype), lambda g: (g,)
-
-
-@op(surrogate=True)
-def keep_largest(xp: Any, m: Array, /, share: float) -> Result:
-    r"""s = 1 for the k = round(share * size) largest |m|, else 0: scores, any shape -> exact {0, 1}, same shape.
-
-    Of entries that tie at the edge those that come first in row-major order are kept, so exactly k are.
-    Straight-through with the slope of |m|: dL/dm := sign(m) dL/ds. After Ramanujan et al. 2020 (edge-popup,
-    arXiv:1911.13299).
-
-    Args:
-        share: of the entries to keep, a Python number from 0 to 1.
-    """
-    k = kept_count(share, m)
-    sizes = xp.reshape(xp.abs(m), (-1,))
-    order = np.argsort(-sizes, stable=True) if xp is np else xp.argsort(-sizes)  # elsewhere it always is
-    chosen = xp.argsort(order) < k  # (size,) the rank of every entry
-    return _cast(xp, xp.reshape(chosen, m.shape), m.dtype), lambda g: (g * xp.sign(m),)
+# ---- ops of other files: conv.py, mask.py, resnet.py, your own ------------------------------------------------------
 
 
 def __dir__() -> list[str]:
@@ -443,7 +395,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Ops that other files register (conv.py, your own) are found here too: ops.conv2d."""
+    """They are found here too: ops.conv2d, ops.keep_hide_invert."""
     if name in OPS:
         return OPS[name]
     raise AttributeError(f"minimask.ops has no op {name!r}; there are {', '.join(sorted(OPS))}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import nn
+from . import nn, resnet
 from .backend import SWITCHES, Array, asarray, namespace, to_host
 from .data import standardise
 from .engine import OPS, Tensor, no_grad, version
@@ -22,8 +22,7 @@ from .errors import UsageError
 from .fast.blocks import LARGE_PRODUCT, product
 from .fast.memory import reused_memory
 from .fast.threads import single_threaded_blas
-from .mask import Fixed
-from .prune import Take, size
+from .prune import Fixed, Take, size
 
 #: Where gathering beats the dense product: from so many weights on, with at most this share of them left, for so many
 #: images at most.
@@ -83,8 +82,8 @@ def _step(layer: nn.Layer) -> Step:
 
 def _settled(layer: nn.Layer) -> nn.Layer:
     """The layer with its weights made: a mask is not applied again at every call."""
-    if isinstance(layer, nn.Residual):
-        return nn.Residual(map(_settled, layer.main.values()), map(_settled, layer.shortcut.values()))
+    if isinstance(layer, resnet.Residual):
+        return resnet.Residual(map(_settled, layer.main.values()), map(_settled, layer.shortcut.values()))
     settled = copy.copy(layer)
     if layer.weight is not None:
         settled.weight = Fixed(layer.weight.effective().data)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import conv, optim
 from .. import ops as plain
+from .. import optim, resnet
 from ..backend import Array
 from ..inputs import check_factors, indices_of, kept_count, threshold
 from ..ops import Result
@@ -118,7 +118,7 @@ def _per_channel(xp: ModuleType, rows: Array, c: int) -> Array:
 
 def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
     """The same, for NumPy and CuPy."""
-    values, c, rows = conv.values_per_channel(x.shape), x.shape[-1], _long_rows(xp, x)
+    values, c, rows = resnet.values_per_channel(x.shape), x.shape[-1], _long_rows(xp, x)
     mean = _per_channel(xp, rows, c) / values
     centred = rows - _along(xp, rows)(mean)
     return mean, _per_channel(xp, centred * centred, c) / values
@@ -127,7 +127,7 @@ def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
 def batch_norm(xp: ModuleType, x: Array, scale: Array, shift: Array, /, mean: Array, variance: Array,
                eps: float = 1e-3, training: bool = True) -> Result:
     """The same, for NumPy and CuPy."""
-    conv.check_per_channel(x, scale, shift, mean, variance)
+    resnet.check_per_channel(x, scale, shift, mean, variance)
     inverse = 1 / xp.sqrt(variance + eps)  # (c,)
     factor = scale * inverse
     values, c = math.prod(x.shape[:-1]), x.shape[-1]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..backend import Array, namespace
+from ..display import INVERTED, KEPT
 from ..engine import OPS, Tensor, _pull
 from ..inputs import cotangent_of
-from ..notebook import INVERTED, KEPT
 
 
 class Mermaid(str):
