@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from minimask import train
-from minimask.parallel import cores
+from minimask.fast.threads import cores
 
 
 def seconds(jobs: int, epochs: int) -> float:

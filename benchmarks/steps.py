@@ -32,8 +32,8 @@ from contextlib import nullcontext
 import numpy as np
 
 from minimask import backend, data, models, nn, ops, optim, recipes, train
-from minimask.backend import blas_threads
-from minimask.parallel import reused_memory
+from minimask.fast.memory import reused_memory
+from minimask.fast.threads import blas_threads
 
 if importlib.util.find_spec("torch") is None:
     raise SystemExit("this benchmark compares with PyTorch, which is not installed: pip install '.[oracle]'")

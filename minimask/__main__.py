@@ -9,9 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import backend
-from .backend import MinimaskError, UsageError
 from .cli.common import COMMANDS
+from .errors import MinimaskError, UsageError, out_of_memory, ran_out, unknown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         name = words.pop(0) if words and not words[0].startswith("-") else "demo"
         if name not in COMMANDS:
-            raise UsageError(f"{backend.unknown('command', name, COMMANDS)}; without a command the demo runs, "
+            raise UsageError(f"{unknown('command', name, COMMANDS)}; without a command the demo runs, "
                              "`minimask --help` tells more")
         importlib.import_module(f"minimask.cli.{name}").command(words)
         sys.stdout.flush()
@@ -35,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'the output'}: {error.strerror or error}", 1, debug)
     except Exception as error:
-        if backend.ran_out(error):  # outside any op, which would have said for what
-            return _fail(str(backend.out_of_memory("minimask", error)), 1, debug)
+        if ran_out(error):  # outside any op, which would have said for what
+            return _fail(str(out_of_memory("minimask", error)), 1, debug)
         # a fault of ours: one sentence all the same, and how to see more
         return _fail(f"{type(error).__name__}: {error} (this is a bug in minimask; --debug shows where)", 1, debug)
     return 0

@@ -28,14 +28,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from . import ops
-from .backend import Array, MinimaskError, UsageError, asarray, blas_threads, namespace, to_host
+from .backend import Array, MinimaskError, UsageError, asarray, namespace, to_host
 from .checkpoint import Keeper, State, restore
 from .data import Dataset, standardise
 from .data import augment as augmented
 from .engine import Tensor, no_grad
+from .fast.memory import reused_memory
+from .fast.threads import blas_threads
 from .nn import Sequential
 from .optim import SGD, Plateau
-from .parallel import reused_memory
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -43,7 +43,7 @@ def imports(module):
 def test_the_reading_path_imports_only_what_was_read(module):
     read = set(PATH[:PATH.index(module)]) | ({"data", "checkpoint"} if module == "train" else set())
     # Beside the path: how the faster versions run, and what a notebook shows of masks and nets.
-    beside = {"conv": {"parallel", "fastconv"}, "mask": {"notebook"}, "nn": {"notebook"}}.get(module, {"parallel"})
+    beside = {"mask": {"notebook"}, "nn": {"notebook"}, "train": {"fast.memory", "fast.threads"}}.get(module, set())
     assert imports(module) - beside <= read
     first = (PACKAGE / f"{module}.py").read_text(encoding="utf-8").splitlines()[0]
     assert re.match(rf'r?"""Read {NUMBERS[module]} of 8(, continued)? · needs ', first), first

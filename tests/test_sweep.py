@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from minimask import MinimaskError, UsageError, data, files, parallel, recipes, runs
+from minimask import MinimaskError, UsageError, data, files, recipes, runs
 from minimask.__main__ import main
 from minimask.cli import sweep as cli_sweep
 from minimask.runs import sweep
@@ -116,7 +116,7 @@ def test_a_sweep_in_processes_of_the_command_line(tmp_path, capsys):
 
 
 def test_the_cores_are_shared_among_the_jobs(monkeypatch):
-    monkeypatch.setattr(parallel, "cores", lambda: 8)
+    monkeypatch.setattr(sweep, "cores", lambda: 8)
     assert [sweep.share_of_cores(jobs) for jobs in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
 
 

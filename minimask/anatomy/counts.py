@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from .. import conv, init, nn, ops, train
-from ..backend import MinimaskError, asarray, to_host
+from ..backend import asarray, to_host
 from ..data import Dataset, standardise
 from ..engine import Tensor, no_grad
+from ..errors import MinimaskError
 from ..mask import Supermask, Trained
 
 Masks = Mapping[str, np.ndarray]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import files, plot
-from ..backend import UsageError
 from ..data import Dataset
+from ..errors import UsageError
 from ..nn import Sequential
 from ..plot import page
 from . import counts, figures

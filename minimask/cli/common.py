@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import backend, data, plot, recipes, runs, train
-from ..backend import MinimaskError, UsageError
+from .. import data, plot, recipes, runs, train
+from ..errors import MinimaskError, OutOfMemory, UsageError
 
 #: The commands, and what each does. Each is the function `command` of module NAME.
 COMMANDS = {"demo": "the same as no command",
@@ -111,7 +111,7 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         kept = (f"the record so far and the network of its last whole epoch are in {folder}{go_on}" if folder
                 else "what was finished before is kept")
         raise MinimaskError(f"interrupted while training {recipe.name}; {kept}") from None
-    except (train.TrainingError, backend.OutOfMemory) as error:
+    except (train.TrainingError, OutOfMemory) as error:
         raise MinimaskError(f"{error}{f', saved in {folder}' if folder else ''}") from error
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from .. import backend, data
-from ..backend import MinimaskError, UsageError
+from .. import data
+from ..errors import MinimaskError, UsageError, unknown
 from .common import Parser
 
 
@@ -17,7 +17,7 @@ def command(words: Sequence[str]) -> None:
     from ..data import fetch  # and with them the parts of the standard library that speak with servers
 
     if options.action not in ("fetch", "check"):
-        raise backend.unknown("data command", options.action, ("fetch", "check"))
+        raise unknown("data command", options.action, ("fetch", "check"))
     if "digits" in options.names:
         print("digits: comes with minimask; nothing to fetch")
     names = [name for name in options.names if name != "digits"]

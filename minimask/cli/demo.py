@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, data, files, recipes, runs
-from ..backend import blas_threads
+from ..fast.threads import blas_threads
 from .common import COMMANDS, Parser, layer_table, run, say_files, shared_options
 
 

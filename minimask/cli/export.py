@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import data, export, interchange, runs
-from ..backend import UsageError
+from ..errors import UsageError
 from ..export import ternary
 from .common import Parser
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import export, prune
-from ..backend import UsageError
 from ..data import images as imagefiles
+from ..errors import UsageError
 from ..predict import classify
 from .common import Parser, whole_number
 

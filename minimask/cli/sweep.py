@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .. import backend, files, recipes
-from ..backend import MinimaskError
+from ..errors import MinimaskError
+from ..fast.threads import cores
 from ..meter import Line
-from ..parallel import cores
 from ..runs import cluster, sweep
 from .common import Parser, data_options, load_data, shared_options, whole_number
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import backend, files, recipes, runs
-from ..backend import UsageError, blas_threads
+from ..errors import UsageError
+from ..fast.threads import blas_threads
 from .common import Parser, data_options, layer_table, load_data, run, say_files, shared_options
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..backend import MinimaskError
+from ..errors import MinimaskError
 from ..meter import Meter
 from .files import PIECE, DataError
 

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..backend import MinimaskError, UsageError, unknown
+from ..errors import MinimaskError, UsageError, unknown
 from ..files import held
 from ..meter import Meter, megabytes
 from . import files

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..backend import MinimaskError, UsageError
+from ..errors import MinimaskError, UsageError
 
 if TYPE_CHECKING:  # pathlib, gzip and hashlib are imported where files are read: `import minimask` stays quick
     from pathlib import Path

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backend import MinimaskError, UsageError
-from ..plot import MissingMatplotlib
+from ..errors import MinimaskError, MissingMatplotlib, UsageError
 
 #: Most bytes of images that are read from one file.
 LIMIT = 1 << 30

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..backend import unknown
+from ..errors import unknown
 from . import files
 from .files import DataError
 

@@ -55,9 +55,10 @@ from typing import IO, Any
 import numpy as np
 
 from .. import files, init, nn
-from ..backend import MinimaskError, OutOfMemory, UsageError, to_host, unknown
 from ..backend import load as load_library
+from ..backend import to_host
 from ..engine import Tensor, no_grad
+from ..errors import MinimaskError, OutOfMemory, UsageError, unknown
 from ..mask import Fixed, Supermask, WeightSource
 from . import ternary
 from .header import KINDS, MOST, Spec, Stored

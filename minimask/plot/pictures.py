@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..backend import MinimaskError
 from ..data import Dataset
+from ..errors import MinimaskError, MissingMatplotlib
 from ..nn import Sequential
 from ..notebook import HIDDEN, INVERTED, KEPT
 
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 
 Record = dict[str, Any]  # what training leaves, see minimask.train.new_record
-
-
-class MissingMatplotlib(MinimaskError):
-    """matplotlib, the extra ``plot``, is not installed."""
 
 
 #: Of several recipes in one figure: each has its marker, so that colour is not needed to tell them apart.

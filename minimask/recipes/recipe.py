@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import data, models, nn, optim
-from ..backend import UsageError, unknown
+from ..errors import UsageError, unknown
 from ..mask import BinarySupermask, EdgePopup, SignedSupermask, Trained, WeightSource
 
 SOURCES: dict[str, Any] = {"trained": Trained, "signed-supermask": SignedSupermask, "binary": BinarySupermask,

@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .. import init
-from ..backend import unknown
+from ..errors import unknown
 from .recipe import Recipe, read
 
 

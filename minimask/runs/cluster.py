@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..backend import MinimaskError
+from ..errors import MinimaskError
 
 #: Seconds that the scheduler, and then a first worker, have to answer.
 TIMEOUT = 10.0

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .. import files
-from ..backend import MinimaskError, UsageError
+from ..errors import MinimaskError, UsageError
 from ..mask import Supermask
 from .folder import load
 

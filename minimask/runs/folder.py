@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from .. import checkpoint, data, files, plot, recipes, train
-from ..backend import MinimaskError, UsageError
 from ..data import Dataset
+from ..errors import MinimaskError, UsageError
 from ..nn import Sequential
 from ..optim import Plateau
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import recipes
-from ..backend import MinimaskError, UsageError
+from ..errors import MinimaskError, UsageError
 from .folder import finished
 from .sweep import INDEX
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import backend, files, plot, recipes
-from ..backend import MinimaskError, UsageError
+from ..errors import MinimaskError, UsageError
 from ..plot import page
 from ..plot.page import Table
 from . import records

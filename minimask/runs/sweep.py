@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint, data, files, parallel, recipes, runs, train
-from ..backend import MinimaskError, UsageError, blas_threads, load, ran_out
+from .. import checkpoint, data, files, recipes, runs, train
+from ..backend import load
+from ..errors import MinimaskError, UsageError, ran_out
+from ..fast.threads import blas_threads, cores
 
 #: The layout of a sweep's folder. A folder with another number is refused.
 FORMAT = 1
@@ -196,7 +198,7 @@ def processes(jobs: int) -> Executor:
 
 def share_of_cores(jobs: int) -> int:
     """Threads of the matrix products of each of `jobs` processes, so that all together use every core once."""
-    return max(1, parallel.cores() // jobs)
+    return max(1, cores() // jobs)
 
 
 # ---- the sweep -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..backend import MinimaskError, UsageError
+from ..errors import MinimaskError, UsageError
 
 HERE = Path(__file__).parent.parent  # the package
 LESSON = r"(\d\d_\w+)\.py"  # the name of a lesson's script

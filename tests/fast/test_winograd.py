@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimask import Tensor, conv, fastconv, ops, plain, winograd
-from minimask.backend import blas_threads
+from minimask import Tensor, ops, plain, windows
+from minimask.fast import conv as fastconv
+from minimask.fast import winograd
+from minimask.fast.threads import blas_threads
 
 #: Root mean square error of float32 results of size 1; measured 8e-7. A wrong digit in a matrix gives 1e-2 and more.
 ERROR = 3e-6
@@ -18,7 +20,7 @@ def convolutions(draw):
     n, h, w, c_in, c_out = (draw(st.integers(low, high)) for low, high in ((1, 5), (4, 15), (4, 15), (1, 9), (1, 9)))
     side = st.integers(0, 2)
     padding = draw(st.one_of(st.just("same"), st.tuples(st.tuples(side, side), st.tuples(side, side))))
-    at = conv.geometry("conv2d", (n, h, w, c_in), 3, 1, "same" if min(h, w) < 6 else padding)
+    at = windows.geometry("conv2d", (n, h, w, c_in), 3, 1, "same" if min(h, w) < 6 else padding)
     rng = np.random.default_rng(draw(st.integers(0, 9)))
     return rng.standard_normal((n, h, w, c_in)), rng.standard_normal((3, 3, c_in, c_out)), at
 
@@ -59,7 +61,7 @@ def test_its_matrices_multiply_polynomials():
 def test_its_points_lose_half_a_digit_and_not_more(rng):
     """64 channels, results of size 1: at the usual points 0, 1, -1, 2, -2 the error is 1.8e-6, here 8e-7."""
     x, w = rng.standard_normal((2, 16, 16, 64)), rng.standard_normal((3, 3, 64, 64)) / 24
-    at = conv.geometry("conv2d", x.shape, 3, 1, "valid")
+    at = windows.geometry("conv2d", x.shape, 3, 1, "valid")
     error = winograd.forward(x.astype(np.float32), w.astype(np.float32), at) - fastconv.forward(x, w, at)
     assert np.sqrt(np.mean(error**2)) < 1.1e-6
 
@@ -109,7 +111,7 @@ def test_conv2d_in_float32_equals_the_plain_one(rng):
 
 def test_it_repeats_bit_for_bit_with_one_thread_as_with_two(rng):
     x, w = net_sized(rng)
-    at = conv.geometry("conv2d", x.shape, 3, 1, "same")
+    at = windows.geometry("conv2d", x.shape, 3, 1, "same")
     g = rng.standard_normal((6, 12, 12, 48)).astype(np.float32)
 
     def everything():
@@ -124,7 +126,7 @@ def test_it_repeats_bit_for_bit_with_one_thread_as_with_two(rng):
 
 def test_it_leaves_what_it_is_given_alone(rng):
     x, w = net_sized(rng)
-    at = conv.geometry("conv2d", x.shape, 3, 1, "same")
+    at = windows.geometry("conv2d", x.shape, 3, 1, "same")
     before = x.tobytes(), w.tobytes()
     x.flags.writeable = w.flags.writeable = False
     y = winograd.forward(x, w, at)
@@ -136,7 +138,7 @@ def test_it_leaves_what_it_is_given_alone(rng):
 def test_planted_faults_are_caught(damage, rng, monkeypatch):
     """A wrong point, tiles a pixel off, kernels not turned: each is far above ERROR."""
     x, w = net_sized(rng)
-    at = conv.geometry("conv2d", x.shape, 3, 1, "same")
+    at = windows.geometry("conv2d", x.shape, 3, 1, "same")
     right = winograd.forward(x, w, at)
     a, b, g = winograd.matrices()
     if damage == "point":
@@ -146,5 +148,5 @@ def test_planted_faults_are_caught(damage, rng, monkeypatch):
         g = g[::-1]
     monkeypatch.setattr(winograd, "matrices", lambda: (a, b, g))
     if damage == "before":
-        at = conv.Geometry(at.kernel, at.stride, ((0, 2), (1, 1)), at.output)
+        at = windows.Geometry(at.kernel, at.stride, ((0, 2), (1, 1)), at.output)
     assert np.sqrt(np.mean((winograd.forward(x, w, at) - right) ** 2)) > 10 * ERROR

@@ -25,9 +25,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from .backend import Array
-from .conv import Geometry
-from .parallel import in_parts, product
+from ..backend import Array
+from ..windows import Geometry
+from .blocks import product
+from .threads import in_parts
 
 OUT, KERNEL = 4, 3  # results and kernel, along one axis
 TILE = OUT + KERNEL - 1
@@ -121,7 +122,7 @@ def forward(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int = BUDGET) ->
     """conv2d: (n, h, w, c_in), (3, 3, c_in, c_out) -> (n, oh, ow, c_out)."""
     a, b, g = matrices()
     (oh, ow), (c_in, c_out), n = at.output, w.shape[2:], len(x)
-    kernel = product(np, g, w.reshape(KERNEL * KERNEL, -1)).reshape(TILE * TILE, c_in, c_out)
+    kernel = product(g, w.reshape(KERNEL * KERNEL, -1)).reshape(TILE * TILE, c_in, c_out)
     (down, across), images, rows = tiling(at.output, max(c_in, c_out), n, budget)
     whole = (n, OUT * down, OUT * across, c_out)
     y = np.empty(whole, x.dtype)
@@ -165,4 +166,4 @@ def backward_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int = BU
     first, *others = in_parts(work, n)
     for part in others:
         first += part
-    return product(np, k.T, first.reshape(TILE * TILE, -1)).reshape(KERNEL, KERNEL, c_in, c_out)
+    return product(k.T, first.reshape(TILE * TILE, -1)).reshape(KERNEL, KERNEL, c_in, c_out)

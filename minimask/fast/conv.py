@@ -1,4 +1,4 @@
-"""The blocked convolution: what conv2d does on NumPy and CuPy arrays. Equal to the plain one in conv.py up to rounding.
+"""The blocked convolution, twin of conv2d on NumPy and CuPy arrays, and of max-pool on NumPy's: equal up to rounding.
 
 Taking the windows of a whole batch at once (im2col) writes arrays of hundreds of megabytes and reads them back.
 Here the batch goes through in *blocks*: on NumPy of windows that stay in a core's cache, half of the blocks on each of
@@ -18,14 +18,33 @@ from typing import Any
 
 import numpy as np
 
+from .. import conv as plain
+from ..backend import Array, namespace
+from ..ops import Result
+from ..windows import Geometry, Padding, Pair, of_convolution, of_pool
 from . import winograd
-from .backend import Array, namespace
-from .conv import Geometry
-from .parallel import in_parts
+from .blocks import in_blocks
+from .threads import in_parts
 
 #: Bytes of windows in a block unless told otherwise. NumPy: what a core's second-level cache holds, found by measuring
 #: (benchmarks/ops.py). CuPy: enough work for a kernel; not measured yet.
 BUDGET = {"numpy": 1 << 20, "cupy": 1 << 28}
+
+
+def conv2d(xp: ModuleType, x: Array, w: Array, /, stride: Pair = 1, padding: Padding = "same",
+           budget: int | None = None) -> Result:
+    """The same block by block, windows of `budget` bytes at a time."""
+    at = of_convolution("conv2d", x.shape, w.shape, stride, padding, budget)
+    return forward(x, w, at, budget), lambda g: (lambda: backward_image(g, w, x.shape, at, budget),
+                                                 lambda: backward_kernel(x, g, at, budget))
+
+
+def max_pool2d(xp: ModuleType, x: Array, /, window: Pair, stride: Pair | None = None,
+               padding: Padding = "valid") -> Result:
+    """The same, some images at a time."""
+    at = of_pool("max_pool2d", x.shape, window, stride, padding)
+    y = in_blocks(lambda x: plain.largest(xp, x, at), x)
+    return y, lambda g: (in_blocks(lambda x, y, g: plain.largest_transpose(xp, x, y, g, at), x, y, g),)
 
 
 class Windows:
