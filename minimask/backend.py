@@ -9,6 +9,7 @@ seed gives the same weights and the same batches everywhere.
 """
 
 import importlib
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -50,7 +51,7 @@ def namespace(array: Array) -> ModuleType:
     if hasattr(array, "__array_namespace__"):
         return array.__array_namespace__()
     if type(array).__module__.partition(".")[0] == "cupy":  # CuPy's arrays have no __array_namespace__
-        return importlib.import_module("cupy")
+        return sys.modules["cupy"]
     raise TypeError(f"not an array: {type(array).__name__}; give a NumPy, CuPy or array-API array")
 
 
@@ -126,6 +127,8 @@ def to_host(array: Array) -> np.ndarray:
 def own(array: Array) -> Array:
     """`array` itself where it surely is nobody else's view and can be written to, a copy of it elsewhere."""
     if isinstance(array, np.ndarray) and array.base is None and array.flags.writeable:
+        return array
+    if type(array).__module__.partition(".")[0] == "cupy" and array.base is None:  # CuPy knows no read-only arrays
         return array
     return namespace(array).asarray(array, copy=True)
 

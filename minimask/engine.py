@@ -438,7 +438,7 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
         if type(made) is not tuple or len(made) != 2 or not callable(made[1]):
             raise TypeError(f"{name}: an op returns two things, its value and its pullback: return y, lambda g: (...,)")
         value, pullback = made
-        result = Tensor(xp.asarray(value))
+        result = Tensor(value if type(value) is type(arrays[0]) else xp.asarray(value))
         if not SWITCHES.no_grad:
             wanted = tuple(x if isinstance(x, Tensor) and x.requires_grad else None for x in inputs)
             if any(x is not None for x in wanted):
@@ -555,7 +555,7 @@ def _pull(node: Node, g: Array) -> list[Array | None]:
             gradients.append(None)
             continue
         gradient = entry() if callable(entry) else entry
-        if not isinstance(gradient, np.ndarray):
+        if type(gradient) is not type(input._data):
             gradient = namespace(input._data).asarray(gradient)
         if gradient.shape != input.shape:
             gradient = unbroadcast(node.name, gradient, input.shape)

@@ -374,7 +374,16 @@ def environment(net: Sequential | None = None) -> dict[str, Any]:
         return {"minimask": __version__, "python": platform.python_version(), "numpy": np.__version__,
                 "backend": namespace(net.parameters()[0].data).__name__ if net else "numpy",
                 "system": platform.system(), "processor": _processor(), "cores": os.cpu_count(),
-                "blas_threads": threads}
+                "blas_threads": threads, **_device(net)}
+
+
+def _device(net: Sequential | None) -> dict[str, Any]:
+    """The GPU that a net lives on, by name, and whether its products may round to TF32 (CuPy's CUPY_TF32)."""
+    xp = namespace(net.parameters()[0].data) if net and net.parameters() else np
+    if not hasattr(xp, "cuda") or not hasattr(xp.cuda.runtime, "getDeviceProperties"):
+        return {}
+    name = xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())["name"].decode()
+    return {"device": name, "tf32": os.environ.get("CUPY_TF32") == "1"}
 
 
 def _processor() -> str:

@@ -91,7 +91,7 @@ def test_a_budget_reaches_the_value_and_both_gradients(channels, stride, calls, 
 
 
 def test_a_buffer_holds_no_more_than_the_batch():
-    """Nor any windows at all where the image is its own: the budget for CuPy is 256 MB."""
+    """Nor any windows at all where the image is its own."""
     at = windows.geometry("x", (2, 8, 8, 3), 3, 1, "same")
     assert fastconv.Windows(np.ones((2, 8, 8, 3)), at, 1 << 28).buffer.shape == (2 * 8 * 8, 27)
     one = windows.geometry("x", (2, 8, 8, 3), 1, 1, "same")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..engine import FAST
-from . import conv, ops
+from . import conv, cupy, ops
 
 NUMPY: dict[str, Callable[..., Any]] = {
     "multiply": ops.multiply, "elu": ops.elu, "take": ops.take, "matmul": ops.matmul,
@@ -17,7 +17,8 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "conv2d": conv.conv2d, "max_pool2d": conv.max_pool2d, "batch_norm": ops.batch_norm, "conv.moments": ops.moments,
     "optim.nesterov": ops.nesterov}
 CUPY: dict[str, Callable[..., Any]] = {
-    "conv2d": conv.conv2d, "batch_norm": ops.batch_norm, "conv.moments": ops.moments}
+    "elu": cupy.elu, "keep_hide_invert": cupy.keep_hide_invert, "conv2d": cupy.conv2d, "max_pool2d": cupy.max_pool2d,
+    "batch_norm": ops.batch_norm, "conv.moments": ops.moments, "optim.nesterov": cupy.nesterov}
 
 for library, twins in (("numpy", NUMPY), ("cupy", CUPY)):
     FAST |= {(library, name): twin for name, twin in twins.items()}

@@ -5,6 +5,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import libraries
 import numpy as np
 import pytest
 from cases import CASES, calling
@@ -65,10 +66,30 @@ def test_a_twin_of_an_op_gives_its_value_and_its_cotangents(name, data):
         close(name, twin, its_plain)
 
 
-@pytest.mark.parametrize(("library", "name"), [(library, name) for library, name in FAST if library == "cupy"])
-def test_what_serves_cupy_serves_numpy_too(library, name):
-    """So it is compared above. A twin for CuPy alone needs a comparison of its own, on a device."""
-    assert FAST["numpy", name] is FAST[library, name]
+@pytest.fixture(scope="module")
+def stand_in():
+    """CuPy's stand-in, which compiles the text of kernels for the host. On a GPU, test_ops.py runs the twins there."""
+    with libraries.opened("cupy-stand-in", None) as opened:
+        if not hasattr(sys.modules["cupy"], "ElementwiseKernel"):
+            pytest.skip("no compiler here (g++) for the text of CuPy's kernels")
+        yield opened
+
+
+@pytest.mark.parametrize("name", [name for library, name in FAST if name in OPS and library == "cupy"])
+@settings(max_examples=25)
+@given(data=st.data())
+def test_cupys_twin_of_an_op_gives_its_value_and_its_cotangents(name, data, stand_in):
+    example = data.draw(CASES[name].examples)
+    results = []
+    for function in (FAST["cupy", name], plain_version(name)):
+        arrays = [stand_in.array(a) for a in example.arrays]
+        value, pullback = calling(name, partial(function, sys.modules["cupy"]))(*arrays, **example.settings)
+        g = stand_in.array(np.random.default_rng(0).standard_normal(value.shape))
+        entries = [entry() if callable(entry) else entry for entry in pullback(g)]
+        results.append([stand_in.host(a) for a in (value, *(entry for entry in entries if entry is not None))])
+    for twin, its_plain in zip(*results):
+        assert twin.shape == its_plain.shape and twin.dtype == its_plain.dtype
+        close(name, twin, its_plain)
 
 
 @settings(max_examples=20)
@@ -86,6 +107,15 @@ def test_the_optimizers_step_is_the_plain_one(shape, rng):
     FAST["numpy", "optim.nesterov"](np, *twins, 0.1, 0.99, 0.9)
     optim.nesterov(np, *plains, 0.1, 0.99, 0.9)
     assert [a.tobytes() for a in twins] == [a.tobytes() for a in plains] and not np.array_equal(twins[0], arrays[0])
+
+
+def test_the_optimizers_step_on_cupy_is_the_plain_one(stand_in, rng):
+    arrays = [rng.standard_normal((3, 5)) for _ in range(3)]
+    twins, plains = [stand_in.array(a) for a in arrays], [a.copy() for a in arrays]
+    FAST["cupy", "optim.nesterov"](sys.modules["cupy"], *twins, 0.1, 0.99, 0.9)
+    optim.nesterov(np, *plains, 0.1, 0.99, 0.9)
+    for twin, its_plain in zip(twins, plains):
+        np.testing.assert_allclose(stand_in.host(twin), its_plain, rtol=1e-15)
 
 
 @pytest.mark.parametrize(("dtype", "ulps"), [(np.float32, 2.4e-7), (np.float64, 4.5e-16)])
