@@ -22,6 +22,9 @@ from test_project import PATH
 import minimask
 
 PACKAGE = Path(minimask.__file__).parent
+#: By name, as 'fast/conv'; testing/ takes any library, fast/ one at a time.
+SOURCES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
+           for path in sorted(PACKAGE.rglob("*.py")) if path.parent.name not in ("testing", "fast")}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "testing")  # that holds any library
 #: Functions that talk to one library only, by the file and the function that hold the call.
 ONE_LIBRARY = {("backend", "to_host"): "strict", ("backend", "load"): "cupy"}
@@ -161,7 +164,7 @@ def test_a_library_is_called_xp_wherever_it_is_held():
                          else [(targets, values)])
                 for target, value in pairs:
                     if isinstance(value, ast.Call) and ast.unparse(value.func) in ours:
-                        assert ast.unparse(target) == "xp", f"{path.name}:{node.lineno}"
+                        assert ast.unparse(target) == "xp", f"{module}:{node.lineno}"
 
 
 def test_the_check_sees_the_calls_of_the_package():
