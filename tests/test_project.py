@@ -42,7 +42,7 @@ def imports(module):
 
 @pytest.mark.parametrize("module", [name for name in PATH if (PACKAGE / f"{name}.py").exists()])
 def test_the_reading_path_imports_only_what_was_read(module):
-    read = set(PATH[:PATH.index(module)]) | BESIDE | {"notebook"} | ({"data", "checkpoint"} if module == "train" else set())
+    read = set(PATH[:PATH.index(module)]) | BESIDE | ({"data", "checkpoint"} if module == "train" else set())
     assert imports(module) - ({"fast.memory", "fast.threads"} if module == "train" else set()) <= read
     first = (PACKAGE / f"{module}.py").read_text(encoding="utf-8").splitlines()[0]
     assert re.match(rf'r?"""Read {NUMBERS[module]} of 8(, continued)? · needs ', first), first
