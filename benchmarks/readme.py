@@ -19,13 +19,13 @@ README, SYLLABUS, STUDIES = HERE.parent / "README.md", HERE.parent / "tutorials/
 PATH = {"backend.py": "one code for every array library; random numbers on the host",
         "engine.py": "Tensor, what an op is, how gradients walk back",
         "ops.py": "every operation: value and gradient, side by side",
-        "conv.py": "convolution as a matrix product; pooling, batch norm",
+        "conv.py": "convolution as a matrix product; max-pooling",
         "init.py": "Xavier, He, ELU, ELUS: how large random weights must be",
         "mask.py": "keep, hide, invert: the method itself",
         "nn.py": "layers and nets that ask a mask for their weight",
         "models.py": "the paper's nets as tables",
         "optim.py": "Nesterov momentum with decoupled decay; schedules",
-        "train.py": "the loop, and the record it leaves"}
+        "loop.py": "one training step, one epoch, until it is enough"}
 
 
 def runs(places):
