@@ -7,6 +7,13 @@ KEPT, HIDDEN, INVERTED = "#08457e", "#f2f2ee", "#f28e2b"
 LEGEND = "blue: kept, orange: inverted, light: hidden"
 
 
+def columns(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Rows of text as lines of equal columns: the first `left` begin together, the others end together."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ([*map(str.ljust, row[:left], widths), *map(str.rjust, row[left:], widths[left:])] for row in rows)
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
 def table(rows: Sequence[Sequence[str]], bars: Sequence[str], caption: str) -> str:
     """Rows of text as a table, the first of them its head, each of the others with a bar (or "") at its end."""
     import html  # with its table of entities; only notebooks need it
