@@ -278,7 +278,7 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path):
         assert (out / name).read_text() == "# mine"
         (out / name).unlink()
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written to"):
+    with pytest.raises(UsageError, match="is a file; give another folder"):
         report.write(some, tmp_path / "file")
 
 
