@@ -1,4 +1,4 @@
-"""Read 1 of 8 · needs nothing · which array library an array belongs to, and how to move it.
+"""Read 1 of 10 · needs nothing · which array library an array belongs to, and how to move it.
 
 minimask computes with whatever array library its inputs come from: NumPy, CuPy, or any other that
 follows the Python array API standard. The code on the reading path asks :func:`namespace` for that
@@ -21,10 +21,7 @@ import numpy as np
 from .errors import MinimaskError as MinimaskError
 from .errors import OutOfMemory as OutOfMemory
 from .errors import UsageError as UsageError
-from .errors import not_importable
-from .errors import out_of_memory as out_of_memory
-from .errors import ran_out as ran_out
-from .errors import unknown as unknown
+from .errors import not_importable, out_of_memory, ran_out, unknown
 
 Array = Any  # an array of any library; the standard has no common type to name
 
@@ -83,14 +80,14 @@ def asarray(value: Any, like: Array) -> Array:
     Raises OutOfMemory where there is no room for it.
     """
     try:
-        return namespace(like).asarray(value, dtype=like.dtype, **beside(like))
+        return namespace(like).asarray(value, dtype=like.dtype, **on_device_of(like))
     except Exception as error:
         if ran_out(error):
             raise out_of_memory(f"moving an array of shape {np.shape(value)} to {place(like)}", error) from error
         raise
 
 
-def beside(like: Array) -> dict[str, Any]:
+def on_device_of(like: Array) -> dict[str, Any]:
     """The keywords with which a creation function puts its array on `like`'s device.
 
     None for NumPy, which has one device, and for CuPy, which uses its current one and knows no ``device=``.
@@ -124,7 +121,7 @@ def to_host(array: Array) -> np.ndarray:
     return np.from_dlpack(array)
 
 
-def own(array: Array) -> Array:
+def unshared(array: Array) -> Array:
     """`array` itself where it surely is nobody else's view and can be written to, a copy of it elsewhere."""
     if isinstance(array, np.ndarray) and array.base is None and array.flags.writeable:
         return array

@@ -15,17 +15,53 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from . import nn, ops
-from .backend import Array, asarray, beside, namespace, to_host
+from . import nn, ops, resnet
+from .backend import Array, asarray, load, namespace, on_device_of, to_host
 from .engine import Tensor, no_grad
-from .mask import Fixed
 
 #: Layers that give 0 where 0 comes in, and nothing else there, feature by feature or channel by channel.
-KEEP_ZEROS = (nn.ELU, nn.ReLU, nn.MaxPool2D, nn.GlobalAvgPool, nn.Flatten)
+KEEP_ZEROS = (nn.ELU, nn.ReLU, nn.MaxPool2D, resnet.GlobalAvgPool, nn.Flatten)
+
+
+class Fixed:
+    """A weight that is given and stays as it is: in a net that is used and no longer trained.
+
+    Args:
+        weight: an array of the layer's shape, of any library.
+    """
+
+    def __init__(self, weight: Array):
+        self.settings: dict[str, Any] = {}
+        self.weight = Tensor(weight)
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: str = "float32",
+             backend: str = "numpy") -> Self:
+        if self.weight.shape != shape:
+            raise ValueError(f"Fixed: the weight has shape {self.weight.shape}, but the layer needs {shape}")
+        drawn = copy.copy(self)
+        drawn.weight = Tensor(load(backend).asarray(to_host(self.weight.data).astype(dtype)))
+        return drawn
+
+    def effective(self) -> Tensor:
+        return self.weight
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {}
+
+    def state(self) -> dict[str, Array | float]:
+        return {"weight": self.weight.data}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        self.weight = Tensor(state["weight"])
+
+    def counts(self) -> tuple[int, int, int]:
+        """(kept, hidden, inverted): what is not 0, what is, and none."""
+        kept = int(np.count_nonzero(to_host(self.weight.data)))
+        return kept, self.weight.size - kept, 0
 
 
 class Take(nn.Layer):
@@ -72,7 +108,7 @@ def _multiply_adds(layers: Any, shape: tuple[int, ...]) -> tuple[int, tuple[int,
     """Of layers one after the other, and the shape of a sample behind them."""
     total = 0
     for layer in layers.values():
-        if isinstance(layer, nn.Residual):
+        if isinstance(layer, resnet.Residual):
             total += _multiply_adds(layer.main, shape)[0] + _multiply_adds(layer.shortcut, shape)[0]
         after = layer.output_shape(shape)
         if layer.weight is not None:
@@ -105,7 +141,7 @@ def prune(net: nn.Sequential) -> nn.Sequential:
         here, there = np.flatnonzero(ins[number]), np.flatnonzero(np.isin(origins[number], channels))
         if len(here) < len(there):  # behind a Flatten
             places = np.searchsorted(there, here)
-            pruned.append(Take(len(there), namespace(weights[number]).asarray(places, **beside(weights[number]))))
+            pruned.append(Take(len(there), namespace(weights[number]).asarray(places, **on_device_of(weights[number]))))
         channels = np.flatnonzero(outs[number])
         pruned.append(_smaller(layer, weights[number], here, channels))
         number += 1

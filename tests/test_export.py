@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from minimask import MinimaskError, UsageError, backend, data, export, init, mask, models, nn, no_grad
 from minimask.export import file, ternary
-from minimask.mask import Fixed, SignedSupermask, Trained
+from minimask.mask import SignedSupermask, Trained
+from minimask.prune import Fixed
 
 TEN = tuple("0123456789")
 HERE = Path(__file__).parent

@@ -29,7 +29,8 @@ from minimask import (
 )
 from minimask.__main__ import main
 from minimask.data import images as imagefiles
-from minimask.mask import Fixed, SignedSupermask, Trained
+from minimask.mask import SignedSupermask, Trained
+from minimask.prune import Fixed
 
 
 def tensors(net, x):

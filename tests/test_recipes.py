@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from minimask import UsageError, data, init, models, optim, recipes, train
+from minimask import UsageError, data, init, models, optim, recipes, resnet, train
 from minimask.__main__ import main
 from minimask.mask import Supermask
 
@@ -137,7 +137,7 @@ def test_the_tables_of_settings_are_what_the_code_takes():
         assert recipes.SETTINGS[name] == {k: v for cls in mro for k, v in arguments(cls.__init__).items()}, name
     assert recipes.SETTINGS["plateau"] == arguments(optim.Plateau.__init__)
     shared = ("name", "weights", "rng", "input_shape", "classes", "dtype", "backend")
-    for name in models.RESNETS:
+    for name in resnet.RESNETS:
         assert recipes.SETTINGS[name] == arguments(models.resnet, shared)
     assert list(recipes.TYPES) == [f.name for f in fields(recipes.Recipe)]
 

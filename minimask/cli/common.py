@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import data, plot, recipes, runs, train
+from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
-from ..notebook import columns
 
 #: The commands, and what each does. Each is the function `command` of module NAME.
 COMMANDS = {"demo": "the same as no command",
@@ -140,7 +140,7 @@ def layer_table(record: dict[str, Any]) -> str:
     total = {"name": "all", **{part: sum(layer[part] for layer in layers) for part in parts}}
     rows = [(row["name"], *(f"{row[part]:,}" for part in parts), f"{1 - row['hidden'] / row['weights']:.1%}")
             for row in (*layers, total)]
-    return columns([("layer", *parts, "left"), *rows])
+    return "\n".join(columns([("layer", *parts, "left"), *rows]))
 
 
 def say_files(folder: Path, net: Any, record: dict[str, Any], dataset: data.Dataset, *more: str) -> None:

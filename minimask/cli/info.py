@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import export, prune
+from ..display import columns
 from ..export.header import Stored
-from ..notebook import columns
 from .common import Parser
 
 
@@ -38,7 +38,7 @@ def table(stored: dict[str, Stored]) -> str:
     for name, each in stored.items():
         codec = f"{each.codec}, drawn again" if each.frozen else each.codec
         rows.append((name, codec, " x ".join(map(str, each.shape)), *_numbers([each])))
-    return columns([*rows, ("all", "", "", *_numbers(list(stored.values())))], left=2)
+    return "\n".join(columns([*rows, ("all", "", "", *_numbers(list(stored.values())))], left=2))
 
 
 def _numbers(stored: Sequence[Stored]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import recipes
-from ..notebook import columns
+from ..display import columns
 from .common import Parser
 
 
@@ -15,9 +15,9 @@ def command(words: Sequence[str]) -> None:
     if options.recipe:
         print(recipes.find(options.recipe).toml(), end="")
         return
-    print(columns([("recipe", "data", "weights", "epochs", "paper: test", "left", "measured: test", "left"), *(
+    print(*columns([("recipe", "data", "weights", "epochs", "paper: test", "left", "measured: test", "left"), *(
         (recipe.name, recipe.dataset, f"{recipe.size():,}", str(recipe.epochs), *_result(recipes.PAPER, recipe.name),
-         *_result(recipes.MEASURED, recipe.name)) for recipe in recipes.RECIPES.values())], left=2))
+         *_result(recipes.MEASURED, recipe.name)) for recipe in recipes.RECIPES.values())], left=2), sep="\n")
     print("\ntest accuracy and weights left, percent; what a name means: minimask recipes --help")
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .. import backend, files, recipes
+from ..display import columns
 from ..errors import MinimaskError
 from ..fast.threads import cores
 from ..meter import Line
-from ..notebook import columns
 from ..runs import cluster, read_record, sweep
 from .common import Parser, data_options, load_data, shared_options, whole_number
 
@@ -143,7 +143,7 @@ def _say(folder: Path, todo: list[sweep.Task], outcomes: Mapping[str, sweep.Outc
         end = [f"{epochs[-1][share]:.2%}" for share in ("test_accuracy", "weights_left")] if epochs else ["", ""]
         time = duration(sum(entry["seconds"] for entry in epochs)) if epochs else ""
         rows.append((task.name, str(len(epochs)), *end, time, "" if state == "done" else state))
-    print(columns(rows))
+    print(*columns(rows), sep="\n")
     print(f"in {folder}/; its table and figures: minimask report {folder}")
     again = f"; the same command goes on from there: minimask sweep {shlex.join(words)}"
     failed = [outcome for outcome in outcomes.values() if outcome.state == "failed"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import data, models, nn, optim
+from .. import data, models, nn, optim, plateau, resnet
 from ..errors import UsageError, unknown
 from ..mask import BinarySupermask, EdgePopup, SignedSupermask, Trained, WeightSource
 
@@ -34,7 +34,7 @@ SETTINGS: dict[str, Types] = {
     "edge-popup": {**_INITIAL, "share": float},
     "exponential": {"rate": float, "epochs": float},
     "plateau": {"factor": float, "patience": int, "cooldown": int, "min_delta": float, "max_cuts": int},
-    **{name: _RESNET for name in models.RESNETS}}
+    **{name: _RESNET for name in resnet.RESNETS}}
 TYPES: Types = {"name": str, "about": str, "epochs": int, "lr": float, "wd": float, "model": str,
                 "model_settings": dict, "dataset": str, "augment": bool, "source": str, "source_settings": dict,
                 "batch": int, "momentum": float, "schedule": str, "schedule_settings": dict}
@@ -56,7 +56,7 @@ class Recipe:
         source, source_settings: the weight source, a name in SOURCES, and its arguments.
         schedule, schedule_settings: of lr and wd. 'exponential': they fall by the factor `rate` (0.9) every so many
             `epochs` (10), smoothly. 'plateau': they are cut when the training loss stops falling, with the arguments
-            of :class:`minimask.optim.Plateau`.
+            of :class:`minimask.plateau.Plateau`.
 
     Raises:
         UsageError: an unknown name or setting, a wrong type, a number out of range; the sentence gives the nearest
@@ -97,7 +97,7 @@ class Recipe:
         try:  # the values of the settings, by those who know them
             self.weights()
             self.schedule_of(1)
-            models.check(**self.model_settings)
+            resnet.check_settings(**self.model_settings)
         except (UsageError, ValueError) as error:
             raise UsageError(f"{where}: {error}") from error
 
@@ -108,7 +108,7 @@ class Recipe:
     def schedule_of(self, steps_per_epoch: int) -> optim.Schedule:
         """The factor on lr and wd, as a function of the step."""
         if self.schedule == "plateau":
-            return optim.Plateau(**self.schedule_settings)
+            return plateau.Plateau(**self.schedule_settings)
         settings = {"rate": 0.9, "epochs": 10.0, **self.schedule_settings}
         return optim.exponential(settings["rate"], every=settings["epochs"] * steps_per_epoch)
 

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from .. import files
+from ..display import columns
 from ..errors import MinimaskError, UsageError
 from ..mask import Supermask
-from ..notebook import columns
 from .folder import load
 
 
@@ -211,7 +211,7 @@ def table(layers: Sequence[Overlap]) -> str:
                      "-" if each.z is None else f"{each.z:+.1f}", percent(each.jaccard), percent(each.expected_jaccard),
                      percent(_share(each.same_sign, each.both)), percent(_share(each.expected_same_sign, each.both)),
                      f"{each.neither:,}"))
-    return columns(rows)
+    return "\n".join(columns(rows))
 
 
 def of_the_frozen(a: Side, b: Side, layers: Sequence[Overlap]) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from .. import checkpoint, data, fields, files, plot, recipes, train
 from ..data import Dataset
 from ..errors import MinimaskError, UsageError
 from ..nn import Sequential
-from ..optim import Plateau
+from ..plateau import Plateau
 
 #: What tells of the end of a run, and all that a run leaves.
 END = ("network.npz", "masks.png", "training.png")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from minimask import Tensor, models, nn, ops, plot
+from minimask.display import INVERTED, KEPT
 from minimask.mask import SignedSupermask, Trained
-from minimask.notebook import INVERTED, KEPT
 
 
 def boxes(text):
