@@ -80,10 +80,10 @@ def test_the_table_of_layers():
     layers = [{"name": "dense1", "weights": 2000, "kept": 3, "hidden": 1995, "inverted": 2},
               {"name": "residual10.conv2d1", "weights": 40, "kept": 10, "hidden": 0, "inverted": 30}]
     assert layer_table({"epochs": [{"layers": []}, {"layers": layers}]}).splitlines() == [
-        "layer                  weights      kept    hidden  inverted     left",
-        "dense1                   2,000         3     1,995         2     0.2%",
-        "residual10.conv2d1          40        10         0        30   100.0%",
-        "all                      2,040        13     1,995        32     2.2%"]
+        "layer               weights  kept  hidden  inverted    left",
+        "dense1                2,000     3   1,995         2    0.2%",
+        "residual10.conv2d1       40    10       0        30  100.0%",
+        "all                   2,040    13   1,995        32    2.2%"]
 
 
 def test_a_run_can_be_read_back(folder):
