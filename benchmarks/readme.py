@@ -97,7 +97,8 @@ def gpu_steps():
              "|---|---|---|---|---|"]
     for step in record["steps"]:
         lines.append(f"| {step['net']} step | {step['ours_ms']:.2f} ms "
-                     f"| {step['torch_ms']:.2f} ms ({step['torch_layout']}) | **{step['ratio']:.2f}** | {step['gemm_share']:.0%} |")
+                     f"| {step['torch_ms']:.2f} ms ({step['torch_layout']}) "
+                     f"| **{step['ratio']:.2f}** | {step['gemm_share']:.0%} |")
     return "\n".join(lines) + "\n"
 
 
