@@ -125,7 +125,8 @@ class Recipe:
     def size(self) -> int:
         """How many weights its net has on its data set."""
         shape, classes = data.outline(self.dataset)
-        return self._build(shape, len(classes), Trained(distribution="constant"), np.random.default_rng(0)).size()
+        undrawn: Any = _Undrawn()
+        return self._build(shape, len(classes), undrawn, np.random.default_rng(0)).size()
 
     def optimizer(self, net: nn.Sequential, dataset: data.Dataset) -> optim.SGDW:
         """SGDW over the net's parameters with this recipe's schedule."""
@@ -141,6 +142,13 @@ class Recipe:
         values = self.as_dict()
         tables = {key: values.pop(key) for key in TYPES if TYPES[key] is dict}
         return "\n".join([_lines(values), *(f"[{name}]\n{_lines(table)}" for name, table in tables.items() if table)])
+
+
+class _Undrawn:
+    """Stands for the weights of a net whose layers are only counted: nothing is drawn."""
+
+    def draw(self, *arguments: Any) -> _Undrawn:
+        return self
 
 
 def _lines(values: Mapping[str, Any]) -> str:
