@@ -28,7 +28,7 @@ from .data import Dataset, standardise
 from .data import augment as augmented
 from .engine import no_grad
 from .errors import UsageError
-from .mishaps import TrainingError, cause, forget_frames, refuse_misfits, refuse_not_finite, uninterrupted
+from .mishaps import TrainingError, cause, diverged, forget_frames, refuse_misfits, refuse_not_finite, uninterrupted
 from .nn import Sequential
 from .optim import SGD
 from .plateau import Plateau
@@ -151,7 +151,7 @@ class Training:
         loss_value = loss.item()
         if not math.isfinite(loss_value):
             self.rng.bit_generator.state = bits
-            raise self._diverged(loss_value, chosen, x, state)
+            raise diverged(self, loss_value, chosen, x, state)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -161,15 +161,6 @@ class Training:
         self.seconds += time.perf_counter() - start
         self.between_steps = True
         return loss_value
-
-    def _diverged(self, loss: float, chosen: np.ndarray, x: Array, state: dict[str, Any]) -> TrainingError:
-        """What to say of a loss that is no number; the state is that of before the step again."""
-        why = cause(self.net, self.dataset.train_images, chosen, x, training=True)
-        for name, layer in self.net.walk():
-            layer.load_own_state({part: state[f"{name}.{part}"] for part in layer.own_state()})
-        self.between_steps = True
-        return TrainingError(f"fit: the loss became {loss} in epoch {self.epoch}, step {self.step + 1}: {why}; "
-                             "the net is back at its state before this epoch")
 
     def end_epoch(self) -> dict[str, Any]:
         """After the last step: evaluates the net, adds the epoch's entry to the record, and returns it."""

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from .errors import MinimaskError, UsageError
 
 if TYPE_CHECKING:
     from .data import Dataset
+    from .loop import Training
     from .nn import Sequential
 
 
@@ -73,6 +74,16 @@ def refuse_not_finite(arrays: Mapping[str, np.ndarray], epoch: int, step: int) -
             raise TrainingError(f"fit: {name} holds NaN or infinity after epoch {epoch}, step {step} "
                                 f"(its largest number is {_largest(array):.3g}): training diverged; try a smaller "
                                 "learning rate; the net is back at its state before this epoch")
+
+
+def diverged(training: Training, loss: float, chosen: np.ndarray, x: Array, state: dict[str, Any]) -> TrainingError:
+    """What to say of a loss that is no number, of images `chosen`, as x; the net's state is that of before the step."""
+    why = cause(training.net, training.dataset.train_images, chosen, x, training=True)
+    for name, layer in training.net.walk():
+        layer.load_own_state({part: state[f"{name}.{part}"] for part in layer.own_state()})
+    training.between_steps = True
+    return TrainingError(f"fit: the loss became {loss} in epoch {training.epoch}, step {training.step + 1}: {why}; "
+                         "the net is back at its state before this epoch")
 
 
 def cause(net: Sequential, images: np.ndarray, chosen: np.ndarray, x: Array, training: bool = False) -> str:

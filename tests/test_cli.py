@@ -262,7 +262,7 @@ def test_plain_trains_the_same(folder):
     for words in ([], ["--plain"]):
         assert main(["train", "digits", "--epochs", "1", "--quiet", "--threads", "1", "--out", f"x{len(words)}", *words]) == 0
     a, b = (json.loads((folder / name / "record.json").read_text())["epochs"][0] for name in ("x0", "x1"))
-    assert a["train_loss"] == b["train_loss"]
+    assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-5)  # plain ELU: another formula, the last bits differ
 
 
 def test_a_recipe_that_cannot_start_leaves_the_old_run(folder):
