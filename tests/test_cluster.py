@@ -17,6 +17,8 @@ from test_sweep import LONG, TINY, alone, digests, epochs, toml, wait_for
 from minimask import MinimaskError, cluster, sweep
 from minimask.__main__ import main
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def dask():
