@@ -65,7 +65,7 @@ def mnist_or_noise():
     """MNIST, or random images of its size: the time is the same."""
     try:
         return data.load("mnist")
-    except data.MinimaskError:
+    except backend.MinimaskError:
         rng = np.random.default_rng(0)
         parts = [rng.integers(0, high, shape).astype(np.uint8) for n in (60_000, 10_000)
                  for high, shape in ((256, (n, 28, 28, 1)), (10, (n,)))]

@@ -9,6 +9,9 @@ from . import checkpoint, conv, data, init, mask, models, nn, ops, optim, plot, 
 from .backend import MinimaskError, UsageError, plain
 from .engine import Tensor, no_grad, op
 
+# Named here, so that `python -X lazy_imports=all` (3.15) reads the files that fill the table of ops.
+_ = (ops, conv)
+
 __version__ = "0.1.0"
 __all__ = ["MinimaskError", "Tensor", "UsageError", "checkpoint", "conv", "data", "init", "mask", "models", "nn",
            "no_grad", "op", "ops", "optim", "plain", "plot", "recipes", "testing", "train"]

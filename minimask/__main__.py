@@ -21,6 +21,8 @@ from .cli import COMMANDS, Parser, layer_table, run, say_files, shared_options
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and hasattr(sys, "set_lazy_imports"):  # Python 3.15: matplotlib cannot bear "all"
+        sys.set_lazy_imports("normal")
     debug = "--debug" in words
     try:
         name = words.pop(0) if words and not words[0].startswith("-") else "demo"

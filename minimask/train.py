@@ -40,6 +40,9 @@ from .parallel import reused_memory
 if TYPE_CHECKING:
     from pathlib import Path
 
+    # By this name: from Python 3.15 on @dataclass looks annotations up, and np.random would import numpy.random.
+    from numpy.random import Generator
+
 
 class TrainingError(MinimaskError):
     """Training cannot go on; the message says where and why, and the net is back at its last good state."""
@@ -129,7 +132,7 @@ class Training:
     net: Sequential
     dataset: Dataset
     optimizer: SGD
-    rng: np.random.Generator
+    rng: Generator
     batch: int
     record: dict[str, Any]
     augment: bool = False

@@ -443,6 +443,14 @@ def test_import_brings_in_numpy_and_the_standard_library_only():
     assert out.strip() == "['minimask']"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="imports are never lazy before Python 3.15")
+def test_lazy_imports_leave_no_op_out():
+    code = "from minimask import engine; print(*engine.OPS)"
+    every, lazy = (subprocess.run([sys.executable, "-X", f"lazy_imports={mode}", "-c", code], capture_output=True, text=True,
+                                  check=True).stdout.split() for mode in ("normal", "all"))
+    assert sorted(every) == sorted(lazy) and "conv2d" in lazy
+
+
 def test_an_op_that_is_yet_to_be_written_says_so_itself():
     @op(register=False)
     def later(xp, x):
