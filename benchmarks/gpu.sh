@@ -1,105 +1,78 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one go: the test suite on CuPy, steps beside PyTorch on the same GPU, and the CIFAR-10
-# recipes, with records in benchmarks/records/.
+# What needs a GPU, within a time, what is worth most first; every part is bounded and keeps its result as soon as it
+# is there: the portability tests on the device, steps of six nets beside PyTorch eager on the same card, CIFAR-10.
 #
-#   bash benchmarks/gpu.sh --data DIR          # DIR/cifar-10-batches-bin/ holds CIFAR-10; without --data no recipe runs
-#   bash benchmarks/gpu.sh --no-install ...    # with the Python that is active, in place of a new environment
-#   bash benchmarks/gpu.sh --backend numpy --no-install --quick     # a dry run where there is no GPU
+#   bash benchmarks/gpu.sh --minutes 12 --data DIR       # DIR: cifar-10-batches-bin/, or train.npz and test.npz (JPEG)
+#   bash benchmarks/gpu.sh --minutes 2 --backend numpy   # a dry run where there is no GPU
 #
-# --records DIR puts the records elsewhere; --quick takes one round, two nets, one epoch and a part of the suite, and
-# keeps its records out of benchmarks/records/. A part that fails does not keep the next from running; the exit status
-# is 0 if none failed.
+# It takes the Python that is there, with CuPy, PyTorch, pytest, Hypothesis and array-api-strict, and installs nothing.
+# --parts tests,steps,runs leaves parts out; --tf32 lets the runs' products round to TF32 (the records say so); --out
+# DIR holds the runs, --records DIR what is kept. Given again with the same --out, the runs go on where they stopped.
+# A part that fails does not keep the next from running; the exit status is 0 if none failed.
 set -euo pipefail
 
-backend=cupy data='' records='' install=yes quick=''
+minutes=12 backend=cupy data='' out=runs/gpu records='' parts=tests,steps,runs jobs=8 tf32=''
 while [ $# -gt 0 ]; do
   case $1 in
-    --backend | --data | --records)
+    --minutes | --backend | --data | --out | --records | --parts | --jobs)
       [ $# -ge 2 ] || { echo "gpu.sh: $1 needs a value" >&2; exit 2; }
       printf -v "${1#--}" '%s' "$2"
       shift 2 ;;
-    --no-install) install=''; shift ;;
-    --quick) quick=yes; shift ;;
-    *) echo "gpu.sh: unknown option $1; there are --backend, --data, --records, --no-install, --quick" >&2; exit 2 ;;
+    --tf32) tf32=1; shift ;;
+    *) echo "gpu.sh: unknown option $1; there are --minutes, --backend, --data, --out, --records, --parts, --jobs," \
+         "--tf32" >&2; exit 2 ;;
   esac
 done
 case $backend in cupy | numpy) ;; *) echo "gpu.sh: --backend is cupy or numpy, not $backend" >&2; exit 2 ;; esac
 [ -z "$data" ] || [ -d "$data" ] || { echo "gpu.sh: the data folder $data does not exist" >&2; exit 2; }
+seconds=$(awk -v m="$minutes" 'BEGIN { print int(60 * m) }')
+[ "$seconds" -ge 30 ] || { echo "gpu.sh: --minutes $minutes is too little; give 0.5 or more" >&2; exit 2; }
 
-checkout=$(cd "$(dirname "$0")/.." && pwd)
 [ -z "$data" ] || data=$(cd "$data" && pwd)
-[ -n "$records" ] || { if [ -n "$quick" ]; then records=$checkout/runs/gpu-quick; else records=$checkout/benchmarks/records; fi; }
+[ -z "$records" ] || { mkdir -p "$records"; records=$(cd "$records" && pwd); }
+cd "$(dirname "$0")/.."
+records=${records:-$PWD/$out/records}
 mkdir -p "$records"
-records=$(cd "$records" && pwd)
-cd "$checkout"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-
-if [ -n "$install" ]; then
-  packages=('.[test,oracle]')
-  if [ "$backend" = cupy ]; then
-    command -v nvidia-smi > /dev/null || { echo "gpu.sh: no nvidia-smi, so no NVIDIA driver here" >&2; exit 1; }
-    version=$(nvidia-smi | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p' | head -n 1)
-    case $version in
-      12) cuda=12 ;;
-      '') echo "gpu.sh: nvidia-smi names no CUDA version" >&2; exit 1 ;;
-      *) if [ "$version" -ge 13 ]; then cuda=13; else
-           echo "gpu.sh: the driver is for CUDA $version; CuPy 14 needs 12 or later" >&2; exit 1; fi ;;
-    esac
-    packages+=("cupy-cuda${cuda}x[ctk]>=14.0") # ctk: NVIDIA's libraries as packages, where no toolkit is installed
-  fi
-  python3 -m venv "$work/environment"
-  # shellcheck disable=SC1091
-  . "$work/environment/bin/activate"
-  pip install --quiet --disable-pip-version-check "${packages[@]}"
-fi
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" OPENBLAS_NUM_THREADS=1 PYTHONUNBUFFERED=1
 
 failed=()
-part() { # name, command...: runs it, and remembers if it failed
-  local name=$1
-  shift
-  printf '\n=== %s (%d s so far)\n    %s\n' "$name" "$SECONDS" "$*"
-  "$@" || { failed+=("$name"); echo "FAILED: $name" >&2; }
+part() { # name, seconds at most, command...: runs it, and remembers if it failed
+  local name=$1 limit=$2
+  shift 2
+  [ $((seconds - SECONDS)) -ge "$limit" ] || limit=$((seconds - SECONDS))
+  [ "$limit" -ge 10 ] || { echo "no time left for: $name"; return; }
+  printf '\n=== %s (%d s so far, %d s at most)\n    %s\n' "$name" "$SECONDS" "$limit" "$*"
+  timeout --signal=INT --kill-after=20 "$limit" "$@" || { failed+=("$name"); echo "FAILED: $name" >&2; }
 }
 
 if [ "$backend" = cupy ]; then
-  command -v nvidia-smi > /dev/null && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
-  python -c 'from minimask import backend
+  python3 -c 'from minimask import backend
 try:
     backend.load("cupy").show_config()
 except backend.MinimaskError as error:
     raise SystemExit(f"gpu.sh: {error}") from None'
-  suite=(--cupy device)
-  [ -z "$quick" ] || suite+=(-k 'cupy and not stand-in' tests/test_portability.py)
+  only='cupy and not stand-in' need=(--cupy device)
 else
-  suite=()
-  [ -z "$quick" ] || suite+=(-k '[numpy or [read-only' tests/test_portability.py)
+  only='[numpy or [read-only' need=()
 fi
-part "the test suite" python -m pytest -q "${suite[@]}"
-
-nets=all rounds=30
-[ -z "$quick" ] || { nets=fcn,conv2 rounds=1; }
-part "steps beside PyTorch" python benchmarks/steps.py --backend "$backend" --nets "$nets" --rounds "$rounds" \
-  --epochs 0 --json "$records/steps-$backend.json"
-
-if [ -n "$data" ]; then
-  recipes='' epochs=()
-  for net in conv2 conv4 conv6 conv8; do recipes+=" $net $net-published-config $net-dense"; done
-  recipes+=' resnet20 resnet20-tau resnet20-dense'
-  [ -z "$quick" ] || { recipes=conv2 epochs=(--epochs 1); }
-  # shellcheck disable=SC2086
-  part "the recipes for CIFAR-10" python -m minimask sweep $recipes --jobs 1 --backend "$backend" --data "$data" \
-    --allow-unverified --out "runs/gpu-$backend${quick:+-quick}" "${epochs[@]}"
-  for recipe in $recipes; do
-    record="runs/gpu-$backend${quick:+-quick}/$recipe-seed0/record.json"
-    [ ! -f "$record" ] || cp "$record" "$records/$recipe-$backend-seed0.json"
-  done
-else
-  echo "no --data DIR: the CIFAR-10 recipes are left out"
-fi
+case ,$parts, in *,tests,*)
+  part "portability on the device" 120 python3 -m pytest -q -p no:cacheprovider "${need[@]}" -k "$only" \
+    tests/test_portability.py tests/test_ops.py ;;
+esac
+case ,$parts, in *,steps,*)
+  part "steps beside PyTorch" 120 python3 benchmarks/steps.py --backend "$backend" --nets all --rounds 9 --epochs 0 \
+    --no-peaks --json "$records/steps-$backend.json" ;;
+esac
+case ,$parts, in *,runs,*)
+  if [ -n "$data" ]; then
+    left=$((seconds - SECONDS - 25))
+    part "CIFAR-10" $((left + 25)) env ${tf32:+CUPY_TF32=1} python3 benchmarks/cifar.py --data "$data" --out "$out" \
+      --records "$records" --jobs "$jobs" --backend "$backend" --minutes "$(awk -v s="$left" 'BEGIN { print s / 60 }')"
+  else
+    echo "no --data DIR: CIFAR-10 is left out"
+  fi ;;
+esac
 
 printf '\n=== %d s; records in %s:\n' "$SECONDS" "$records"
-for file in "$records"/*"-$backend"*.json; do
-  [ ! -f "$file" ] || echo "  ${file##*/}"
-done
+ls "$records"
 [ ${#failed[@]} -eq 0 ] || { printf 'failed: %s\n' "${failed[@]}" >&2; exit 1; }

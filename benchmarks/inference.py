@@ -22,9 +22,10 @@ import time
 import numpy as np
 
 from minimask import data, export, models, no_grad, predict, prune, train
-from minimask.backend import MinimaskError, blas_threads
+from minimask.backend import MinimaskError
+from minimask.fast.memory import reused_memory
+from minimask.fast.threads import blas_threads
 from minimask.mask import Fixed, SignedSupermask
-from minimask.parallel import reused_memory
 
 #: Single layers: (in, out), share of weights left, images.
 LAYERS = [(shape, share, images) for shape in ((784, 300), (2048, 256), (16384, 256))

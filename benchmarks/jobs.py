@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from minimask import train
-from minimask.parallel import cores
+from minimask.fast.threads import cores
 
 
 def seconds(recipe: str, jobs: int, epochs: int) -> float:

@@ -20,7 +20,7 @@ import numpy as np
 from steps import NETS, OurSide
 
 from minimask import data, train
-from minimask.parallel import reused_memory
+from minimask.fast.memory import reused_memory
 
 BATCHES = (32, 64, 128, 256, 512)
 STEPS = 3

@@ -24,8 +24,8 @@ import numpy as np
 from steps import BATCH, NETS, OurSide, gemm_gflops, layer_flop, sample
 
 from minimask import Tensor, engine, ops, train
-from minimask.backend import blas_threads
-from minimask.parallel import reused_memory
+from minimask.fast.memory import reused_memory
+from minimask.fast.threads import blas_threads
 
 
 def timed_layer(layer, x, g):

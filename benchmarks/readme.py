@@ -10,7 +10,8 @@ import re
 import statistics
 from pathlib import Path
 
-from minimask import init, records, report
+from minimask import init
+from minimask.runs import records, report
 
 HERE = Path(__file__).parent
 README, SYLLABUS, STUDIES = HERE.parent / "README.md", HERE.parent / "tutorials/README.md", HERE / "README.md"

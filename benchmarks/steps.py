@@ -32,8 +32,8 @@ from contextlib import nullcontext
 import numpy as np
 
 from minimask import backend, data, models, nn, ops, optim, recipes, train
-from minimask.backend import blas_threads
-from minimask.parallel import reused_memory
+from minimask.fast.memory import reused_memory
+from minimask.fast.threads import blas_threads
 
 if importlib.util.find_spec("torch") is None:
     raise SystemExit("this benchmark compares with PyTorch, which is not installed: pip install '.[oracle]'")
@@ -204,8 +204,8 @@ def device_name(library):
     return backend.load(library).cuda.runtime.getDeviceProperties(0)["name"].decode()
 
 
-def measure_step(name, rounds, peak, library):
-    """One row of "steps"."""
+def measure_step(name, rounds, peak, library, peaks=True):
+    """One row of "steps"; `peaks`: memory too, for which each side runs once more in a process of its own."""
     import torch
     from torch_side import TorchSide
 
@@ -219,7 +219,8 @@ def measure_step(name, rounds, peak, library):
     medians, ratio = alternate(calls, rounds, 20 if name == "fcn" else 2)
     return {"net": name, "ours_ms": 1e3 * medians[0], "torch_ms": 1e3 * min(medians[1:]), "ratio": ratio,
             "torch_layout": ("NCHW", "channels_last")[medians[1:].index(min(medians[1:]))],
-            "ours_peak_mb": peak_mb(name, "ours", library), "torch_peak_mb": peak_mb(name, "torch", library),
+            **({f"{side}_peak_mb": peak_mb(name, side, library) for side in ("ours", "torch")} if peaks else
+               {"ours_peak_mb": None, "torch_peak_mb": None}),
             "gemm_share": gemm_flop(ours.net) / (peak * 1e9) / medians[0]}
 
 
@@ -255,6 +256,8 @@ def main():
                         help="turns of a whole epoch each, on the CPU (default: 5; 0 for none)")
     parser.add_argument("--backend", default="numpy", choices=("numpy", "cupy"),
                         help="our array library; with cupy both sides compute on the GPU (default: numpy)")
+    parser.add_argument("--peaks", action=argparse.BooleanOptionalAction, default=True,
+                        help="measure peak memory, each side in a process of its own (default: yes)")
     parser.add_argument("--peak", choices=("ours", "torch"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     nets = NETS if options.nets == "all" else options.nets.split(",")
@@ -281,10 +284,10 @@ def main():
                   "torch": torch.__version__, "environment": train.environment(), "steps": [], "epochs": []}
         for name in nets:
             row = measure_step(name, options.rounds if name == "fcn" else max(1, options.rounds // 3), peak,
-                               library)
+                               library, options.peaks)
             record["steps"].append(row)
             print(f"{name + ' step':16}{row['ours_ms']:>8.2f} ms{row['torch_ms']:>8.2f} ms{row['ratio']:>8.2f}"
-                  f"{row['gemm_share']:>12.0%}{row['ours_peak_mb']:>14.0f}{row['torch_peak_mb']:>9.0f}"
+                  f"{row['gemm_share']:>12.0%}{row['ours_peak_mb'] or 0:>14.0f}{row['torch_peak_mb'] or 0:>9.0f}"
                   f"  {row['torch_layout'] if name != 'fcn' else ''}", flush=True)
         if options.epochs and "fcn" in nets and library == "numpy":
             row = measure_epoch(options.epochs)

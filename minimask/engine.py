@@ -14,14 +14,13 @@ First order only: pullbacks compute with plain arrays, so a gradient has no grad
 
 import functools
 import inspect
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
 from .backend import (
+    SWITCHES,
     Array,
     asarray,
     beside,
@@ -33,6 +32,7 @@ from .backend import (
     refuse_mixed,
     to_host,
 )
+from .backend import no_grad as no_grad
 
 P = ParamSpec("P")
 Pullback = Callable[[Array], tuple[Any, ...]]
@@ -40,18 +40,13 @@ Pullback = Callable[[Array], tuple[Any, ...]]
 #: Every registered op by name; :mod:`minimask.ops` fills it, Tensor's methods look their op up here.
 OPS: dict[str, Callable[..., "Tensor"]] = {}
 
-_tape = threading.local()  # .off is True inside no_grad()
+#: Faster twins: (array library, op) -> a function of the op's signature; the folder fast fills it. plain() ignores it.
+FAST: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Inside the block ops compute values only and remember nothing (evaluation, updates by hand)."""
-    before = getattr(_tape, "off", False)
-    _tape.off = True
-    try:
-        yield
-    finally:
-        _tape.off = before
+def version(name: str, xp: Any, plain: Callable[..., Any]) -> Callable[..., Any]:
+    """What is called for `plain` on arrays of library xp: its twin, where FAST has one and plain() is not on."""
+    return plain if SWITCHES.plain else FAST.get((xp.__name__, name), plain)
 
 
 class Node:
@@ -298,7 +293,7 @@ class Tensor:
         """NumPy's functions on tensors: on their arrays where no gradient is wanted, refused where it would be lost."""
         def plain(value: Any) -> Any:
             if isinstance(value, Tensor):
-                if value.requires_grad and not getattr(_tape, "off", False):
+                if value.requires_grad and not SWITCHES.no_grad:
                     raise TypeError(f"numpy.{function.__name__} would lose the gradient: take the function of "
                                     "minimask.ops, or t.data where none is wanted")
                 return to_host(value._data)
@@ -434,7 +429,7 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
                 raise TypeError(f"{name}: needs {count} array(s) ({', '.join(array_names)}), got {len(inputs)}")
         xp, arrays = _unwrap(name, inputs, is_discrete)
         try:
-            made = function(xp, *arrays, *static, **settings)
+            made = (version(name, xp, function) if register else function)(xp, *arrays, *static, **settings)
         except (ValueError, TypeError, IndexError, RuntimeError, MemoryError) as error:
             if ran_out(error):
                 shapes = ", ".join(f"{x.shape} {x.dtype}" for x in arrays)
@@ -443,8 +438,8 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
         if type(made) is not tuple or len(made) != 2 or not callable(made[1]):
             raise TypeError(f"{name}: an op returns two things, its value and its pullback: return y, lambda g: (...,)")
         value, pullback = made
-        result = Tensor(xp.asarray(value))
-        if not getattr(_tape, "off", False):
+        result = Tensor(value if type(value) is type(arrays[0]) else xp.asarray(value))
+        if not SWITCHES.no_grad:
             wanted = tuple(x if isinstance(x, Tensor) and x.requires_grad else None for x in inputs)
             if any(x is not None for x in wanted):
                 result.requires_grad = True
@@ -560,7 +555,7 @@ def _pull(node: Node, g: Array) -> list[Array | None]:
             gradients.append(None)
             continue
         gradient = entry() if callable(entry) else entry
-        if not isinstance(gradient, np.ndarray):
+        if type(gradient) is not type(input._data):
             gradient = namespace(input._data).asarray(gradient)
         if gradient.shape != input.shape:
             gradient = unbroadcast(node.name, gradient, input.shape)

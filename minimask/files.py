@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from .backend import MinimaskError, UsageError
+from .errors import MinimaskError, UsageError
 
 if TYPE_CHECKING:  # imported where it is used: `import minimask` stays quick
     from zipfile import ZipFile, ZipInfo

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .backend import unknown
+from .errors import unknown
 
 Shape = tuple[int, ...]
 

@@ -25,8 +25,8 @@ import numpy as np
 
 from . import files, nn
 from .backend import MinimaskError, to_host
-from .conv import geometry
 from .engine import no_grad
+from .windows import geometry
 
 #: Layers that have a counterpart in PyTorch and in ONNX.
 KNOWN = (nn.Dense, nn.Conv2D, nn.MaxPool2D, nn.GlobalAvgPool, nn.BatchNorm, nn.Residual, nn.Flatten, nn.ELU, nn.ReLU)

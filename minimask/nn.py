@@ -14,8 +14,9 @@ import numpy as np
 
 from . import conv, notebook, ops
 from .backend import Array, MinimaskError, UsageError, asarray, load, namespace, to_host
-from .engine import Tensor
+from .engine import Tensor, version
 from .mask import Supermask, WeightSource
+from .windows import Padding, check_channels, geometry
 
 
 class Layer:
@@ -99,7 +100,7 @@ class Conv2D(Layer):
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, weights: WeightSource, rng: np.random.Generator,
-                 stride: int = 1, padding: conv.Padding = "same", dtype: str = "float32", backend: str = "numpy",
+                 stride: int = 1, padding: Padding = "same", dtype: str = "float32", backend: str = "numpy",
                  budget: int | None = None):
         self.shape, self.stride, self.padding = (kernel, kernel, inputs, outputs), stride, padding
         self.budget = budget
@@ -109,8 +110,8 @@ class Conv2D(Layer):
         return conv.conv2d(x, self.weight.effective(), self.stride, self.padding, self.budget)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        conv.check_channels("Conv2D", (1, *shape), self.shape)
-        return (*conv.geometry("Conv2D", (1, *shape), self.shape[:2], self.stride, self.padding).output, self.shape[3])
+        check_channels("Conv2D", (1, *shape), self.shape)
+        return (*geometry("Conv2D", (1, *shape), self.shape[:2], self.stride, self.padding).output, self.shape[3])
 
     def __repr__(self) -> str:
         kernel, _, inputs, outputs = self.shape
@@ -120,14 +121,14 @@ class Conv2D(Layer):
 class MaxPool2D(Layer):
     """The largest entry of every window; see :func:`minimask.conv.max_pool2d`."""
 
-    def __init__(self, window: int, stride: int | None = None, padding: conv.Padding = "valid"):
+    def __init__(self, window: int, stride: int | None = None, padding: Padding = "valid"):
         self.window, self.stride, self.padding = window, stride or window, padding
 
     def __call__(self, x: Tensor, training: bool = False) -> Tensor:
         return conv.max_pool2d(x, self.window, self.stride, self.padding)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return (*conv.geometry("MaxPool2D", (1, *shape), self.window, self.stride, self.padding).output, shape[2])
+        return (*geometry("MaxPool2D", (1, *shape), self.window, self.stride, self.padding).output, shape[2])
 
     def __repr__(self) -> str:
         return f"MaxPool2D({self.window}x{self.window}, stride={self.stride}, {self.padding})"
@@ -172,7 +173,8 @@ class BatchNorm(Layer):
         mean, variance = self.mean, self.variance
         if training:
             values = int(np.prod(x.shape[:-1]))
-            mean, variance = conv.moments(namespace(x.data), x.data)
+            xp = namespace(x.data)
+            mean, variance = version("conv.moments", xp, conv.moments)(xp, x.data)
             rest = 1.0 - self.momentum
             self.mean = self.momentum * self.mean + rest * mean
             self.variance = self.momentum * self.variance + rest * (values / (values - 1)) * variance

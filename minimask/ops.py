@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, asarray, beside, takes_fast_path
+from .backend import Array, asarray, beside
 from .engine import OPS, Pullback, op
-from .parallel import elementwise, product
 
 Axis = int | tuple[int, ...] | None
 Result = tuple[Array, Pullback]
@@ -47,10 +46,7 @@ def subtract(xp: Any, x: Array, y: Array, /) -> Result:
 @op
 def multiply(xp: Any, x: Array, y: Array, /) -> Result:
     """x * y: broadcastable shapes -> their common shape. d/dx = y, d/dy = x."""
-    if x.shape != y.shape:
-        return x * y, lambda g: (lambda: g * y, lambda: g * x)
-    return elementwise(xp, xp.multiply, x, y), lambda g: (lambda: elementwise(xp, xp.multiply, g, y),
-                                                          lambda: elementwise(xp, xp.multiply, g, x))
+    return x * y, lambda g: (lambda: g * y, lambda: g * x)
 
 
 @op
@@ -186,26 +182,15 @@ def relu(xp: Any, x: Array, /) -> Result:
 def elu(xp: Any, x: Array, /, alpha: float = 1.0) -> Result:
     r"""x where x > 0, alpha (e^x - 1) elsewhere: any shape -> same shape (Clevert et al. 2016, arXiv:1511.07289).
 
-    d/dx = 1 where x > 0, y + alpha elsewhere; alpha is positive.
+    d/dx = 1 where x > 0, y + alpha elsewhere; alpha is positive. NumPy's twin has a faster exponential for alpha 1 and
+    may differ in the last bits.
     """
     if alpha <= 0:
         raise ValueError(f"elu: alpha is {alpha}, but must be positive")
     alpha = float(alpha)  # a NumPy scalar would promote float32
-    if alpha == 1:  # the lower branch, of -|x|, lies below x in the upper one; the slope is min(y, 0) + 1
-        y = elementwise(xp, lambda x: xp.maximum(x, _expm1_of_minus_abs(xp, x)), x)
-        return y, lambda g: (elementwise(xp, lambda g, y: g * (xp.clip(y, -1.0, 0.0) + 1), g, y),)
     zero, one = asarray(0.0, x), asarray(1.0, x)
     y = xp.maximum(x, zero) + alpha * xp.expm1(xp.minimum(x, zero))
     return y, lambda g: (g * xp.where(x > 0, one, y + alpha),)
-
-
-def _expm1_of_minus_abs(xp: Any, x: Array) -> Array:
-    """e^-|x| - 1 as 2t / (1 - t), t = tanh(-|x|/2): nothing cancels near 0, and NumPy's float32 tanh is five times as
-    fast as its expm1."""
-    t = xp.tanh(-0.5 * xp.abs(x))
-    t /= 1 - t
-    t *= 2
-    return t
 
 
 # ---- reductions ----------------------------------------------------------------------------------------------------
@@ -371,6 +356,18 @@ def take(xp: Any, x: Array, indices: Array, /, axis: int = 0) -> Result:
 
     Indices may repeat (their cotangents add up); negative ones count from the end.
     """
+    axis, positions = positions_of(xp, x, indices, axis)
+
+    def pullback(g: Array) -> tuple[Array, None]:  # a product with a one-hot matrix: the standard has no scatter-add
+        grid = xp.arange(x.shape[axis], dtype=positions.dtype, **beside(g))
+        one_hot = _cast(xp, positions[:, None] == grid[None, :], g.dtype)  # (len(indices), n)
+        return xp.moveaxis(xp.matmul(xp.moveaxis(g, axis, -1), one_hot), -1, axis), None
+
+    return xp.take(x, positions, axis=axis), pullback
+
+
+def positions_of(xp: Any, x: Array, indices: Array, axis: int) -> tuple[int, Array]:
+    """The axis that take goes along, from 0, and its indices, from 0; TypeError or IndexError where they are none."""
     axis, = _axes("take", axis, x)
     n = x.shape[axis]
     if len(indices.shape) != 1 or xp.isdtype(indices.dtype, "bool"):
@@ -378,23 +375,7 @@ def take(xp: Any, x: Array, indices: Array, /, axis: int = 0) -> Result:
     if indices.shape[0] and not -n <= int(xp.min(indices)) <= int(xp.max(indices)) < n:
         raise IndexError(f"take: indices from {int(xp.min(indices))} to {int(xp.max(indices))} "
                          f"on an axis of length {n}; give {-n} to {n - 1}")
-    positions = xp.where(indices < 0, indices + n, indices)
-
-    def pullback(g: Array) -> tuple[Array, None]:
-        if xp is np:  # fast path: no one-hot matrix; a test holds both equal
-            dx = np.zeros_like(x)
-            np.add.at(np.moveaxis(dx, axis, 0), positions, np.moveaxis(g, axis, 0))
-            return dx, None
-        return take_transpose(xp, g, positions, n, axis), None
-
-    return xp.take(x, positions, axis=axis), pullback
-
-
-def take_transpose(xp: Any, g: Array, positions: Array, n: int, axis: int) -> Array:
-    """The cotangent of take's x as a product with a one-hot matrix: the standard has no scatter-add."""
-    grid = xp.arange(n, dtype=positions.dtype, **beside(g))
-    one_hot = _cast(xp, positions[:, None] == grid[None, :], g.dtype)  # (len(indices), n)
-    return xp.moveaxis(xp.matmul(xp.moveaxis(g, axis, -1), one_hot), -1, axis)
+    return axis, xp.where(indices < 0, indices + n, indices)
 
 
 # ---- products ------------------------------------------------------------------------------------------------------
@@ -403,14 +384,19 @@ def take_transpose(xp: Any, g: Array, positions: Array, n: int, axis: int) -> Ar
 @op
 def matmul(xp: Any, x: Array, y: Array, /) -> Result:
     """x @ y: (..., n, k), (..., k, m) -> (..., n, m); leading axes broadcast. dx = g y^T, dy = x^T g."""
-    if len(x.shape) < 2 or len(y.shape) < 2:
-        raise ValueError(f"matmul: shapes {x.shape} and {y.shape}; both need two axes or more, "
+    check_factors(x.shape, y.shape)
+    return xp.matmul(x, y), lambda g: (lambda: xp.matmul(g, xp.matrix_transpose(y)),
+                                       lambda: xp.matmul(xp.matrix_transpose(x), g))
+
+
+def check_factors(x: tuple[int, ...], y: tuple[int, ...]) -> None:
+    """ValueError where matmul cannot multiply arrays of these shapes."""
+    if len(x) < 2 or len(y) < 2:
+        raise ValueError(f"matmul: shapes {x} and {y}; both need two axes or more, "
                          "reshape a vector to (1, k) or (k, 1)")
-    if x.shape[-1] != y.shape[-2]:
-        raise ValueError(f"matmul: {x.shape} @ {y.shape}: the last axis of the first ({x.shape[-1]}) must equal "
-                         f"the second to last of the second ({y.shape[-2]})")
-    return product(xp, x, y), lambda g: (lambda: product(xp, g, xp.matrix_transpose(y)),
-                                         lambda: product(xp, xp.matrix_transpose(x), g))
+    if x[-1] != y[-2]:
+        raise ValueError(f"matmul: {x} @ {y}: the last axis of the first ({x[-1]}) must equal "
+                         f"the second to last of the second ({y[-2]})")
 
 
 # ---- softmax and loss ----------------------------------------------------------------------------------------------
@@ -479,13 +465,8 @@ def keep_hide_invert(xp: Any, m: Array, /, tau: float) -> Result:
     Args:
         tau: threshold, a Python number, 0 or more; |m| == tau is hidden.
     """
-    tau = _threshold("keep_hide_invert", tau)
-
-    def step(m: Array) -> Array:
-        s = _cast(xp, m > tau, xp.int8) - _cast(xp, m < -tau, xp.int8)  # int8: a quarter of the memory to go through
-        return _cast(xp, s, m.dtype)
-
-    return elementwise(xp, step, m), lambda g: (g,)
+    tau = threshold("keep_hide_invert", tau)
+    return _cast(xp, m > tau, m.dtype) - _cast(xp, m < -tau, m.dtype), lambda g: (g,)
 
 
 @op(surrogate=True)
@@ -498,8 +479,8 @@ def keep_hide(xp: Any, m: Array, /, tau: float) -> Result:
     Args:
         tau: threshold, a Python number, 0 or more; m == tau is hidden.
     """
-    tau = _threshold("keep_hide", tau)
-    return elementwise(xp, lambda m: _cast(xp, m > tau, m.dtype), m), lambda g: (g,)
+    tau = threshold("keep_hide", tau)
+    return _cast(xp, m > tau, m.dtype), lambda g: (g,)
 
 
 @op(surrogate=True)
@@ -513,26 +494,21 @@ def keep_largest(xp: Any, m: Array, /, share: float) -> Result:
     Args:
         share: of the entries to keep, a Python number from 0 to 1.
     """
-    if not isinstance(share, (int, float)) or not 0 <= share <= 1:
-        raise ValueError(f"keep_largest: share is {share!r}, but must be a Python number from 0 to 1")
-    size = math.prod(m.shape)
-    chosen = _largest(xp, xp.reshape(xp.abs(m), (-1,)), round(float(share) * size))  # (size,) booleans
+    k = how_many(share, m)
+    sizes = xp.reshape(xp.abs(m), (-1,))
+    order = np.argsort(-sizes, stable=True) if xp is np else xp.argsort(-sizes)  # elsewhere it always is
+    chosen = xp.argsort(order) < k  # (size,) the rank of every entry
     return _cast(xp, xp.reshape(chosen, m.shape), m.dtype), lambda g: (g * xp.sign(m),)
 
 
-def _largest(xp: Any, x: Array, k: int) -> Array:
-    """Which are the k largest of x (n,), the first ones where they tie: (n,) booleans."""
-    n = x.shape[0]
-    if not takes_fast_path(xp) or not 0 < k < n:
-        order = np.argsort(-x, stable=True) if xp is np else xp.argsort(-x)  # elsewhere it always is
-        return xp.argsort(order) < k  # the rank of every entry
-    edge = np.partition(x, n - k)[n - k]  # the k-th largest; no full sort
-    chosen = x > edge
-    chosen[np.flatnonzero(x == edge)[:k - np.count_nonzero(chosen)]] = True
-    return chosen
+def how_many(share: object, m: Array) -> int:
+    """k of keep_largest; ValueError where the share is none."""
+    if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise ValueError(f"keep_largest: share is {share!r}, but must be a Python number from 0 to 1")
+    return round(float(share) * math.prod(m.shape))
 
 
-def _threshold(name: str, tau: object) -> float:
+def threshold(name: str, tau: object) -> float:
     """tau as a Python float (a NumPy scalar would compare float32 scores in float64); TypeError, ValueError."""
     if not isinstance(tau, (int, float)):
         raise TypeError(f"{name}: tau is a {type(tau).__name__}, but must be one Python number, 0 or more")

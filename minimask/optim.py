@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .backend import Array, UsageError, asarray, namespace
-from .engine import Tensor
-from .parallel import in_place
+from .engine import Tensor, version
 
 Schedule = Callable[[int], float]
 
@@ -188,15 +187,17 @@ class SGDW(SGD):
         self.velocity = [asarray(slots[name].copy(), v) for name, v in self.slots().items()]
 
     def update(self, i: int, p: Array, g: Array, factor: float) -> Array:
-        keep, rate = 1.0 - self.wd * factor, self.lr * factor
-
-        def step(p: Array, v: Array, g: Array) -> None:
-            change = g * rate
-            p *= keep
-            p -= change
-            v *= self.momentum
-            v -= change
-            p += v * self.momentum
-
-        in_place(namespace(p), step, p, self.velocity[i], g)
+        xp = namespace(p)
+        step = version("optim.nesterov", xp, nesterov)
+        step(xp, p, self.velocity[i], g, self.lr * factor, 1.0 - self.wd * factor, self.momentum)
         return p
+
+
+def nesterov(xp: Any, p: Array, v: Array, g: Array, rate: float, keep: float, momentum: float) -> None:
+    """The step of SGDW, written into p and v: lr_t is `rate`, 1 - wd_t `keep`, mu `momentum`."""
+    change = g * rate
+    p *= keep
+    p -= change
+    v *= momentum
+    v -= change
+    p += v * momentum

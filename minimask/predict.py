@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from . import nn
-from .backend import Array, UsageError, asarray, namespace, single_threaded_blas, takes_fast_path, to_host
+from .backend import SWITCHES, Array, UsageError, asarray, namespace, to_host
 from .data import standardise
-from .engine import OPS, Tensor, no_grad
+from .engine import OPS, Tensor, no_grad, version
+from .fast.blocks import LARGE_PRODUCT, product
+from .fast.memory import reused_memory
+from .fast.threads import single_threaded_blas
 from .mask import Fixed
-from .parallel import LARGE_PRODUCT, product, reused_memory
 from .prune import Take, size
 
 #: Where gathering beats the dense product: from so many weights on, with at most this share of them left, for so many
@@ -92,13 +94,18 @@ def _dense(weight: Array) -> Step:
     xp = namespace(weight)
 
     def multiply(x: Array, small: bool) -> Array:
-        return xp.matmul(x, weight) if small else product(xp, x, weight)
+        return xp.matmul(x, weight) if small or not _is_fast(xp) else product(x, weight)
 
-    if takes_fast_path(xp) and weight.size >= GATHER_WEIGHTS and (
+    if _is_fast(xp) and weight.size >= GATHER_WEIGHTS and (
             np.count_nonzero(weight) <= GATHER_SHARE * weight.size):
         gather = gathered(weight)
         return lambda x, small: gather(x) if x.shape[0] <= GATHER_IMAGES else multiply(x, small)
     return multiply
+
+
+def _is_fast(xp: Any) -> bool:
+    """Whether arrays of library xp go the ways here that are for NumPy alone."""
+    return xp is np and not SWITCHES.plain
 
 
 def _elu(alpha: float) -> Step:
@@ -107,8 +114,8 @@ def _elu(alpha: float) -> Step:
 
     def step(x: Array, small: bool) -> Array:
         xp = namespace(x)
-        if alpha != 1 or not takes_fast_path(xp) or x.size > FEW:
-            return elu.__wrapped__(xp, x, alpha)[0]
+        if alpha != 1 or not _is_fast(xp) or x.size > FEW:
+            return version("elu", xp, elu.__wrapped__)(xp, x, alpha)[0]
         y = np.minimum(x, 0)
         return np.maximum(x, np.expm1(y, out=y), out=y)
 

@@ -28,14 +28,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from . import ops
-from .backend import Array, MinimaskError, UsageError, asarray, blas_threads, namespace, to_host
+from .backend import Array, MinimaskError, UsageError, asarray, namespace, to_host
 from .checkpoint import Keeper, State, restore
 from .data import Dataset, standardise
 from .data import augment as augmented
 from .engine import Tensor, no_grad
+from .fast.memory import reused_memory
+from .fast.threads import blas_threads
 from .nn import Sequential
 from .optim import SGD, Plateau
-from .parallel import reused_memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -376,7 +377,16 @@ def environment(net: Sequential | None = None) -> dict[str, Any]:
         return {"minimask": __version__, "python": platform.python_version(), "numpy": np.__version__,
                 "backend": namespace(net.parameters()[0].data).__name__ if net else "numpy",
                 "system": platform.system(), "processor": _processor(), "cores": os.cpu_count(),
-                "blas_threads": threads}
+                "blas_threads": threads, **_device(net)}
+
+
+def _device(net: Sequential | None) -> dict[str, Any]:
+    """The GPU that a net lives on, by name, and whether its products may round to TF32 (CuPy's CUPY_TF32)."""
+    xp = namespace(net.parameters()[0].data) if net and net.parameters() else np
+    if not hasattr(xp, "cuda") or not hasattr(xp.cuda.runtime, "getDeviceProperties"):
+        return {}
+    name = xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())["name"].decode()
+    return {"device": name, "tf32": os.environ.get("CUPY_TF32") == "1"}
 
 
 def _processor() -> str:

@@ -28,8 +28,10 @@ from pathlib import Path
 import hostile
 import numpy as np
 
-from minimask import MinimaskError, archive, data, datafiles
-from minimask.datafiles import FileSet
+from minimask import MinimaskError, data
+from minimask.data import archive
+from minimask.data import files as datafiles
+from minimask.data.files import FileSet
 
 SPACE = 24 << 20  # bytes of address space that loading a small set may take beyond what the process has
 LARGE = 72 << 20  # and for one with a file of 47 MB

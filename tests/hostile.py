@@ -12,9 +12,10 @@ import time
 
 import numpy as np
 
-from minimask import datafiles, fetch
-from minimask.datafiles import FileSet
-from minimask.download import Published
+from minimask.data import fetch
+from minimask.data import files as datafiles
+from minimask.data.download import Published
+from minimask.data.files import FileSet
 
 
 class Server(http.server.ThreadingHTTPServer):

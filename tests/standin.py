@@ -7,12 +7,28 @@ It holds the branches of backend.py to their promises. It says nothing about CuP
 (``pytest --cupy device``). test_portability.py holds its functions to those of an installed CuPy.
 """
 
+import ctypes
+import functools
 import operator
+import shutil
+import subprocess
+import tempfile
 import types
 import weakref
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+
+
+class Count:
+    """What a GPU would have been asked for: kernels launched, arrays fetched from it, arrays sent to it."""
+
+    launches = fetched = sent = 0
+
+    @classmethod
+    def reset(cls):
+        cls.launches = cls.fetched = cls.sent = 0
 
 
 class OutOfMemoryError(MemoryError):
@@ -64,6 +80,7 @@ class ndarray:
 
     def __init__(self, host, device=0):
         self._host, self.device = np.asarray(host), Device(device)
+        self.base = self._host.base
         Memory.take(self._host)
 
     shape = property(lambda self: self._host.shape)
@@ -82,7 +99,11 @@ class ndarray:
     def transpose(self, *axes):
         return ndarray(self._host.transpose(*axes))
 
+    def view(self, dtype):
+        return ndarray(self._host.view(dtype))
+
     def get(self):
+        Count.fetched += 1
         return self._host.copy()
 
     def __array__(self, *arguments, **settings):
@@ -94,6 +115,7 @@ class ndarray:
                        self._host[index if ... in index else (*index, ...)])  # a view, also of one entry
 
     def __setitem__(self, index, value):
+        Count.launches += 1
         self._host[index] = _host(value)
 
     def __iter__(self):
@@ -103,12 +125,15 @@ class ndarray:
         return len(self._host)
 
     def __bool__(self):
+        Count.fetched += 1
         return bool(self._host)
 
     def __int__(self):
+        Count.fetched += 1
         return int(self._host)
 
     def __float__(self):
+        Count.fetched += 1
         return float(self._host)
 
 
@@ -124,16 +149,23 @@ def _host(value):
     return value
 
 
+def _launched(result):
+    """The result of one kernel."""
+    Count.launches += 1
+    return ndarray(result)
+
+
 def _operators():
     def binary(function):
         return lambda self, other: (NotImplemented if getattr(type(other), "__array_ufunc__", 0) is None
-                                    and not isinstance(other, ndarray) else ndarray(function(self._host, _host(other))))
+                                    and not isinstance(other, ndarray) else _launched(function(self._host, _host(other))))
 
     def reverse(function):
-        return lambda self, other: ndarray(function(_host(other), self._host))
+        return lambda self, other: _launched(function(_host(other), self._host))
 
     def in_place(function):
         def call(self, other):
+            Count.launches += 1
             self._host = function(self._host, _host(other))
             return self
         return call
@@ -144,16 +176,22 @@ def _operators():
         if hasattr(operator, f"__i{name}__"):
             setattr(ndarray, f"__r{name}__", reverse(function))
             setattr(ndarray, f"__i{name}__", in_place(getattr(operator, f"__i{name}__")))
-    ndarray.__neg__ = lambda self: ndarray(-self._host)
-    ndarray.__invert__ = lambda self: ndarray(~self._host)
+    ndarray.__neg__ = lambda self: _launched(-self._host)
+    ndarray.__invert__ = lambda self: _launched(~self._host)
 
 
 _operators()
 
 
+VIEWS = ("broadcast_to", "matrix_transpose", "moveaxis", "permute_dims", "reshape")  # no kernel is launched for these
+
+
 def _wrapped(function):
     """A function of NumPy on arrays of ours; an argument that is a list or tuple of arrays goes with it."""
+    launches = function.__name__ not in (*VIEWS, "empty", "empty_like")
+
     def call(*arguments, **settings):
+        Count.launches += launches
         def host(value):
             return type(value)(map(host, value)) if isinstance(value, (list, tuple)) else _host(value)
 
@@ -165,19 +203,90 @@ def _wrapped(function):
 def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
     if isinstance(a, ndarray) and not copy and dtype in (None, a.dtype):
         return a
-    return ndarray(np.array(a.get() if isinstance(a, ndarray) else a, dtype=dtype))
+    if isinstance(a, ndarray):
+        return _launched(np.array(a._host, dtype=dtype))
+    Count.sent += 1
+    return ndarray(np.array(a, dtype=dtype))
 
 
 def astype(x, dtype, /, *, copy=True):
+    Count.launches += 1
     return ndarray(x._host.astype(dtype, copy=copy))
 
 
 def copyto(dst, src, casting="same_kind", where=None):
+    Count.launches += 1
     np.copyto(dst._host, _host(src), casting)
 
 
 def as_strided(x, shape=None, strides=None):
     return ndarray(np.lib.stride_tricks.as_strided(x._host, shape, strides))
+
+
+TYPES = {"float32": "float", "float64": "double", "complex128": "std::complex<double>", "int32": "int"}
+
+
+class ElementwiseKernel:
+    """A kernel whose text is compiled for the host, so that what it says is tested where there is no GPU.
+
+    Parameters as CuPy's: "T x, int32 n", with 'raw' for arrays that the operation indexes by hand; `i` is the number of
+    the entry. Arrays must be contiguous here.
+    """
+
+    def __init__(self, in_params, out_params, operation, name):
+        self.inputs, self.outputs = in_params.split(", "), out_params.split(", ")
+        self.operation, self.name = operation, name
+
+    def __call__(self, *arguments):
+        Count.launches += 1
+        names = self.inputs + self.outputs
+        arrays = [a for a in arguments if isinstance(a, ndarray)]
+        dtype = arrays[0].dtype
+        assert all(a.dtype == dtype for a in arrays), [a.dtype for a in arrays]
+        given = list(arguments)
+        if len(given) < len(names):
+            shape = np.broadcast_shapes(*(a.shape for a in arrays))
+            given += [ndarray(np.empty(shape, dtype)) for _ in names[len(given):]]
+        assert len(given) == len(names), f"{self.name} takes {len(names)} arguments"
+        size, held, pointers = given[-1].size, [], (ctypes.c_void_p * len(names))()
+        for place, (words, value) in enumerate(zip(names, given)):
+            if not isinstance(value, ndarray):
+                value = np.array(value, np.int32 if words.startswith("int32") else dtype)
+            elif "raw" in words or place >= len(self.inputs):
+                value = value._host
+                assert value.flags.c_contiguous, f"{self.name}: {words} is not contiguous"
+            else:
+                value = np.ascontiguousarray(np.broadcast_to(value._host, given[-1].shape))
+            held.append(value)
+            pointers[place] = value.ctypes.data
+        scalars = tuple(not isinstance(value, ndarray) for value in given)
+        compiled(tuple(names), self.operation, dtype.name, scalars)(size, pointers)
+        made = given[len(self.inputs):]
+        return made[0] if len(made) == 1 else tuple(made)
+
+
+@functools.cache
+def compiled(names, operation, dtype, scalars):
+    """The host's function for a kernel's text and one dtype T."""
+    before, each = [], []
+    for place, (words, scalar) in enumerate(zip(names, scalars)):
+        *raw, kind, name = words.split()
+        kind = TYPES[kind] if kind in TYPES else "T"
+        before.append(f"{kind}* p{place} = ({kind}*)a[{place}];")
+        if raw:
+            before.append(f"{kind}* {name} = p{place};")
+        else:
+            each.append(f"{kind}& {name} = p{place}[{0 if scalar else 'i'}];")
+    text = (f"#include <cmath>\n#include <complex>\nusing namespace std;\ntypedef {TYPES[dtype]} T;\n"
+            f"extern \"C\" void run(long size, void** a) {{\n{' '.join(before)}\n"
+            f"for (long i = 0; i < size; ++i) {{ {' '.join(each)}\n{operation};\n}} }}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder) / "kernel.cpp", Path(folder) / "kernel.so"
+        source.write_text(text)
+        subprocess.run(["g++", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-o", library, source], check=True)
+        function = ctypes.CDLL(str(library)).run
+    function.argtypes, function.restype = [ctypes.c_long, ctypes.c_void_p * len(names)], None
+    return function
 
 
 def module():
@@ -190,9 +299,11 @@ def module():
                  # and what an op that is yet to come may take
                  "all", "any", "cos", "floor", "log1p", "logaddexp", "prod", "sin", "sinh", "square", "std", "var"):
         setattr(cupy, name, _wrapped(getattr(np, name)))
-    for name in ("bool", "int8", "int64", "float32", "float64", "isdtype"):
+    for name in ("bool", "int8", "int64", "float32", "float64", "complex128", "isdtype"):
         setattr(cupy, name, getattr(np, name))
     cupy.ndarray, cupy.asarray, cupy.astype, cupy.copyto = ndarray, asarray, astype, copyto
+    if shutil.which("g++"):
+        cupy.ElementwiseKernel = ElementwiseKernel
     cupy.lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=as_strided))
     runtime = types.SimpleNamespace(getDeviceCount=lambda: 1)
     memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)

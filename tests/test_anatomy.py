@@ -286,7 +286,7 @@ def test_other_array_libraries(digits):
 @pytest.fixture(scope="module")
 def figures():
     pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[plot]'")
-    from minimask import anatomy_figures
+    from minimask.anatomy import figures as anatomy_figures
 
     return anatomy_figures
 
@@ -421,14 +421,14 @@ def test_inspect_writes_figures_numbers_and_a_page_that_needs_nothing_else(tmp_p
     assert sum(counted["paths"].values()) == anatomy.paths(net).sum()
     assert len(counted["worth"]["signs shuffled"]) == counted["repeats"] == 2
     assert f"{counted['pixels']['dead']} of 64 pixels are dead" in text and "Inside digits, seed 0" in text
-    from minimask import anatomy_page
+    from minimask.anatomy import page as anatomy_page
 
     assert anatomy_page.numbers(net, record, digits, repeats=2) == counted  # the same run, the same numbers
 
 
 def test_the_sentences_say_what_was_counted(figures):
     """Every number in a text or a table of the page, from numbers that were made up."""
-    from minimask import anatomy_page
+    from minimask.anatomy import page as anatomy_page
 
     spread = [{"least": 1, "mean": 2.5, "most": 4}, {"least": 5, "mean": 6.5, "most": 8}]
     layer = {"weights": 1000, "kept": 30, "hidden": 950, "inverted": 20, "left_by_chance": 60.0}
@@ -462,7 +462,7 @@ def test_the_sentences_say_what_was_counted(figures):
 
 
 def test_the_numbers_are_those_of_the_net(trained, digits, figures):
-    from minimask import anatomy_page
+    from minimask.anatomy import page as anatomy_page
 
     net, record = trained
     record = {"recipe": {"name": "x"}, "seed": 0, **record}
@@ -484,7 +484,7 @@ def test_the_numbers_are_those_of_the_net(trained, digits, figures):
 
 
 def test_a_name_is_text_and_not_markup(tmp_path, digits, trained, figures, monkeypatch):
-    from minimask import anatomy_page
+    from minimask.anatomy import page as anatomy_page
 
     monkeypatch.setattr(anatomy_page, "parts", lambda *arguments: iter(()))
     net, record = trained
@@ -495,7 +495,7 @@ def test_a_name_is_text_and_not_markup(tmp_path, digits, trained, figures, monke
 
 
 def test_the_page_of_a_conv_net_shows_its_filters(digits, figures, rng):
-    from minimask import anatomy_page
+    from minimask.anatomy import page as anatomy_page
 
     net = models.conv2(SignedSupermask(tau_ratio=0.6), rng, (8, 8, 1))
     few = replace(digits, test_images=digits.test_images[:20], test_labels=digits.test_labels[:20])

@@ -1,6 +1,5 @@
 """Which library an array belongs to, moving arrays, and the threads of BLAS."""
 
-import builtins
 import types
 
 import array_api_strict as strict
@@ -79,50 +78,6 @@ def test_own_copies_what_is_somebody_elses():
         assert not np.shares_memory(backend.own(view), a) and backend.own(view).flags.writeable
     b = strict.ones(2)
     assert backend.own(b) is not b
-
-
-@pytest.mark.parametrize("how", ["threadpoolctl", "ctypes"])
-def test_blas_threads_are_set_and_restored(how, monkeypatch):
-    if how == "threadpoolctl":
-        pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed: pip install '.[fast]'")
-    else:
-        real = builtins.__import__
-
-        def without(name, *arguments, **options):
-            if name == "threadpoolctl":
-                raise ImportError(name)
-            return real(name, *arguments, **options)
-
-        monkeypatch.setattr(builtins, "__import__", without)
-        if backend.openblas() is None:
-            pytest.skip("NumPy here is not built on the OpenBLAS of its wheels")
-    with backend.blas_threads(None) as before:
-        assert before >= 1
-    with backend.blas_threads(1) as threads:
-        assert threads == 1
-        with backend.blas_threads(None) as inner:
-            assert inner == 1
-    with pytest.raises(KeyError), backend.blas_threads(1):
-        raise KeyError
-    if how == "ctypes" and before > 1:
-        with backend.single_threaded_blas():
-            telling = backend.blas_threads(None)
-            telling.__enter__()
-        telling.__exit__(None, None, None)  # as in another thread: what was set meanwhile stays
-    with backend.blas_threads(None) as after:
-        assert after == before
-
-
-def test_where_blas_cannot_be_told_it_is_left_alone(monkeypatch):
-    monkeypatch.setattr(backend, "openblas", lambda: None)
-    monkeypatch.setitem(__import__("sys").modules, "threadpoolctl", None)
-    with backend.blas_threads(1) as threads:
-        assert threads is None
-
-
-def test_threads_must_be_positive():
-    with pytest.raises(UsageError, match="threads must be 1 or more, not 0"), backend.blas_threads(0):
-        pass
 
 
 def test_unknown_suggests_by_beginning_and_by_likeness():

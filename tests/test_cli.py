@@ -15,9 +15,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minimask import checkpoint, data, files, recipes, runs, train
+from minimask import MinimaskError, UsageError, checkpoint, data, files, recipes, runs, train
 from minimask.__main__ import main
-from minimask.cli import COMMANDS, layer_table
+from minimask.cli.common import COMMANDS, layer_table
 
 FILES = {"record.json", "network.npz", "checkpoint.npz", "masks.png", "training.png"}
 
@@ -94,7 +94,7 @@ def test_a_run_can_be_read_back(folder):
     assert train.evaluate(net, digits.test_images, digits.test_labels) == end["test_accuracy"]
     assert [(x["kept"], x["hidden"], x["inverted"]) for x in end["layers"]] == net.counts()
     (folder / "a/network.npz").write_bytes(b"PK broken")
-    with pytest.raises(runs.MinimaskError, match="holds no whole run"):
+    with pytest.raises(MinimaskError, match="holds no whole run"):
         runs.load(folder / "a", digits)
 
 
@@ -182,7 +182,7 @@ def test_a_missing_data_file_is_a_failure_and_status_1(folder, capsys):
 
 def test_a_damaged_data_file_names_expected_and_found(folder, capsys):
     (folder / "mnist").mkdir()
-    header = data.datafiles.SETS["mnist"].files[0].header
+    header = data.files.SETS["mnist"].files[0].header
     (folder / "mnist/train-images-idx3-ubyte").write_bytes(header + bytes(47_040_000))
     assert main(["train", "fcn", "--data", str(folder)]) == 1
     error = capsys.readouterr().err
@@ -269,7 +269,7 @@ def test_a_recipe_that_cannot_start_leaves_the_old_run(folder):
     recipe = replace(recipes.find("digits"), epochs=1)
     runs.run(recipe, data.digits(), np.int64(0), folder / "a")
     before = (folder / "a/record.json").read_bytes()
-    with pytest.raises(runs.UsageError, match="lr is -1"):
+    with pytest.raises(UsageError, match="lr is -1"):
         runs.run(replace(recipe, lr=-1), data.digits(), 0, folder / "a", overwrite=True)
     assert (folder / "a/record.json").read_bytes() == before
 
@@ -289,7 +289,7 @@ def test_a_write_that_fails_leaves_the_old_file(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(runs.MinimaskError, match="x cannot be written .No space left on device.; what was there"):
+    with pytest.raises(MinimaskError, match="x cannot be written .No space left on device.; what was there"):
         files.write(folder / "x", b"new")
     assert (folder / "x").read_bytes() == b"old" and os.listdir(folder) == ["x"]
 
@@ -318,7 +318,7 @@ def test_a_failed_training_is_saved_and_status_1(folder, capsys, monkeypatch):
     floats = data.Dataset("digits", digits.train_images.astype(float), digits.train_labels, digits.test_images,
                           digits.test_labels, digits.classes)
     floats.train_images[5] = np.nan
-    monkeypatch.setattr(data, "digits", lambda: floats)
+    monkeypatch.setattr(data.sets, "digits", lambda: floats)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         assert train_digits("a") == 1
@@ -486,7 +486,7 @@ def test_files_of_an_earlier_end_do_not_stay_beside_a_longer_record(folder):
     assert status == 1 and (folder / "a/network.npz").exists()
     status, _ = interrupt(["train", "digits", "--resume"], folder, epochs=kept + 2, number=signal.SIGKILL)
     assert status == -9 and not (folder / "a/network.npz").exists()
-    with pytest.raises(runs.MinimaskError, match="holds no whole run"):
+    with pytest.raises(MinimaskError, match="holds no whole run"):
         runs.load(folder / "a", data.digits())
 
 
@@ -499,7 +499,7 @@ def test_a_record_that_cannot_be_written_for_a_while_is_said_and_training_goes_o
             raise files.WriteError("a/record.json cannot be written (No space left on device); what was there is untouched")
         real(path, record, *name)
 
-    monkeypatch.setattr(runs, "write_record", write_record)
+    monkeypatch.setattr(runs.folder, "write_record", write_record)
     assert train_digits("a") == 0
     assert "minimask: a/record.json cannot be written (No space left" in capsys.readouterr().err
     assert epochs == [0, 1, 2, 2] and len(json.loads((folder / "a/record.json").read_text())["epochs"]) == 2

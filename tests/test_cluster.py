@@ -14,8 +14,9 @@ import pytest
 from conftest import needed
 from test_sweep import LONG, TINY, alone, digests, epochs, toml, wait_for
 
-from minimask import MinimaskError, cluster, sweep
+from minimask import MinimaskError
 from minimask.__main__ import main
+from minimask.runs import cluster, sweep
 
 pytestmark = pytest.mark.once
 

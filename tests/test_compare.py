@@ -10,7 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minimask import MinimaskError, UsageError, cli_compare, compare, data, recipes, runs
+from minimask import MinimaskError, UsageError, data, recipes, runs
+from minimask.cli import compare as cli_compare
+from minimask.runs import compare
 
 DIGITS = replace(recipes.find("digits"), epochs=1)
 

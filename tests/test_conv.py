@@ -6,8 +6,10 @@ from cases import CASES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimask import Tensor, conv, data, fastconv, models, nn, ops, optim, plain, train, winograd
-from minimask.backend import blas_threads
+from minimask import Tensor, conv, data, models, nn, ops, optim, plain, train, windows
+from minimask.fast import conv as fastconv
+from minimask.fast import winograd
+from minimask.fast.threads import blas_threads
 from minimask.mask import SignedSupermask, Trained
 from minimask.testing import gradcheck
 
@@ -16,7 +18,7 @@ def test_same_padding_is_tensorflows():
     """ceil(n / s) results; of an odd total the larger half comes after."""
     for n, k, s, expected in [(5, 3, 1, (1, 1)), (6, 3, 2, (0, 1)), (5, 3, 2, (1, 1)), (7, 2, 1, (0, 1)), (4, 4, 1, (1, 2)),
                               (3, 1, 2, (0, 0)), (2, 5, 3, (1, 2))]:
-        at = conv.geometry("x", (1, n, n, 1), k, s, "same")
+        at = windows.geometry("x", (1, n, n, 1), k, s, "same")
         assert at.padding[0] == expected and at.output[0] == -(-n // s), (n, k, s)
 
 
@@ -25,7 +27,7 @@ def test_the_blocked_convolution_equals_the_plain_one(data):
     """Whatever the block: one row of windows at a time, a few images, or all at once; in value and both gradients."""
     example = data.draw(CASES["conv2d"].examples)
     x, w = example.arrays
-    at = conv.geometry("conv2d", x.shape, w.shape[:2], **example.settings)
+    at = windows.geometry("conv2d", x.shape, w.shape[:2], **example.settings)
     with plain():
         leaves = Tensor(x, requires_grad=True), Tensor(w, requires_grad=True)
         y = ops.conv2d(*leaves, **example.settings)
@@ -50,7 +52,7 @@ def test_conv2d_takes_the_blocked_version_outside_plain(monkeypatch):
 def test_the_blocked_convolution_repeats_bit_for_bit_with_one_thread_as_with_two():
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((6, 16, 16, 8)).astype(np.float32), rng.standard_normal((3, 3, 8, 16)).astype(np.float32)
-    at = conv.geometry("conv2d", x.shape, (3, 3), 1, "same")
+    at = windows.geometry("conv2d", x.shape, (3, 3), 1, "same")
     g = rng.standard_normal((6, 16, 16, 16)).astype(np.float32)
 
     def everything():
@@ -89,10 +91,10 @@ def test_a_budget_reaches_the_value_and_both_gradients(channels, stride, calls, 
 
 
 def test_a_buffer_holds_no_more_than_the_batch():
-    """Nor any windows at all where the image is its own: the budget for CuPy is 256 MB."""
-    at = conv.geometry("x", (2, 8, 8, 3), 3, 1, "same")
+    """Nor any windows at all where the image is its own."""
+    at = windows.geometry("x", (2, 8, 8, 3), 3, 1, "same")
     assert fastconv.Windows(np.ones((2, 8, 8, 3)), at, 1 << 28).buffer.shape == (2 * 8 * 8, 27)
-    one = conv.geometry("x", (2, 8, 8, 3), 1, 1, "same")
+    one = windows.geometry("x", (2, 8, 8, 3), 1, 1, "same")
     assert not hasattr(fastconv.Windows(np.ones((2, 8, 8, 3)), one, 1 << 28), "buffer")
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import minimask
-from minimask import Tensor, course
+from minimask import Tensor
 from minimask.__main__ import main
-from minimask.testing import GradientError, elsewhere, marking
+from minimask.testing import GradientError, course, elsewhere, marking
 
 HERE = Path(__file__).parent
 TUTORIALS = HERE.parent / "tutorials"

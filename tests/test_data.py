@@ -6,8 +6,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from minimask import UsageError, data, datafiles
+from minimask import UsageError, data
 from minimask.data import DataError, Dataset
+from minimask.data import files as datafiles
 
 SHAPE = (5, 4, 3)
 HEADER = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 3])

@@ -340,7 +340,7 @@ def test_the_argument_goes_before_the_variable(tmp_path, monkeypatch):
     for n in ("a", "b"):
         (tmp_path / n).mkdir()
     monkeypatch.setenv("MINIMASK_DATA", str(tmp_path / "a"))
-    data_folder = data.datafiles.data_folder
+    data_folder = data.files.data_folder
     assert data_folder() == tmp_path / "a" and data_folder(tmp_path / "b") == tmp_path / "b"
 
 

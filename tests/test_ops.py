@@ -194,20 +194,6 @@ def test_slopes_at_the_kinks():
     np.testing.assert_array_equal(x.grad, [0, 1, 1, 0])
 
 
-@given(data=st.data())
-def test_take_scatters_the_same_through_add_at_and_through_one_hot(data):
-    """The fast path beside the plain one."""
-    example: Example = data.draw(CASES["take"].examples)
-    x, indices = example.arrays
-    axis = example.settings["axis"] % x.ndim
-    leaf = Tensor(x, requires_grad=True)
-    y = ops.take(leaf, indices, axis)
-    g = np.random.default_rng(0).standard_normal(y.shape)
-    y.backward(g)
-    plain = ops.take_transpose(np, g, indices % x.shape[axis], x.shape[axis], axis)
-    np.testing.assert_allclose(leaf.grad, plain, rtol=1e-12, atol=1e-14)
-
-
 def test_indexing_with_negative_steps_and_newaxis():
     x = np.arange(24.0).reshape(2, 3, 4)
     for index in [(slice(None, None, -1),), (..., slice(3, 0, -2)), (0, None, slice(None, None, -1)), (None, ..., -1)]:

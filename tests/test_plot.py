@@ -7,6 +7,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip insta
 
 from minimask import MinimaskError, data, models, optim, plot, train
 from minimask.mask import SignedSupermask, Trained
+from minimask.plot import pictures
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +77,9 @@ def test_a_record_of_one_epoch_is_a_band_not_a_blank(trained):
 
 def test_show_writes_a_file_and_goes_on_without_matplotlib(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MINIMASK_FIGURES", str(tmp_path / "new"))
-    plot._folder.cache_clear()
+    pictures._folder.cache_clear()
     plot.show("empty", lambda: plot.new_figure(2, 1))
-    plot._folder.cache_clear()
+    pictures._folder.cache_clear()
     assert (tmp_path / "new/empty.png").read_bytes().startswith(b"\x89PNG")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)  # as if it were not installed
     plot.show("missing", lambda: plot.new_figure(2, 1))

@@ -16,7 +16,6 @@ from minimask import (
     backend,
     data,
     export,
-    imagefiles,
     models,
     nn,
     no_grad,
@@ -27,6 +26,7 @@ from minimask import (
     runs,
 )
 from minimask.__main__ import main
+from minimask.data import images as imagefiles
 from minimask.mask import Fixed, SignedSupermask, Trained
 
 

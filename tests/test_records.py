@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from recorded import put, record
 
-from minimask import UsageError, recipes, records
+from minimask import UsageError, recipes
+from minimask.runs import records
 
 FCN = replace(recipes.find("fcn"), epochs=4)  # short, so that tests are quick; otherwise the shipped recipe
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from recorded import put, record
 
-from minimask import MinimaskError, UsageError, cli_report, plot, recipes, records, report
-from minimask.page import Table
+from minimask import MinimaskError, UsageError, plot, recipes
+from minimask.cli import report as cli_report
+from minimask.plot.page import Table
+from minimask.runs import records, report
 
 FCN = replace(recipes.find("fcn"), epochs=3)
 HOSTILE = '<script>alert("1")</script> & | `x`'

@@ -178,8 +178,9 @@ import sys
 sys.argv = ["x"]
 {before}
 from dataclasses import replace
-from minimask import backend, checkpoint, data, recipes, runs
-with backend.blas_threads(1):
+from minimask import checkpoint, data, recipes, runs
+from minimask.fast import threads
+with threads.blas_threads(1):
     runs.run(replace(recipes.find("digits"), epochs=2), data.digits(), {seed}, "out")
 print(checkpoint.peek("out/checkpoint.npz")[1])
 """

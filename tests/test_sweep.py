@@ -13,8 +13,10 @@ from dataclasses import replace
 
 import pytest
 
-from minimask import MinimaskError, UsageError, cli_sweep, data, files, parallel, recipes, runs, sweep
+from minimask import MinimaskError, UsageError, data, files, recipes, runs
 from minimask.__main__ import main
+from minimask.cli import sweep as cli_sweep
+from minimask.runs import sweep
 
 pytestmark = pytest.mark.once
 TINY = replace(recipes.find("digits"), name="tiny", epochs=2)
@@ -117,7 +119,7 @@ def test_a_sweep_in_processes_of_the_command_line(tmp_path, capsys):
 
 
 def test_the_cores_are_shared_among_the_jobs(monkeypatch):
-    monkeypatch.setattr(parallel, "cores", lambda: 8)
+    monkeypatch.setattr(sweep, "cores", lambda: 8)
     assert [sweep.share_of_cores(jobs) for jobs in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from minimask import ternary
-from minimask.ternary import CODECS
+from minimask.export import ternary
+from minimask.export.ternary import CODECS
 
 
 def drawn(size, density, plus, seed, order="random"):

@@ -37,8 +37,9 @@ import tracemalloc
 import numpy as np
 
 import minimask
-from minimask import Tensor, backend, ops, plot
+from minimask import Tensor, ops, plot
 from minimask.engine import op
+from minimask.fast import threads
 from minimask.testing import gradcheck
 
 BLUE, ORANGE, GREY = plot.KEPT, plot.INVERTED, "#777777"
@@ -334,7 +335,7 @@ for (images, rows), megabytes in peaks.items():
 # %%
 BLOCKS = [(1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (1, 32), (2, 32), (4, 32), (8, 32), (16, 32), (32, 32)]
 best = {block: np.full(2, np.inf) for block in BLOCKS}
-with backend.blas_threads(1):
+with threads.blas_threads(1):
     for _ in range(5):
         for block in BLOCKS:
             spent = np.zeros(2)
@@ -374,9 +375,9 @@ plot.show("07_blocks", draw_blocks)
 # take time, and products so thin that the processor cannot work at full speed. Somewhere between lies the best block.
 # Where exactly depends on the machine, and it is not important to hit it: the valley is flat.
 #
-# The package does the same in `minimask/fastconv.py`, with about a megabyte of windows at a time, half of the blocks on
-# each of two threads. For wide 3 by 3 layers such as this one it goes further and saves multiplications as well
-# (`minimask/winograd.py`); the idea of blocks stays. `with minimask.plain():` takes the whole batch at once.
+# The package does the same in `minimask/fast/conv.py`, with about a megabyte of windows at a time, half of the blocks
+# on each of two threads. For wide 3 by 3 layers such as this one it goes further and saves multiplications as well
+# (`minimask/fast/winograd.py`); the idea of blocks stays. `with minimask.plain():` takes the whole batch at once.
 
 # %%
 def seconds_of(function, repeat=3):
@@ -433,7 +434,7 @@ print("all claims hold")
 # 3. **`in_blocks(convolve, x, images)`**: a convolution of a large batch, by calls on few images at a time.
 #
 # To think about, without marking: how large would $A$ be for a 1 by 1 kernel, and what does the package do there? (Look
-# for `direct` in `minimask/fastconv.py`.)
+# for `direct` in `minimask/fast/conv.py`.)
 #
 # ## Further reading
 #

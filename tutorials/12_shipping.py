@@ -40,7 +40,8 @@ from pathlib import Path
 import numpy as np
 
 import minimask
-from minimask import anatomy, data, export, interchange, models, optim, plot, ternary, train
+from minimask import anatomy, data, export, interchange, models, optim, plot, train
+from minimask.export import ternary
 from minimask.mask import SignedSupermask
 
 BLUE, ORANGE, GREY = plot.KEPT, plot.INVERTED, "#777777"

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 
 from .. import backend
-from ..backend import MinimaskError
 from ..engine import OPS
+from ..errors import MinimaskError
 from . import GradientError, elsewhere, marking
 from . import gradcheck as _gradcheck
 

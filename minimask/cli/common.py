@@ -1,0 +1,156 @@
+"""What the commands of the command line share: their parser, common options, training with words, tables."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .. import data, plot, recipes, runs, train
+from ..errors import MinimaskError, OutOfMemory, UsageError
+
+#: The commands, and what each does. Each is the function `command` of module NAME.
+COMMANDS = {"demo": "the same as no command",
+            "train": "train a network on MNIST, CIFAR-10 or the digits",
+            "recipes": "list what can be trained, or show one recipe as TOML",
+            "sweep": "train several recipes with several seeds, side by side",
+            "inspect": "see what a trained mask learned: figures, and a page that explains each",
+            "report": "tables, figures and a page from the records of many runs",
+            "compare": "how far two masks agree, beside what chance would give",
+            "export": "write a trained network into one small file",
+            "info": "show what such a file holds",
+            "predict": "classify images with such a file",
+            "data": "fetch and check data sets",
+            "course": "write the lessons and their exercises into a folder"}
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of one command: texts as they are written, whole option names, --debug, the nearest known option."""
+
+    def __init__(self, prog: str, description: str, **texts: str):
+        super().__init__(prog=prog, description=description, allow_abbrev=False,
+                         formatter_class=argparse.RawDescriptionHelpFormatter, **texts)  # type: ignore[arg-type]
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def error(self, message: str) -> NoReturn:
+        for word in message.split() if "unrecognized" in message else ():
+            if word.startswith("--"):
+                near = difflib.get_close_matches(word.partition("=")[0], self._option_string_actions, n=1, cutoff=0.7)
+                message += f"; did you mean {near[0]}?" if near else ""
+            elif word in COMMANDS:
+                message += f"; the command comes first: minimask {word} ..."
+        raise UsageError(f"{message} (`{self.prog} --help` lists what there is)")
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """An option's type: a whole number from `least` up."""
+    def convert(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} up")
+        return int(text)
+
+    return convert
+
+
+def data_options(parser: Parser) -> None:
+    """Which data, from where, and how far it is trusted."""
+    parser.add_argument("--dataset", metavar="NAME",
+                        help=f"train on other data: {', '.join(['digits', *data.DATASETS])}, or NAME-validation, which "
+                             "holds out a sixth of the training images in place of the test images")
+    parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
+    parser.add_argument("--allow-unverified", action="store_true",
+                        help="take data files whose content is not the official one, and say so")
+    parser.add_argument("--epochs", type=whole_number(1), metavar="N",
+                        help="passes over the training images (default: the recipe's)")
+    parser.add_argument("--backend", metavar="LIBRARY",
+                        help="array library: numpy, cupy or strict (default: numpy)")
+
+
+def shared_options(parser: Parser, out: str, threads: str) -> None:
+    """Seed, folder, threads, and how much is said."""
+    parser.add_argument("--seed", type=whole_number(0), metavar="S",
+                        help="of weights and batches; same seed, same run (default: 0)")
+    parser.add_argument("--out", metavar="DIR", help=f"folder for the results (default: {out})")
+    parser.add_argument("--threads", type=whole_number(1), metavar="N",
+                        help=f"threads of the matrix products (default: {threads})")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run that is in the folder already")
+    parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
+
+
+def load_data(name: str, options: Any) -> data.Dataset:
+    """The data set of that name from --data; what there is to say of it is said on stderr."""
+    with warnings.catch_warnings(record=True) as caught:
+        dataset = data.load(name, options.data, options.allow_unverified)
+    for warning in caught:
+        print(f"minimask: {warning.message}", file=sys.stderr)
+    return dataset
+
+
+def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, overwrite: bool, options: Any, seed: int,
+         library: str = "numpy") -> Any:
+    """Trains; when it is cut short, the error says what was kept, where, and how to go on."""
+    progress = None if options.quiet else train.Progress(recipe.name)
+    resume = getattr(options, "resume", None)  # None: the demo, which takes seconds and is begun anew
+    words = ["minimask", "train", getattr(options, "recipe", recipe.name), "--resume", "--out", str(folder)]
+    if resume is not None:
+        words += ["--data", options.data] if options.data else []
+        words += ["--allow-unverified"] if options.allow_unverified else []
+        words += ["--threads", str(options.threads)] if options.threads else []
+        words += ["--plain"] if options.plain else []
+    go_on = f"; to go on: {shlex.join(words)}" if resume is not None else ""
+    try:
+        with warnings_as_sentences():
+            return runs.run(recipe, dataset, seed, folder, overwrite, library, progress, bool(resume))
+    except KeyboardInterrupt:
+        kept = (f"the record so far and the network of its last whole epoch are in {folder}{go_on}" if folder
+                else "what was finished before is kept")
+        raise MinimaskError(f"interrupted while training {recipe.name}; {kept}") from None
+    except (train.TrainingError, OutOfMemory) as error:
+        raise MinimaskError(f"{error}{f', saved in {folder}' if folder else ''}") from error
+
+
+@contextlib.contextmanager
+def warnings_as_sentences() -> Iterator[None]:
+    """Inside the block minimask's own warnings are told like its errors, as they come; others stay as they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)  # told once each, and never an error
+        others = warnings.showwarning
+
+        def show(message: Any, category: Any, *where: Any) -> None:
+            if category is UserWarning:
+                print(f"minimask: {message}", file=sys.stderr)
+            else:
+                others(message, category, *where)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def layer_table(record: dict[str, Any]) -> str:
+    """The layers at the end of a record: weights, kept, hidden, inverted and the share left, and their sums."""
+    layers = record["epochs"][-1]["layers"]
+    parts = ("weights", "kept", "hidden", "inverted")
+    total = {"name": "all", **{part: sum(layer[part] for layer in layers) for part in parts}}
+    wide = max(10, *(len(layer["name"]) + 2 for layer in layers))
+    lines = [f"{'layer':{wide}}" + "".join(f"{part:>10}" for part in parts) + f"{'left':>9}"]
+    for row in (*layers, total):
+        left = 1 - row["hidden"] / row["weights"]
+        lines.append(f"{row['name']:{wide}}" + "".join(f"{row[part]:>10,}" for part in parts) + f"{left:>9.1%}")
+    return "\n".join(lines)
+
+
+def say_files(folder: Path, net: Any, record: dict[str, Any], dataset: data.Dataset, *more: str) -> None:
+    """Draws the pictures; prints what is in the folder, and the run's digest."""
+    try:
+        pictures, reason = runs.write_pictures(folder, net, record, dataset), ""
+    except plot.MissingMatplotlib as error:
+        pictures, reason = [], f" ({error})"
+    names = ["record.json", "network.npz", runs.CHECKPOINT, *pictures, *more]
+    print(f"in {folder}/: {', '.join(names)}{reason}")
+    print(f"digest {runs.begun(folder)[1][:16]}")

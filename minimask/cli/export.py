@@ -1,0 +1,59 @@
+"""`minimask export RUN -o FILE`: a trained net as one small file, or dense for PyTorch and ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import data, export, interchange, runs
+from ..errors import UsageError
+from ..export import ternary
+from .common import Parser
+
+
+def command(words: Sequence[str]) -> None:
+    """Writes the net of a run's folder into a file, and says how large it is."""
+    options: Any = _parser().parse_args(words)
+    folder, out = Path(options.run), Path(options.out)
+    dense = interchange.WRITERS.get(out.suffix)
+    if out.suffix != ".mmk" and dense is None:
+        raise UsageError(f"-o {out}: the name says what to write, and must end in .mmk, "
+                         f"{' or '.join(interchange.WRITERS)}")
+    if dense is not None and options.codec:
+        raise UsageError(f"--codec is for .mmk files; {out.suffix} holds plain floats, so leave it out")
+    if out.exists() and not options.overwrite:
+        raise UsageError(f"{out} is there already: give another name, or --overwrite to replace it")
+    if not out.parent.is_dir():
+        raise UsageError(f"there is no folder {out.parent}; make it, or give another with -o")
+    net, record = runs.load(folder)
+    if dense is not None:
+        dense(net, out)
+        print(f"{out}: {out.stat().st_size:,} bytes, every weight as it is used; images (n, channels, height, width), "
+              "standardised one by one")
+        return
+    end = record["epochs"][-1] if record["epochs"] else {}
+    about = f"{record['recipe'].get('name')} on {record['dataset']}, seed {record['seed']}"
+    if end:
+        about += f", epoch {end['epoch']}: {end['test_accuracy']:.2%} of the images held out"
+    exported = export.save(out, net, data.outline(record["dataset"])[1], about, options.codec, record["seed"])
+    floats = 4 * net.size()
+    ratio = f" ({floats / exported.size:,.0f} to 1)" if exported.size < floats else ", each weight as it is"
+    print(f"{out}: {exported.size:,} bytes in place of {floats:,} as float32{ratio}")
+    print(f"`minimask info {out}` tells more, `minimask predict {out} IMAGES` uses it")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="minimask export",
+                    description="Write a trained net into one small file that classifies images without its run and\n"
+                                "without the data set: a number and a ternary tensor for each layer. Or, dense, for\n"
+                                "other systems: safetensors (PyTorch) and ONNX.",
+                    epilog="example:\n  minimask export runs/fcn-0 -o tiny.mmk\n  minimask info tiny.mmk\n"
+                           "  minimask predict tiny.mmk digit.png\n  minimask export runs/fcn-0 -o net.onnx")
+    parser.add_argument("run", metavar="RUN", help="the folder of a run")
+    parser.add_argument("-o", "--out", metavar="FILE", required=True,
+                        help="the file to write: NAME.mmk, NAME.safetensors or NAME.onnx")
+    parser.add_argument("--codec", choices=tuple(ternary.CODECS),
+                        help="how ternary tensors are coded (default: for each layer what needs fewer bytes)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
+    return parser

@@ -1,0 +1,60 @@
+"""`minimask info FILE`: what is in an exported net, and what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import export, prune
+from ..export.header import Stored
+from .common import Parser
+
+
+def command(words: Sequence[str]) -> None:
+    """Prints where the net comes from, a row per layer, its size on disk and as floats, and what pruning leaves."""
+    options: Any = _parser().parse_args(words)
+    exported = export.load(options.file)
+    net, stored = exported.net, exported.stored
+    print(f"{options.file}: {exported.about or 'a net'}")
+    names = ", ".join(exported.classes[:10]) + (" ..." if len(exported.classes) > 10 else "")
+    print(f"images of {' x '.join(map(str, net.input_shape))} -> {len(exported.classes)} classes: {names}\n")
+    print(table(stored))
+    weights = sum(each.weights for each in stored.values())
+    floats = 4 * weights
+    print(f"\n{exported.size:,} bytes on disk, {exported.header_size:,} of them header, batch norm and digest")
+    times = f", {floats / exported.size:,.0f} times as many" if exported.size < floats else ""
+    print(f"{floats:,} bytes as float32{times}")
+    before, after = prune.size(net), prune.size(prune.prune(net))
+    print(f"pruned: {after.units:,} of {before.units:,} units, {after.weights:,} of {weights:,} weights, "
+          f"{after.multiply_adds:,} of {before.multiply_adds:,} multiply-adds an image")
+
+
+def table(stored: dict[str, Stored]) -> str:
+    """A row per layer and their sums: shape, weights, those left by sign, bytes, the entropy of its counts, codec."""
+    wide = max(8, *(len(name) + 2 for name in stored))
+    columns = ("weights", "+", "-", "left", "bytes", "entropy")
+    lines = [f"{'layer':{wide}}{'shape':>18}" + "".join(f"{column:>10}" for column in columns) + "  codec"]
+    for name, each in stored.items():
+        shape = " x ".join(map(str, each.shape))
+        codec = f"{each.codec}, drawn again" if each.frozen else each.codec
+        lines.append(f"{name:{wide}}{shape:>18}{_numbers([each])}  {codec}")
+    return "\n".join([*lines, f"{'all':{wide}}{'':>18}{_numbers(list(stored.values()))}"])
+
+
+def _numbers(stored: Sequence[Stored]) -> str:
+    weights, plus, minus, size, bound = (sum(values) for values in zip(*(
+        (each.weights, each.plus, each.minus, each.bytes, each.bound) for each in stored)))
+    left = (plus + minus) / np.maximum(weights, 1)
+    return f"{weights:>10,}{plus:>10,}{minus:>10,}{left:>10.1%}{size:>10,}{bound:>10,.0f}"
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="minimask info",
+                    description="Show what is in an exported net: layers, signs, bytes on disk and as float32, the\n"
+                                "bytes that the entropy of each layer's counts allows (a code that learns from the\n"
+                                "order can need less), and what exact pruning leaves.",
+                    epilog="example:\n  minimask info tiny.mmk")
+    parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote")
+    return parser

@@ -1,0 +1,47 @@
+"""`minimask predict FILE IMAGES...`: the class of every image, and how sure the net is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import export, prune
+from ..data import images as imagefiles
+from ..errors import UsageError
+from ..predict import classify
+from .common import Parser, whole_number
+
+
+def command(words: Sequence[str]) -> None:
+    """Prints a line per image: file and number, class, confidence."""
+    options: Any = _parser().parse_args(words)
+    exported = export.load(options.file, options.backend)
+    net = prune.prune(exported.net)
+    for path in options.images:
+        images = imagefiles.read(path, net.input_shape)[:options.first]
+        if not len(images):
+            raise UsageError(f"{path} holds no image")
+        try:
+            found = classify(net, images)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+        for number, (label, confidence) in enumerate(zip(*found)):
+            name = f"{path}[{number}]" if len(images) > 1 else path
+            print(f"{name}\t{exported.classes[label]}\t{confidence:.1%}")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="minimask predict",
+                    description="Classify images with an exported net: a line per image with its class and the net's\n"
+                                "confidence, the largest entry of the softmax.",
+                    epilog="Images are of the size that the net takes, light on dark where it was trained so: MNIST's\n"
+                           "digits are white on black.\n\n"
+                           "example:\n  minimask predict tiny.mmk digit.png\n"
+                           "  minimask predict tiny.mmk DIR/mnist/t10k-images-idx3-ubyte.gz --first 20")
+    parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote")
+    parser.add_argument("images", metavar="IMAGES", nargs="+",
+                        help="IDX as MNIST's (.gz too), .npy of one image or many, or .png (needs matplotlib)")
+    parser.add_argument("--first", type=whole_number(1), metavar="N", help="of each file the first N images only")
+    parser.add_argument("--backend", metavar="LIBRARY", default="numpy",
+                        help="array library: numpy, cupy or strict (default: numpy)")
+    return parser

@@ -1,0 +1,181 @@
+"""`minimask sweep RECIPE...`: recipes x seeds, side by side, in words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from .. import backend, files, recipes
+from ..errors import MinimaskError
+from ..fast.threads import cores
+from ..meter import Line
+from ..runs import cluster, sweep
+from .common import Parser, data_options, load_data, shared_options, whole_number
+
+
+def command(words: Sequence[str]) -> None:
+    """Trains every recipe with every seed; prints how it goes on stderr and a table on stdout."""
+    options: Any = _parser().parse_args(words)
+    chosen = [recipes.find(name) for name in options.recipes]
+    chosen = [replace(recipe, **{key: getattr(options, key) for key in ("epochs", "dataset")
+                                 if getattr(options, key) is not None}) for recipe in chosen]
+    first, folder, library = options.seed or 0, Path(options.out or "runs/sweep").resolve(), options.backend or "numpy"
+    backend.load(library)
+    for name in sorted({recipe.dataset for recipe in chosen}):
+        load_data(name, options)  # what is wrong with it is said now, not by every run
+    local = options.scheduler is None
+    if local and options.jobs is None:
+        options.jobs = cores()
+    threads = options.threads or (sweep.share_of_cores(options.jobs) if local else 1)
+    todo = sweep.tasks(chosen, range(first, first + options.seeds), folder, data=_absolute(options.data),
+                       allow_unverified=options.allow_unverified, backend=library, threads=threads)
+    with files.locked(folder):
+        sweep.claim(folder, todo, options.overwrite)
+        with _place(options, folder) as (begin, width):
+            view = View(len(todo), width, None if options.quiet else sys.stderr)
+            outcomes = sweep.sweep(todo, begin, width, view.tell)
+        view.stop()
+    _say(folder, todo, outcomes, words)
+
+
+def _absolute(path: str | None) -> str | None:
+    """For workers, whose working directory may be another."""
+    return None if path is None else str(Path(path).resolve())
+
+
+@contextlib.contextmanager
+def _place(options: Any, folder: Path) -> Iterator[tuple[Callable[[], Executor], Callable[[], int]]]:
+    """Where runs are worked off: what makes an executor, and how many runs at a time."""
+    if options.scheduler is None:
+        yield lambda: sweep.processes(options.jobs), lambda: options.jobs
+        return
+    with cluster.connected(options.scheduler, folder) as client:
+        yield client.get_executor, lambda: min(sum(client.nthreads().values()), options.jobs or sys.maxsize)
+
+
+class View(Line):
+    """How far a sweep is: a line that renews itself on a terminal; in a log a line per run, and one a minute.
+
+    Args:
+        count: runs in all. width: how many there are at a time, now. stream: where to write; None is silent.
+        pause: seconds between the lines of a log.
+    """
+
+    def __init__(self, count: int, width: Callable[[], int], stream: TextIO | None, pause: float = 60.0):
+        super().__init__(stream)
+        self.count, self.width, self.pause = count, width, pause
+        self.written = time.monotonic()
+        self.told: set[str] = set()
+        self.paces: dict[str, float] = {}  # recipe -> seconds an epoch
+
+    def tell(self, ended: Mapping[str, sweep.Outcome], running: list[sweep.Task],
+             waiting: list[sweep.Task]) -> None:
+        """Says what is new."""
+        if self.stream is None:
+            return
+        for outcome in ended.values():
+            if outcome.name not in self.told:
+                self.told.add(outcome.name)
+                for note in outcome.notes:
+                    self.say(f"{outcome.name}: {note}")
+                self.say(f"{outcome.name} {outcome.state}" + (f": {outcome.error}" if outcome.error else "")
+                           + ("" if outcome.fresh else ", it was finished before"))
+        now = time.monotonic()
+        if self.terminal or now - self.written > self.pause:
+            self.written = now
+            self._status(ended, running, waiting)
+
+    def _status(self, ended: Mapping[str, sweep.Outcome], running: list[sweep.Task],
+                waiting: list[sweep.Task]) -> None:
+        failed = sum(outcome.state == "failed" for outcome in ended.values())
+        at = [(task, _epochs(task)) for task in running]
+        words = ", ".join(f"{task.name} {len(epochs)}/{task.recipe['epochs']}" for task, epochs in at)
+        line = f"{len(ended) - failed} of {self.count} runs done · {len(running)} running"
+        line += (f" ({words})" if words else "") + f" · {failed} failed"
+        left = self._seconds_left(at, waiting)
+        line += "" if left is None else f" · {duration(left)} to go"
+        if self.terminal:
+            self.renew(line)
+        else:
+            self.say(line)
+
+    def _seconds_left(self, running: list[tuple[sweep.Task, list[dict[str, Any]]]],
+                      waiting: list[sweep.Task]) -> float | None:
+        """From the pace of each recipe's epochs so far; of one that has none yet, the mean of the others."""
+        for task, epochs in running:
+            if epochs:
+                self.paces[task.recipe["name"]] = sum(entry["seconds"] for entry in epochs) / len(epochs)
+        if not self.paces:
+            return None
+        usual = sum(self.paces.values()) / len(self.paces)
+        counts = [*((task, len(epochs)) for task, epochs in running), *((task, 0) for task in waiting)]
+        left = [(task.recipe["epochs"] - done) * self.paces.get(task.recipe["name"], usual) for task, done in counts]
+        return max(sum(left) / max(1, self.width()), *left, 0.0)
+
+
+def _epochs(task: sweep.Task) -> list[dict[str, Any]]:
+    """The epochs that a run under way has written down."""
+    try:
+        return json.loads((task.folder / "record.json").read_text())["epochs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def duration(seconds: float) -> str:
+    """For people: 45 s, 12 min, 3.5 h."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else \
+        f"{seconds / 3600:.1f} h"
+
+
+def _say(folder: Path, todo: list[sweep.Task], outcomes: Mapping[str, sweep.Outcome], words: Sequence[str]) -> None:
+    """A table of the runs; MinimaskError where some failed or were stopped."""
+    wide = max(len(task.name) for task in todo) + 2
+    print(f"{'run':{wide}}{'epochs':>7}{'test':>8}{'left':>8}{'time':>9}")
+    for task in todo:
+        epochs = _epochs(task)
+        numbers = " " * 25 if not epochs else (f"{epochs[-1]['test_accuracy']:>8.2%}{epochs[-1]['weights_left']:>8.2%}"
+                                         f"{duration(sum(entry['seconds'] for entry in epochs)):>9}")
+        state = outcomes[task.name].state
+        print(f"{task.name:{wide}}{len(epochs):>7}{numbers}" + ("" if state == "done" else f"  {state}"))
+    print(f"in {folder}/; its table and figures: minimask report {folder}")
+    again = f"; the same command goes on from there: minimask sweep {shlex.join(words)}"
+    failed = [outcome for outcome in outcomes.values() if outcome.state == "failed"]
+    if failed:
+        reasons = "; ".join(f"{outcome.name}: {outcome.error}" for outcome in failed[:3])
+        raise MinimaskError(f"{len(failed)} of {len(todo)} runs failed ({reasons}); the others are done{again}")
+    stopped = sum(outcome.state == "stopped" for outcome in outcomes.values())
+    if stopped:
+        raise MinimaskError(f"interrupted; {stopped} of {len(todo)} runs are not finished, those that had begun have "
+                            f"saved their state{again}")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="minimask sweep",
+                    description="Train several recipes with several seeds, a folder per run, several at a time.\n\n"
+                                "A sweep that was stopped goes on when the same command is given again: finished runs\n"
+                                "are not repeated, others go on from their checkpoints.",
+                    epilog="`minimask recipes` lists the recipes.\n\nexample:\n"
+                           "  minimask sweep fcn fcn-dense --seeds 5 --data DIR --out runs/mnist\n"
+                           "  minimask report runs/mnist\n\n"
+                           "--scheduler needs Dask (the extra `cluster`: pip install distributed). Every worker must\n"
+                           "see the folders of --out and --data under the same names.")
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE",
+                        help="names that `minimask recipes` lists, or files NAME.toml")
+    parser.add_argument("--seeds", type=whole_number(1), default=1, metavar="N",
+                        help="how many seeds, from --seed up (default: 1)")
+    parser.add_argument("--jobs", type=whole_number(1), metavar="N",
+                        help="how many runs at a time (default: one a core, which they share; on a cluster one a "
+                             "thread of its workers)")
+    parser.add_argument("--scheduler", metavar="ADDRESS",
+                        help="work on the Dask cluster of this scheduler, such as tcp://host:8786")
+    data_options(parser)
+    shared_options(parser, "runs/sweep", threads="the cores shared among the jobs; 1 on a cluster")
+    return parser

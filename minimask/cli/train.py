@@ -1,0 +1,83 @@
+"""`minimask train RECIPE`: one run, in words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .. import backend, files, recipes, runs
+from ..errors import UsageError
+from ..fast.threads import blas_threads
+from .common import Parser, data_options, layer_table, load_data, run, say_files, shared_options
+
+
+def command(words: Sequence[str]) -> None:
+    """Trains, prints a table per layer and the accuracy, and says where everything is."""
+    options: Any = _parser().parse_args(words)
+    recipe, digest = recipes.find(options.recipe), ""
+    folder = Path(options.out or f"runs/{recipe.name}-seed{options.seed or 0}")
+    if options.resume:
+        digest = _as_it_was(options, folder, recipe.name)
+    if options.epochs is not None:
+        recipe = replace(recipe, epochs=options.epochs)
+    if options.dataset is not None:
+        recipe = replace(recipe, dataset=options.dataset)
+    seed, library = options.seed or 0, options.backend or "numpy"
+    backend.load(library)
+    dataset = load_data(recipe.dataset, options)
+    settings = ", ".join(f"{name} {value}" for name, value in recipe.source_settings.items())
+    print(f"{recipe.name}: {recipe.model} on {dataset.name}, {recipe.source} ({settings}), {recipe.epochs} epochs, "
+          f"seed {seed}")
+    with files.locked(folder), blas_threads(1 if options.plain else options.threads), \
+            backend.plain() if options.plain else contextlib.nullcontext():
+        net, record = run(recipe, dataset, folder, options.overwrite, options, seed, library)
+        if digest == runs.begun(folder)[1]:
+            print(f"it was finished already, after {len(record['epochs'])} epochs; a larger --epochs N trains on")
+        print(layer_table(record))
+        end = record["epochs"][-1]
+        print(f"test accuracy {end['test_accuracy']:.2%} with {end['weights_left']:.2%} of the weights left")
+        say_files(folder, net, record, dataset)
+
+
+def _as_it_was(options: Any, folder: Path, name: str) -> str:
+    """Fills the options that were not given from the run in the folder, and says where it stands: -> its digest."""
+    if options.overwrite:
+        raise UsageError("--resume goes on with a run, --overwrite replaces it: give one of them")
+    run, digest = runs.begun(folder)
+    record, recipe = run["record"], run["record"].get("recipe", {})
+    if recipe.get("name") != name:
+        raise UsageError(f"{folder} holds a run of recipe {recipe.get('name')!r}, but {name!r} was asked for; resume "
+                         "it with its own recipe, or name another folder with --out")
+    if options.epochs is not None and options.epochs < recipe.get("epochs", 0):
+        raise UsageError(f"--epochs {options.epochs} is fewer than the {recipe['epochs']} that the run in {folder} was "
+                         "begun for; give as many or more, or leave it out")
+    library = record.get("environment", {}).get("backend")
+    was = {"seed": record.get("seed"), "epochs": recipe.get("epochs"),
+           "dataset": record.get("dataset"),
+           "backend": next((name for name, module in backend.LIBRARIES.items() if module == library), None)}
+    for name, value in was.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    print(f"{folder} holds a run after {len(record['epochs'])} epochs and {run['step']} steps, digest {digest[:16]}")
+    return digest
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="minimask train",
+                    description="Train one recipe and keep its record, its network and pictures of it in a folder.",
+                    epilog="`minimask recipes` lists the recipes.\n\n"
+                           "example:\n  minimask train fcn --data DIR --seed 0 --out runs/fcn-0\n"
+                           "  where DIR/mnist/ holds the four MNIST files (train-images-idx3-ubyte.gz, ...);\n"
+                           "  `minimask data fetch mnist --data DIR` gets them")
+    parser.add_argument("recipe", help="what to train: a name that `minimask recipes` lists, or a file NAME.toml")
+    data_options(parser)
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with the run in the folder where it was stopped; what is not said stays as it was, "
+                             "but for --threads and --plain, which are said again")
+    parser.add_argument("--plain", action="store_true",
+                        help="take the plain version of every op, on one thread: to step through it")
+    shared_options(parser, "runs/RECIPE-seedS", threads="as NumPy is set up")
+    return parser

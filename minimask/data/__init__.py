@@ -1,0 +1,11 @@
+"""Data sets (sets.py) from files that are checked (files.py), fetched on demand (fetch.py, download.py, archive.py).
+
+images.py reads what `minimask predict` is given.
+"""
+
+from .files import DataError
+from .sets import (DATASETS, OUTLINES, Dataset, augment, batches, blank, cifar10, cifar100, digits, fashion_mnist, load,
+                   mnist, outline, standardise, validation)
+
+__all__ = ["DATASETS", "OUTLINES", "DataError", "Dataset", "augment", "batches", "blank", "cifar10", "cifar100",
+           "digits", "fashion_mnist", "load", "mnist", "outline", "standardise", "validation"]

@@ -1,0 +1,378 @@
+r"""A trained net as one small file, ``.mmk``: what it takes to classify images, and no more.
+
+With frozen weights of one magnitude c, as the paper's signed constants are, a layer's effective weight is c t with t in
+{-1, 0, +1}: one number and a ternary tensor (ternary.py). Other frozen weights are drawn again when the file is read:
+it holds the state of the generator, the rule and the mask, and a digest that what was drawn must have. Weights that
+were trained themselves, of a dense baseline, lie there plainly. Beside them are the layers, the input's shape, its
+standardisation, the names of the classes, and batch norm where there is one. No data set is needed to read it.
+
+The file, numbers little-endian::
+
+    "minimask", 1 byte version, 3 bytes length of the header, the header (JSON), the layers' bytes in order,
+    32 bytes sha256 of all that comes before
+
+All of it is checked (digest, every key, every shape from layer to layer, every size) before memory is taken for a
+weight. These lines read the Dense layers of an FCN, coded arithmetically, from scratch; a test runs them::
+
+    import hashlib, json
+    import numpy as np
+
+    def coin(i):                                               # 0 or 1 from the code, by odds learned on the way
+        global value, span
+        while span <= 1 << 40:
+            value, span = value << 8 | next(code, 0), span << 8
+        side = value >= (cut := span * seen[i][0] // sum(seen[i]))
+        value, span = (value - cut, span - cut) if side else (value, cut)
+        seen[i][side] += 2
+        return side
+
+    content, weights = open("tiny.mmk", "rb").read(), []
+    assert content[:9] == b"minimask\1" and content[-32:] == hashlib.sha256(content[:-32]).digest()
+    at = 12 + int.from_bytes(content[9:12], "little")
+    header = json.loads(content[12:at])
+    for w in (layer["weight"] for layer in header["layers"] if layer["kind"] == "Dense"):
+        left, code = w["plus"] + w["minus"], iter(content[at:at + w["bytes"]])
+        t, at, place, value, span = np.zeros(w["shape"]), at + w["bytes"], -1, 0, 1
+        k, seen = (t.size // max(left, 1)).bit_length() - 1, [[1, 1] for _ in range(40)]
+        for _ in range(left):                                  # a gap: steps of 2^k, then k binary digits; and a sign
+            place += 1 + (sum(iter(lambda: coin(k), 0)) << k) + sum(coin(i) << i for i in range(k))
+            t.flat[place] = -1 if coin(k + 1) else 1
+        weights.append(w["magnitude"] * t)                     # (in, out): x @ weight, ELU after all but the last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from .. import files, init, nn
+from ..backend import load as load_library
+from ..backend import to_host
+from ..engine import Tensor, no_grad
+from ..errors import MinimaskError, OutOfMemory, UsageError, unknown
+from ..mask import Fixed, Supermask, WeightSource
+from . import ternary
+from .header import KINDS, MOST, Spec, Stored
+
+MAGIC, VERSION, DIGEST = b"minimask", 1, 32
+START = len(MAGIC) + 4  # bytes before the header: magic, version, its length
+HEADER_LIMIT = 1 << 20  # bytes
+#: How every image is standardised before it comes in: by itself, as minimask.data.standardise does.
+STANDARDISED = "per image"
+
+
+class ExportError(MinimaskError):
+    """A net cannot be exported, or a file is no exported net; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A net as it was read from a file.
+
+    Attributes:
+        net: (n, *input_shape) standardised images -> (n, classes) logits; nothing in it can be trained.
+        classes: their names. about: one line on where it comes from.
+        stored: how the weights lie in the file, by layer name. size: of the file, in bytes.
+    """
+
+    net: nn.Sequential
+    classes: tuple[str, ...]
+    about: str
+    stored: dict[str, Stored]
+    size: int
+
+    @property
+    def header_size(self) -> int:
+        """Bytes of the file that are no weights: the header, batch norm, the digest."""
+        return self.size - sum(stored.bytes for stored in self.stored.values())
+
+
+def dense_weights(net: nn.Sequential) -> dict[str, np.ndarray]:
+    """The weight that each layer multiplies with, by layer name, on the host: masked where it is masked."""
+    with no_grad():
+        return {name: to_host(source.effective().data) for name, source in net.weights().items()}
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def save(path: str | Path, net: nn.Sequential, classes: Sequence[str], about: str = "", codec: str | None = None,
+         seed: int | None = None) -> Exported:
+    """Writes a trained net into a file, and returns it as it is read from there.
+
+    Args:
+        net: of any weight source, on any backend.
+        classes: names of the classes, in the order of the logits. about: one line on where the net comes from.
+        codec: 'base243' or 'arithmetic' for every masked layer; None takes for each the one that needs fewer bytes.
+        seed: of the generator that the net was built with; needed where frozen weights have several magnitudes.
+
+    Raises:
+        ExportError: the net holds a layer, a padding or a class name that the file cannot hold, more than MOST weights,
+            NaN or infinity, or frozen weights that the seed does not give.
+        UsageError: an unknown codec, or no seed where one is needed. WriteError: the file cannot be written.
+    """
+    if codec is not None and codec not in ternary.CODECS:
+        raise unknown("codec", codec, ternary.CODECS)
+    content = encoded(net, classes, about, codec, seed)
+    try:
+        exported = decoded(io.BytesIO(content), len(content))
+    except ValueError as error:
+        raise ExportError(f"this net cannot be exported: {error}") from error
+    for name, weight in dense_weights(net).items():
+        if not np.array_equal(exported.net.weights()[name].effective().data, weight):
+            raise ExportError(f"layer {name} does not come back from the file as it is: this is a bug in minimask")
+    files.write(Path(path), content)
+    return exported
+
+
+def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: str | None = None,
+            seed: int | None = None) -> bytes:
+    """The content of the file; arguments and errors as for save, but that nothing is written."""
+    weights, blobs = dense_weights(net), []
+    names = {id(layer): name for name, layer in net.walk()}
+    dtypes = {weight.dtype.name for weight in weights.values()}
+    if len(dtypes) != 1 or not dtypes <= {"float32", "float64"}:
+        raise ExportError(f"the net's weights are {', '.join(sorted(dtypes)) or 'none'}; needed are layers of float32, "
+                          "or all of float64")
+
+    def layer(each: nn.Layer) -> dict[str, Any]:
+        kind = type(each).__name__
+        if kind not in KINDS:
+            raise ExportError(f"a layer of kind {kind} cannot be exported; there are {', '.join(sorted(KINDS))}")
+        settings = KINDS[kind].write(each, weight, layers)
+        if isinstance(each, nn.BatchNorm):
+            blobs.append(b"".join(files.raw(_little(array)) for array in _batch_norm(each)))
+        return {"kind": kind, **settings}
+
+    def layers(inside: dict[str, nn.Layer]) -> list[dict[str, Any]]:
+        return [layer(each) for each in inside.values()]
+
+    def weight(each: Any) -> dict[str, Any]:
+        name = names[id(each)]
+        spec, blob = _stored(each.weight, weights[name], codec, lambda: _drawn_from(net, name, seed))
+        blobs.append(blob)
+        return spec
+
+    header = {"dtype": dtypes.pop(), "input": list(net.input_shape), "standardise": STANDARDISED,
+              "classes": list(map(str, classes)), "about": about, "layers": layers(net.layers)}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    content = MAGIC + bytes([VERSION]) + len(text).to_bytes(3, "little") + text + b"".join(blobs)
+    return content + hashlib.sha256(content).digest()
+
+
+def _stored(source: WeightSource, effective: np.ndarray, codec: str | None,
+            drawn_from: Callable[[], list[int]]) -> tuple[dict[str, Any], bytes]:
+    """A weight as JSON, and its bytes."""
+    magnitudes = np.unique(np.abs(effective[effective != 0]))
+    more: dict[str, Any]
+    if len(magnitudes) <= 1:
+        trits, more = np.sign(effective).astype(np.int8), {"magnitude": float(magnitudes.sum())}
+    elif isinstance(source, Supermask):
+        frozen = to_host(source.frozen)
+        trits, more = source.mask(), {"frozen": {**source.frozen_settings, "generator": drawn_from(),
+                                                 "sha256": _sha256(frozen)}}
+    else:
+        return {"shape": list(effective.shape), "codec": "plain", "bytes": effective.nbytes,
+                **_signs(effective)}, bytes(files.raw(_little(effective)))
+    flat = trits.reshape(-1)
+    name, code = ternary.smallest(flat) if codec is None else (codec, ternary.CODECS[codec].encode(flat))
+    return {"shape": list(effective.shape), "codec": name, "bytes": len(code), **_signs(trits), **more}, code
+
+
+def _batch_norm(layer: nn.BatchNorm) -> list[np.ndarray]:
+    """Its four arrays, in the order in which they lie in a file."""
+    return [to_host(array) for array in (layer.scale.data, layer.shift.data, layer.mean, layer.variance)]
+
+
+def _signs(array: np.ndarray) -> dict[str, int]:
+    return {"plus": int(np.count_nonzero(array > 0)), "minus": int(np.count_nonzero(array < 0))}
+
+
+def _little(array: np.ndarray) -> np.ndarray:
+    return array.astype(array.dtype.newbyteorder("<"))
+
+
+def _sha256(array: np.ndarray) -> str:
+    return hashlib.sha256(files.raw(_little(array))).hexdigest()
+
+
+def _drawn_from(net: nn.Sequential, wanted: str, seed: int | None) -> list[int]:
+    """The state of the generator before layer `wanted` was drawn, found by drawing the net's weights once more."""
+    if seed is None:
+        raise UsageError(f"the frozen weights of {wanted} have several magnitudes, so the file holds the seed and the "
+                         "rule that give them: say with seed= which seed the net was built with")
+    rng = np.random.default_rng(seed)
+    for name, layer in net.walk():
+        state: Any = rng.bit_generator.state
+        if layer.weight is not None:
+            again = layer.weight.draw(layer.shape, rng, layer.weight.effective().dtype.name)
+            if name == wanted and isinstance(layer.weight, Supermask) and isinstance(again, Supermask) and (
+                    np.array_equal(again.frozen, to_host(layer.weight.frozen))):
+                return [state["state"]["state"], state["state"]["inc"], state["has_uint32"], state["uinteger"]]
+    raise ExportError(f"seed {seed} does not give the frozen weights of {wanted}, drawn layer by layer as the models' "
+                      "builders do, so a file could not say where they come from; give the seed of this net")
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def load(path: str | Path, backend: str = "numpy") -> Exported:
+    """The net in a file, on `backend`.
+
+    Raises:
+        ExportError: the file is no exported net, of a later version, damaged, or does not hold what it promises.
+        UsageError: there is no such file. OutOfMemory: there is no room for its weights.
+    """
+    try:
+        with open(path, "rb") as file:
+            return decoded(file, os.fstat(file.fileno()).st_size, backend)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no {path}; `minimask export RUN -o {path}` makes one of a trained run") from error
+    except ValueError as error:
+        raise ExportError(f"{path} is no exported net, or a damaged one: {error}; export it anew with "
+                          "`minimask export RUN -o FILE`") from error
+    except MemoryError as error:
+        raise OutOfMemory(f"{path}: memory ran out while its net was read ({error}); close what needs memory, or take "
+                          "a machine with more") from error
+    except OSError as error:
+        raise ExportError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
+    """The net in an open file of `size` bytes. ValueError where it is not what it should be."""
+    header = _header(file, size)
+    try:
+        spec = Spec(header, "the header")
+        dtype, classes, about = spec.choice("dtype", ("float32", "float64")), spec.texts("classes"), spec.text("about")
+        spec.choice("standardise", (STANDARDISED,))
+        spec.dtype, shape = dtype, spec.sizes("input")
+        net = nn.Sequential(spec.layers("layers"), shape)
+        spec.end()
+    except RecursionError:
+        raise ValueError("its header is nested too deeply") from None
+    outputs = list(net.shapes.values())[-1:] or [shape]
+    if outputs[0] != (len(classes),):
+        raise ValueError(f"the net ends in {outputs[0]}, but there are {len(classes)} classes")
+    if not net.weights():
+        raise ValueError("it holds no layer with weights")
+    _refuse_windows(net)
+    if max(map(math.prod, (shape, *net.shapes.values()))) > MOST:
+        raise ValueError(f"an activation has more than {MOST:,} numbers")
+    stored: dict[str, Any] = net.weights()  # what stands for them
+    promised = [each.bytes if isinstance(each, Stored) else 4 * int(each.scale.size) * np.dtype(dtype).itemsize
+                for each in _with_bytes(net)]
+    if sum(each.weights for each in stored.values()) > MOST:
+        raise ValueError(f"it promises more than {MOST:,} weights")
+    left = size - DIGEST - file.tell()
+    if sum(promised) != left:
+        raise ValueError(f"its layers promise {sum(promised):,} bytes, but there are {left:,}")
+    _fill(net, file, dtype, backend)
+    return Exported(net, classes, about, stored, size)
+
+
+def _refuse_windows(net: nn.Sequential) -> None:
+    """ValueError for a window larger than any image needs: work grows with its square, the file does not."""
+    largest = 2 * max(net.input_shape) + 1  # covers the whole image from every place
+    for name, layer in net.walk():
+        if isinstance(layer, nn.MaxPool2D):
+            window = layer.window
+        elif isinstance(layer, nn.Conv2D):
+            window = layer.shape[0]
+        else:
+            continue
+        if window > largest:
+            raise ValueError(f"the window of {name} is {window} wide, and images are {net.input_shape}")
+
+
+def _header(file: IO[bytes], size: int) -> Any:
+    """The JSON of the header; the file stands behind it, and its digest is right."""
+    start = file.read(START)
+    if start[:len(MAGIC)] != MAGIC:
+        raise ValueError(f"it begins with {start[:len(MAGIC)]!r} where {MAGIC!r} is needed")
+    if len(start) < START or start[len(MAGIC)] != VERSION:
+        raise ValueError(f"it is of version {start[len(MAGIC):][:1].hex() or 'none'}, but this minimask reads "
+                         f"version {VERSION}")
+    length = int.from_bytes(start[-3:], "little")
+    if length > HEADER_LIMIT or START + length + DIGEST > size:
+        raise ValueError(f"its header promises {length:,} bytes; the whole file has {size:,}, and the header at most "
+                         f"{HEADER_LIMIT:,}")
+    found, left = hashlib.sha256(start), size - DIGEST - START
+    while left and (piece := file.read(min(left, 1 << 20))):
+        found.update(piece)
+        left -= len(piece)
+    if file.read() != found.digest():
+        raise ValueError("its content does not have the sha256 that it ends with")
+    file.seek(START)
+    try:
+        return json.loads(file.read(length), parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("its header is nested too deeply") from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"its header holds {name}")
+
+
+def _with_bytes(net: nn.Sequential) -> Iterable[Any]:
+    """What has bytes of its own in a file, in order: Stored weights and batch norms."""
+    return (layer if isinstance(layer, nn.BatchNorm) else layer.weight for _, layer in net.walk()
+            if isinstance(layer, nn.BatchNorm) or layer.weight is not None)
+
+
+def _fill(net: nn.Sequential, file: IO[bytes], dtype: str, backend: str) -> None:
+    """Reads the layers' bytes, and puts weights where their Stored stand."""
+    xp, little = load_library(backend), np.dtype(dtype).newbyteorder("<")
+    for name, layer in net.walk():
+        if isinstance(layer, nn.BatchNorm):
+            channels = layer.scale.shape[0]
+            rows = np.frombuffer(file.read(4 * channels * little.itemsize), little).reshape(4, channels).astype(dtype)
+            if not np.isfinite(rows).all() or (rows[3] + layer.eps <= 0).any():
+                raise ValueError(f"{name} holds NaN, infinity or a variance that is not positive")
+            scale, shift, layer.mean, layer.variance = (xp.asarray(row) for row in rows)
+            layer.scale, layer.shift = Tensor(scale), Tensor(shift)
+        elif layer.weight is not None:
+            stored: Any = layer.weight
+            layer.weight = Fixed(xp.asarray(_weight(name, stored, file.read(stored.bytes), dtype)))
+
+
+def _weight(name: str, stored: Stored, code: bytes, dtype: str) -> np.ndarray:
+    """A layer's weight out of its bytes."""
+    if stored.codec == "plain":
+        weight = np.frombuffer(code, np.dtype(dtype).newbyteorder("<")).astype(dtype).reshape(stored.shape)
+        signs = _signs(weight)
+        if not np.isfinite(weight).all():
+            raise ValueError(f"{name} holds NaN or infinity")
+    else:
+        trits = ternary.CODECS[stored.codec].decode(code, stored.weights, stored.plus + stored.minus)
+        signs = _signs(trits)
+        weight = trits.reshape(stored.shape).astype(dtype)
+        weight *= np.asarray(stored.magnitude, dtype) if stored.frozen is None else _drawn(name, stored, dtype)
+    if signs != {"plus": stored.plus, "minus": stored.minus}:
+        raise ValueError(f"{name} has other counts of signs than it promises")
+    return weight
+
+
+def _drawn(name: str, stored: Stored, dtype: str) -> np.ndarray:
+    """The frozen weights, drawn again."""
+    rule = dict(stored.frozen or {})
+    state, inc, has_uint32, uinteger = rule.pop("generator")
+    promised, bits = rule.pop("sha256"), np.random.PCG64(0)
+    bits.state = {"bit_generator": "PCG64", "state": {"state": state, "inc": inc}, "has_uint32": has_uint32,
+                  "uinteger": uinteger}
+    try:
+        frozen = init.draw(stored.shape, np.random.Generator(bits), dtype=dtype, **rule)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    if _sha256(frozen) != promised:
+        raise ValueError(f"the frozen weights of {name}, drawn again, do not have the sha256 that it promises: NumPy "
+                         f"{np.__version__} draws other numbers than the one that it was made with")
+    return frozen

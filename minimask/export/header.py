@@ -1,0 +1,241 @@
+"""The header of an exported net: every kind of layer as JSON, there and back; what comes back is checked key by key.
+
+Nothing here takes memory for a weight: a layer that was read holds a :class:`Stored` in its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import init, nn
+from ..engine import Tensor
+from . import ternary
+
+#: Most weights that a file may hold, and most numbers in an activation: three times the paper's largest net.
+MOST = 1 << 24
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How the weight of one layer lies in a file. Until it is read, this stands in the net for it.
+
+    Attributes:
+        shape: of the weight. codec: of ternary.CODECS, or 'plain'. bytes: in the file.
+        plus, minus: entries that are +1 and -1 in the ternary tensor or the mask, or that are positive and negative.
+        magnitude: c, where the weight is c times the ternary tensor.
+        frozen: where the weights are drawn again: scheme, distribution and factor of init.draw, the generator's state
+            (four numbers) and the sha256 of what is drawn.
+    """
+
+    shape: tuple[int, ...]
+    codec: str
+    bytes: int
+    plus: int
+    minus: int
+    magnitude: float | None = None
+    frozen: dict[str, Any] | None = None
+
+    @property
+    def weights(self) -> int:
+        """How many there are, zeros too."""
+        return math.prod(self.shape)
+
+    @property
+    def bound(self) -> float:
+        """Bytes that the entropy of its counts allows a code that knows nothing of their order; floats: their bytes."""
+        counts = (self.plus, self.weights - self.plus - self.minus, self.minus)
+        return self.bytes if self.codec == "plain" else ternary.entropy(counts)
+
+    def draw(self, *arguments: Any) -> Stored:
+        """Itself: a layer that is being built asks its weight source for a copy with arrays."""
+        return self
+
+
+# ---- every kind of layer, there and back -----------------------------------------------------------------------------
+
+
+class Kind(NamedTuple):
+    """A layer as JSON: write(layer, weight, layers) -> its settings; read(spec) -> the layer, weights still Stored.
+
+    weight(layer) and layers(those inside) give the JSON of what is in it.
+    """
+
+    write: Callable[[Any, Callable[[Any], Any], Callable[[Any], Any]], dict[str, Any]]
+    read: Callable[[Spec], nn.Layer]
+
+
+def _read_dense(spec: Spec) -> nn.Layer:
+    stored: Any = spec.weight("weight", axes=2)
+    inputs, outputs = stored.shape
+    return nn.Dense(inputs, outputs, stored, np.random.default_rng())
+
+
+def _read_conv(spec: Spec) -> nn.Layer:
+    stored: Any = spec.weight("weight", axes=4)
+    kernel, width, inputs, outputs = stored.shape
+    if kernel != width or min(stored.shape) < 1:
+        raise ValueError(f"a convolution of shape {stored.shape}; needed is a square window and a channel in and out")
+    stride: Any = spec.pair("stride")
+    return nn.Conv2D(inputs, outputs, kernel, stored, np.random.default_rng(), stride, spec.padding("padding", kernel))
+
+
+def _read_norm(spec: Spec) -> nn.Layer:
+    layer = nn.BatchNorm(1, eps=spec.number("eps"), dtype=spec.dtype)
+    layer.scale = Tensor(np.broadcast_to(layer.scale.data, (spec.integer("channels", 1),)))  # takes no memory yet
+    return layer
+
+
+def _read_pool(spec: Spec) -> nn.Layer:
+    window = spec.integer("window", 1)
+    return nn.MaxPool2D(window, spec.integer("stride", 1), spec.padding("padding", window))
+
+
+#: By class name. A layer that is not here cannot be exported.
+KINDS: dict[str, Kind] = {
+    "Dense": Kind(lambda layer, weight, _: {"weight": weight(layer)}, _read_dense),
+    "Conv2D": Kind(lambda layer, weight, _: {"weight": weight(layer), "stride": _pair(layer.stride),
+                                             "padding": _padding(layer.padding)}, _read_conv),
+    "MaxPool2D": Kind(lambda layer, *_: {"window": layer.window, "stride": layer.stride,
+                                         "padding": _padding(layer.padding)}, _read_pool),
+    "BatchNorm": Kind(lambda layer, *_: {"channels": layer.scale.shape[0], "eps": layer.eps}, _read_norm),
+    "Residual": Kind(lambda layer, _, layers: {"main": layers(layer.main), "shortcut": layers(layer.shortcut)},
+                     lambda spec: nn.Residual(spec.layers("main"), spec.layers("shortcut"))),
+    "GlobalAvgPool": Kind(lambda *_: {}, lambda _: nn.GlobalAvgPool()),
+    "Flatten": Kind(lambda *_: {}, lambda _: nn.Flatten()),
+    "ELU": Kind(lambda layer, *_: {"alpha": layer.alpha}, lambda spec: nn.ELU(spec.number("alpha", 1e-30))),
+    "ReLU": Kind(lambda *_: {}, lambda _: nn.ReLU()),
+}
+
+
+def _pair(value: Any) -> list[int]:
+    return [int(n) for n in (value if isinstance(value, (tuple, list)) else (value, value))]
+
+
+def _padding(value: Any) -> Any:
+    """A padding as JSON: 'same', 'valid' or [[top, bottom], [left, right]]."""
+    return value if isinstance(value, str) else [_pair(sides) for sides in (
+        value if isinstance(value, (tuple, list)) else (value, value))]
+
+
+# ---- reading it, key by key ------------------------------------------------------------------------------------------
+
+
+class Spec:
+    """A JSON object of the header, taken key by key; ValueError for what is not as it should be.
+
+    Args:
+        value: what JSON gave. where: it is, for the sentence. dtype: of the net.
+    """
+
+    def __init__(self, value: Any, where: str, dtype: str = "float32"):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} is {value!r:.60}, but must be an object")
+        self.left, self.where = dict(value), where
+        self.dtype: str = dtype
+
+    def take(self, key: str, good: Callable[[Any], bool], needed: str) -> Any:
+        if key not in self.left:
+            raise ValueError(f"{self.where} has no {key!r}")
+        value = self.left.pop(key)
+        if not good(value):
+            raise ValueError(f"{key!r} of {self.where} is {value!r:.60}, but must be {needed}")
+        return value
+
+    def end(self) -> None:
+        """Nothing may be left."""
+        if self.left:
+            raise ValueError(f"{self.where} has an unknown {min(self.left)!r:.60}")
+
+    def choice(self, key: str, values: Iterable[str]) -> str:
+        names = tuple(values)
+        return self.take(key, lambda value: isinstance(value, str) and value in names, f"one of {', '.join(names)}")
+
+    def text(self, key: str) -> str:
+        return self.take(key, _is_line, "one printable line")
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        return tuple(self.take(key, lambda value: isinstance(value, list) and all(map(_is_line, value)), "a list of "
+                               "printable lines"))
+
+    def integer(self, key: str, least: int = 0, most: int = MOST) -> int:
+        return self.take(key, lambda value: _is_integer(value, least, most), f"a whole number from {least} to {most:,}")
+
+    def number(self, key: str, least: float = 0.0) -> float:
+        return float(self.take(key, lambda value: type(value) in (int, float) and least <= value < 1e30,
+                               f"a number from {least:g} up"))
+
+    def sizes(self, key: str, axes: int | None = None) -> tuple[int, ...]:
+        return tuple(self.take(key, lambda value: isinstance(value, list) and len(value) <= 8 and all(
+            _is_integer(each, 0, MOST) for each in value) and axes in (None, len(value)), "a list of sizes"))
+
+    def pair(self, key: str) -> tuple[int, int]:
+        vertical, horizontal = self.take(key, lambda value: _is_pair(value, 1, MOST), "two numbers from 1 up")
+        return vertical, horizontal
+
+    def padding(self, key: str, window: int) -> Any:
+        value = self.take(key, lambda value: value in ("same", "valid") if isinstance(value, str) else (
+            isinstance(value, list) and len(value) == 2 and all(_is_pair(sides, 0, window - 1) for sides in value)),
+            f"'same', 'valid' or four numbers below {window}, the window's size, as [[top, bottom], [left, right]]")
+        return value if isinstance(value, str) else tuple(map(tuple, value))
+
+    def layers(self, key: str) -> list[nn.Layer]:
+        value = self.take(key, lambda value: isinstance(value, list), "a list of layers")
+        read = []
+        for number, each in enumerate(value, 1):
+            spec = Spec(each, f"layer {number} of {self.where}", self.dtype)
+            read.append(KINDS[spec.choice("kind", KINDS)].read(spec))
+            spec.end()
+        return read
+
+    def weight(self, key: str, axes: int) -> Stored:
+        """How a weight with so many axes is stored."""
+        spec = Spec(self.take(key, _is_object, "an object"), f"the weight of {self.where}")
+        shape, codec = spec.sizes("shape", axes), spec.choice("codec", (*ternary.CODECS, "plain"))
+        weights = math.prod(shape)
+        plain = weights * np.dtype(self.dtype).itemsize
+        least, most = (plain, plain) if codec == "plain" else (0, weights // 4 + 64)
+        stored = Stored(shape, codec, spec.integer("bytes", least, most), plus := spec.integer("plus", 0, weights),
+                        spec.integer("minus", 0, weights - plus), *spec._values(codec))
+        spec.end()
+        return stored
+
+    def _values(self, codec: str) -> tuple[float | None, dict[str, Any] | None]:
+        """What the ternary tensor is to be multiplied with: a magnitude, or frozen weights; nothing for 'plain'."""
+        if codec == "plain":
+            return None, None
+        if "frozen" not in self.left:
+            return self.number("magnitude"), None
+        rule = Spec(self.take("frozen", _is_object, "an object"), f"'frozen' of {self.where}")
+        large = (1 << 128) - 1
+        values = {
+            "scheme": rule.choice("scheme", init.SCHEMES),
+            "distribution": rule.choice("distribution", init.DISTRIBUTIONS),
+            "factor": rule.take("factor", lambda value: value is None or (
+                type(value) in (int, float) and 0 < value < 1e30), "a positive number or null"),
+            "generator": rule.take("generator", lambda value: isinstance(value, list) and len(value) == 4 and all(
+                _is_integer(each, 0, most) for each, most in zip(value, (large, large, 1, (1 << 32) - 1))),
+                "the four numbers of a generator's state"),
+            "sha256": rule.text("sha256")}
+        rule.end()
+        return None, values
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_integer(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _is_pair(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(_is_integer(each, least, most) for each in value)
+
+
+def _is_line(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 1000 and value.isprintable()

@@ -1,0 +1,158 @@
+"""The blocked convolution, twin of conv2d on NumPy arrays, and max-pool some images at a time.
+
+Taking the windows of a whole batch at once (im2col) writes arrays of hundreds of megabytes and reads them back.
+Here the batch goes through in *blocks* of windows that stay in a core's cache, half of the blocks on each of two
+threads, with a BLAS of one thread. Wide 3x3 layers go to winograd.py.
+
+The block is a fixed function of the shapes and a byte budget, and the sums over blocks are taken in block order, so
+runs repeat bit for bit, with one thread as with two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from .. import conv as plain
+from ..backend import Array
+from ..ops import Result
+from ..windows import Geometry, Padding, Pair, of_convolution, of_pool
+from . import winograd
+from .blocks import in_blocks
+from .threads import in_parts
+
+#: Bytes of windows in a block unless told otherwise: what a core's second-level cache holds, found by measuring
+#: (benchmarks/ops.py).
+BUDGET = 1 << 20
+
+
+def conv2d(xp: ModuleType, x: Array, w: Array, /, stride: Pair = 1, padding: Padding = "same",
+           budget: int | None = None) -> Result:
+    """The same block by block, windows of `budget` bytes at a time."""
+    at = of_convolution("conv2d", x.shape, w.shape, stride, padding, budget)
+    return forward(x, w, at, budget), lambda g: (lambda: backward_image(g, w, x.shape, at, budget),
+                                                 lambda: backward_kernel(x, g, at, budget))
+
+
+def max_pool2d(xp: ModuleType, x: Array, /, window: Pair, stride: Pair | None = None,
+               padding: Padding = "valid") -> Result:
+    """The same, some images at a time."""
+    at = of_pool("max_pool2d", x.shape, window, stride, padding)
+    y = in_blocks(lambda x: plain.largest(np, x, at), x)
+    return y, lambda g: (in_blocks(lambda x, y, g: plain.largest_transpose(np, x, y, g, at), x, y, g),)
+
+
+class Windows:
+    """The windows of a few images at a time, as rows of a buffer that is used again and again.
+
+    Args:
+        x: (n, h, w, c). at: where the windows lie. budget: bytes of windows at a time.
+    """
+
+    def __init__(self, x: np.ndarray, at: Geometry, budget: int):
+        self.x, self.at = x, at
+        _, h, w, c = x.shape
+        (top, bottom), (left, right) = at.padding
+        (kh, kw), (oh, ow) = at.kernel, at.output
+        row_bytes = ow * kh * kw * c * x.itemsize  # of the windows in one row of the output
+        self.images = max(1, min(x.shape[0], budget // (row_bytes * oh)))
+        self.rows = oh if self.images > 1 else min(oh, max(1, budget // row_bytes))
+        self.direct = (kh, kw) == (1, 1) and not any((top, bottom, left, right))  # the image is its own windows
+        if not self.direct:
+            self.padded = np.zeros((self.images, h + top + bottom, w + left + right, c), x.dtype)
+            self.buffer = np.empty((self.images * self.rows * ow, kh * kw * c), x.dtype)
+
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """For images start to stop: (images, output rows, windows of both as (images*rows*ow, kh*kw*c))."""
+        (top, _), (left, _) = self.at.padding
+        (kh, kw), (sh, sw), (oh, ow) = self.at.kernel, self.at.stride, self.at.output
+        _, h, w, c = self.x.shape
+        for first in range(start, stop, self.images):
+            n = min(self.images, stop - first)
+            chosen = slice(first, first + n)
+            if self.direct:
+                yield chosen, slice(0, oh), self.x[chosen, ::sh, ::sw].reshape(-1, c)
+                continue
+            padded = self.padded[:n]
+            padded[:, top:top + h, left:left + w] = self.x[chosen]
+            s0, s1, s2, s3 = padded.strides
+            for row in range(0, oh, self.rows):
+                count = min(self.rows, oh - row)
+                view = as_strided(
+                    padded[:, row * sh:], (n, count, ow, kh, kw, c), (s0, s1 * sh, s2 * sw, s1, s2, s3))
+                filled = self.buffer[:n * count * ow]
+                np.copyto(filled.reshape(view.shape), view)
+                yield chosen, slice(row, row + count), filled
+
+
+def forward(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int | None = None) -> np.ndarray:
+    """conv2d: (n, h, w, c_in), (kh, kw, c_in, c_out) -> (n, oh, ow, c_out)."""
+    c_out = w.shape[3]
+    if winograd.pays(x, w.shape, at):
+        return winograd.forward(x, w, at, budget or winograd.BUDGET)
+    matrix = np.ascontiguousarray(w).reshape(-1, c_out)
+    y = np.empty((x.shape[0], *at.output, c_out), x.dtype)
+
+    def work(start: int, stop: int) -> None:
+        for images, rows, windows in Windows(x, at, budget or BUDGET).blocks(start, stop):
+            part = y[images, rows]
+            if part.flags.c_contiguous:
+                np.matmul(windows, matrix, out=part.reshape(-1, c_out))
+            else:
+                part[...] = np.matmul(windows, matrix).reshape(part.shape)
+
+    in_parts(work, x.shape[0])
+    return y
+
+
+def backward_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int | None = None) -> np.ndarray:
+    """dW of conv2d: windows^T g, summed over blocks, the parts in order -> (kh, kw, c_in, c_out)."""
+    c_in, c_out = x.shape[3], g.shape[3]
+    if winograd.pays(x, (*at.kernel, c_in, c_out), at):
+        return winograd.backward_kernel(x, g, at, budget or winograd.BUDGET)
+
+    def work(start: int, stop: int) -> np.ndarray:
+        total = np.zeros((at.kernel[0] * at.kernel[1] * c_in, c_out), x.dtype)
+        product = np.empty_like(total)
+        for images, rows, windows in Windows(x, at, budget or BUDGET).blocks(start, stop):
+            total += np.matmul(windows.T, g[images, rows].reshape(-1, c_out), out=product)
+        return total
+
+    first, *others = in_parts(work, x.shape[0]) or [work(0, 0)]  # zeros for a batch of no images
+    for part in others:
+        first += part
+    return first.reshape(*at.kernel, c_in, c_out)
+
+
+def geometry_of_image(shape: tuple[int, ...], at: Geometry) -> Geometry:
+    """Where the windows on g lie in the convolution that gives dx of `shape`, for stride 1."""
+    (kh, kw), (top, bottom), (left, right) = at.kernel, *at.padding
+    sides = ((kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right))
+    return Geometry(at.kernel, (1, 1), sides, (shape[1], shape[2]))
+
+
+def backward_image(g: np.ndarray, w: np.ndarray, shape: tuple[int, ...], at: Geometry,
+                   budget: int | None = None) -> np.ndarray:
+    """dx of conv2d -> `shape`. For stride 1 it is the convolution of g with the kernel turned by 180 degrees."""
+    (kh, kw), (top, bottom), (left, right) = at.kernel, *at.padding
+    n, h, width, c_in = shape
+    if at.stride == (1, 1) and max(top, bottom) < kh and max(left, right) < kw:
+        turned = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))  # (kh, kw, c_out, c_in)
+        return forward(g, turned, geometry_of_image(shape, at), budget)
+    dx = np.zeros((n, h + top + bottom, width + left + right, c_in), g.dtype)
+    transposed = np.ascontiguousarray(w.reshape(-1, w.shape[3]).T)  # (c_out, kh*kw*c_in)
+    row = at.output[0] * at.output[1] * transposed.shape[1] * g.dtype.itemsize  # bytes of windows of an image
+    images = max(1, (budget or BUDGET) // row)
+
+    def work(start: int, stop: int) -> None:
+        for first in range(start, stop, images):
+            part = g[first:min(first + images, stop)]
+            rows = np.matmul(part.reshape(-1, w.shape[3]), transposed).reshape(*part.shape[:3], -1)
+            for i, (vertical, horizontal) in enumerate(at.slices()):
+                dx[first:first + len(part), vertical, horizontal] += rows[..., i * c_in:(i + 1) * c_in]
+
+    in_parts(work, n)
+    return dx[:, top:top + h, left:left + width]

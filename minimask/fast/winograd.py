@@ -1,0 +1,169 @@
+r"""Winograd's convolution: what conv2d does on float32 NumPy arrays with 3x3 kernels, stride 1 and many channels.
+
+A 3x3 window slid over a 6x6 tile gives 4x4 results, 144 products a channel pair when written out. Toom and Cook
+multiply polynomials in fewer: evaluate both at points, multiply there, interpolate. Taken twice, down and across
+(Winograd; Lavin and Gray 2016, arXiv:1509.09308), 36 products do, a quarter::
+
+    Y = A^T [ (G w G^T) * (B^T d B) ] A          d 6x6 tile, w 3x3 kernel, Y 4x4 results, * entry by entry
+
+With many channels each of the 36 entries is a matrix product, (tiles, c_in) @ (c_in, c_out), which is where the time
+goes. The transforms of a whole block of tiles are matrix products too: B^T d B, with the tile written as 36 numbers, is
+(B^T kron B^T) d. So a block is three products and two copies. Both gradients are the same three products transposed:
+
+    dx = conv2d(g, w turned by 180 degrees),     dw = G^T [ sum over tiles of (B^T d B) (A g A^T) ] G
+
+The price is rounding. At the usual points 0, 1, -1, 2, -2 float32 loses a digit; as the transforms are products anyway,
+the points may be any numbers, and at 0, +-1/sqrt(2), +-sqrt(2) (Alam et al. 2022, arXiv:2201.10369) the error is 3
+times that of the direct product (measured: 8e-7 beside 3e-7, root mean square, results of size 1).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..backend import Array
+from ..windows import Geometry
+from .blocks import product
+from .threads import in_parts
+
+OUT, KERNEL = 4, 3  # results and kernel, along one axis
+TILE = OUT + KERNEL - 1
+POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2.0**0.5, -(2.0**0.5))  # and infinity
+#: Channels, in and out, from which on this is faster than the direct product (benchmarks/ops.py).
+CHANNELS = 32
+#: Bytes of tiles in a block, for a core's second-level cache; and the least tiles in one, for BLAS.
+BUDGET, LEAST = 1 << 20, 64
+
+
+def pays(x: Array, kernel: tuple[int, ...], at: Geometry) -> bool:
+    """Whether this version takes a convolution of x (n, h, w, c_in) with a kernel of shape (kh, kw, c_in, c_out)."""
+    small = max(max(sides) for sides in at.padding) < KERNEL  # so that dx is such a convolution too
+    return (isinstance(x, np.ndarray) and x.dtype == np.float32 and at.kernel == (KERNEL, KERNEL) and small
+            and at.stride == (1, 1) and min(kernel[2:]) >= CHANNELS and min(at.output) >= OUT and len(x) > 0)
+
+
+@functools.cache
+def matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A^T (16, 36), B^T (36, 36), G (36, 9), each the Kronecker square of the one for a single axis."""
+    p = np.array(POINTS)
+    at = np.zeros((OUT, TILE))  # evaluates a polynomial of the results at the points; at infinity: its last coefficient
+    at[:, :-1], at[-1, -1] = p ** np.arange(OUT)[:, None], 1.0
+    g = np.zeros((TILE, KERNEL))  # the same for the kernel, over the denominators of Lagrange's interpolation
+    others = [np.delete(p, i) for i in range(len(p))]
+    g[:-1] = p[:, None] ** np.arange(KERNEL) / np.array([np.prod(p[i] - others[i]) for i in range(len(p))])[:, None]
+    g[-1, -1] = 1.0
+    bt = np.zeros((TILE, TILE))  # and its numerators, the polynomials that vanish at the other points
+    for i, rest in enumerate(others):
+        bt[i, :-1] = np.poly(rest)[::-1]
+    bt[-1] = np.poly(p)[::-1]
+    squares = [np.kron(m, m).astype(np.float32) for m in (at, bt, g)]
+    return squares[0], squares[1], squares[2]
+
+
+class Tiles:
+    """The overlapping square tiles of a few images at a time, place by place, in a buffer that is used again and again.
+
+    Args:
+        x: (n, h, w, c). before: rows above and columns left of x, as zeros. size: of a tile; tiles lie OUT apart.
+        count: tiles down and across; zeros where they reach beyond x. images, rows: of tiles, in a block.
+    """
+
+    def __init__(self, x: np.ndarray, before: tuple[int, int], size: int, count: tuple[int, int], images: int,
+                 rows: int):
+        self.x, self.size, self.across = x, size, count[1]
+        c, (height, width) = x.shape[3], (OUT * (n - 1) + size for n in count)
+        (self.top, self.left), self.height, self.width = before, height, width
+        self.padded = np.zeros((images, height, width, c), x.dtype)
+        self.buffer = np.empty((size * size, images * rows * self.across, c), x.dtype)
+        self.loaded = -1
+
+    def take(self, images: slice, rows: slice) -> np.ndarray:
+        """The tiles of these images and rows of tiles: (size*size, tiles, c)."""
+        n, count, c = images.stop - images.start, rows.stop - rows.start, self.x.shape[3]
+        if self.loaded != images.start:
+            inside = self.x[images, :self.height - self.top, :self.width - self.left]
+            self.padded[:n, self.top:self.top + inside.shape[1], self.left:self.left + inside.shape[2]] = inside
+            self.loaded = images.start
+        s0, s1, s2, s3 = self.padded.strides
+        shape = (self.size, self.size, n, count, self.across, c)
+        view = as_strided(self.padded[:, OUT * rows.start:], shape, (s1, s2, s0, OUT * s1, OUT * s2, s3))
+        tiles = self.buffer[:, :n * count * self.across]
+        np.copyto(tiles.reshape(shape), view)
+        return tiles
+
+
+def transform(matrix: np.ndarray, tiles: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """matrix (p, q) @ tiles (q, t, c) -> (p, t, c), in the first t of out (p, T, c), T >= t."""
+    out = out[:, :tiles.shape[1]]
+    np.matmul(matrix, tiles.reshape(len(tiles), -1), out=out.reshape(len(out), -1))
+    return out
+
+
+def tiling(output: tuple[int, int], channels: int, images: int, budget: int) -> tuple[tuple[int, int], int, int]:
+    """Tiles down and across an image, and how many images, and rows of tiles, go into a block."""
+    down, across = (-(-n // OUT) for n in output)
+    tiles = max(LEAST, budget // (TILE * TILE * channels * 4))  # in a block
+    together = min(images, max(1, tiles // (down * across)))
+    return (down, across), together, down if together > 1 else min(down, max(1, tiles // across))
+
+
+def blocks(start: int, stop: int, down: int, images: int, rows: int) -> Iterator[tuple[slice, slice]]:
+    """(images, rows of tiles) of every block of images start to stop."""
+    for first in range(start, stop, images):
+        for row in range(0, down, rows):
+            yield slice(first, min(first + images, stop)), slice(row, min(row + rows, down))
+
+
+def forward(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int = BUDGET) -> np.ndarray:
+    """conv2d: (n, h, w, c_in), (3, 3, c_in, c_out) -> (n, oh, ow, c_out)."""
+    a, b, g = matrices()
+    (oh, ow), (c_in, c_out), n = at.output, w.shape[2:], len(x)
+    kernel = product(g, w.reshape(KERNEL * KERNEL, -1)).reshape(TILE * TILE, c_in, c_out)
+    (down, across), images, rows = tiling(at.output, max(c_in, c_out), n, budget)
+    whole = (n, OUT * down, OUT * across, c_out)
+    y = np.empty(whole, x.dtype)
+    grid = y.reshape(n, down, OUT, across, OUT, c_out)
+
+    def work(start: int, stop: int) -> None:
+        source = Tiles(x, (at.padding[0][0], at.padding[1][0]), TILE, (down, across), images, rows)
+        many = source.buffer.shape[1]
+        d, m = np.empty((TILE * TILE, many, c_in), x.dtype), np.empty((TILE * TILE, many, c_out), x.dtype)
+        results = np.empty((OUT * OUT, many, c_out), x.dtype)
+        for chosen, row in blocks(start, stop, down, images, rows):
+            tiles = transform(b, source.take(chosen, row), d)  # (36, tiles, c_in)
+            products = np.matmul(tiles, kernel, out=m[:, :tiles.shape[1]])  # (36, tiles, c_out)
+            part = transform(a, products, results)  # (16, tiles, c_out)
+            shape = (OUT, OUT, chosen.stop - chosen.start, row.stop - row.start, across, c_out)
+            grid[chosen, row] = part.reshape(shape).transpose(2, 3, 0, 4, 1, 5)
+
+    in_parts(work, n)
+    return y if whole[1:3] == (oh, ow) else np.ascontiguousarray(y[:, :oh, :ow])
+
+
+def backward_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int = BUDGET) -> np.ndarray:
+    """dw of conv2d: the products of both kinds of tiles, summed over blocks, the parts in order."""
+    a, b, k = matrices()
+    c_in, c_out, n = x.shape[3], g.shape[3], len(x)
+    (down, across), images, rows = tiling(at.output, max(c_in, c_out), n, budget)
+
+    def work(start: int, stop: int) -> np.ndarray:
+        source = Tiles(x, (at.padding[0][0], at.padding[1][0]), TILE, (down, across), images, rows)
+        slopes = Tiles(g, (0, 0), OUT, (down, across), images, rows)
+        many = source.buffer.shape[1]
+        d, z = np.empty((TILE * TILE, many, c_in), x.dtype), np.empty((TILE * TILE, many, c_out), x.dtype)
+        total = np.zeros((TILE * TILE, c_in, c_out), x.dtype)
+        part = np.empty_like(total)
+        for chosen, row in blocks(start, stop, down, images, rows):
+            tiles = transform(b, source.take(chosen, row), d)  # (36, tiles, c_in)
+            slope = transform(a.T, slopes.take(chosen, row), z)  # (36, tiles, c_out)
+            total += np.matmul(tiles.transpose(0, 2, 1), slope, out=part)
+        return total
+
+    first, *others = in_parts(work, n)
+    for part in others:
+        first += part
+    return product(k.T, first.reshape(TILE * TILE, -1)).reshape(KERNEL, KERNEL, c_in, c_out)

@@ -1,0 +1,10 @@
+"""Runs: one in its folder (folder.py), many at a time (sweep.py, cluster.py), and what they came to.
+
+records.py finds and checks what runs have left, report.py makes tables and a page of it, compare.py lays two masks
+side by side.
+"""
+
+from .folder import CHECKPOINT, FILES, begun, claim, finished, load, run, trained_on, write_pictures, write_record
+
+__all__ = ["CHECKPOINT", "FILES", "begun", "claim", "finished", "load", "run", "trained_on", "write_pictures",
+           "write_record"]

@@ -1,0 +1,191 @@
+"""A run's folder: training a recipe into it, and reading it back.
+
+A folder holds ``record.json`` (rewritten after every epoch), ``network.npz`` (every array of the net at the end of
+the record's last epoch; written when training ends or is cut short), ``checkpoint.npz`` (the state of the run at its
+very step, to resume from) and, where matplotlib is installed, ``masks.png`` and ``training.png``. Nothing is pickled,
+no file is ever half there, and one process at a time has the folder.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import checkpoint, data, files, plot, recipes, train
+from ..data import Dataset
+from ..errors import MinimaskError, UsageError
+from ..nn import Sequential
+from ..optim import Plateau
+
+#: What tells of the end of a run, and all that a run leaves.
+END = ("network.npz", "masks.png", "training.png")
+CHECKPOINT = "checkpoint.npz"
+FILES = ("record.json", *END, CHECKPOINT, "dense.json")
+
+
+def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | None = None, overwrite: bool = False,
+        backend: str = "numpy", progress: train.Progress | None = None, resume: bool = False,
+        every: float = 30.0) -> tuple[Sequential, dict[str, Any]]:
+    """Trains a recipe from a seed; returns the net and its record, and keeps both in folder `out` if one is given.
+
+    Args:
+        resume: go on where the checkpoint in `out` stands, see :func:`minimask.train.fit`. every: seconds between two
+            checkpoints.
+
+    Raises:
+        UsageError: `out` holds a run already and neither `overwrite` nor `resume` is set, or holds none to resume, or
+            cannot be written to.
+        MinimaskError: another process is at work in `out`.
+        TrainingError, KeyboardInterrupt: training was cut short; record and net of the last whole epoch are in `out`,
+            and the very step in its checkpoint.
+    """
+    if seed < 0:
+        raise UsageError(f"seed {seed}: give a whole number, 0 or more")
+    rng = np.random.default_rng(seed)
+    net = recipe.build(dataset, rng, backend)
+    optimizer = recipe.optimizer(net, dataset)
+    record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
+    if not dataset.verified:
+        record["unverified"] = True  # not known to be the official files
+    if out is None:
+        return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
+                              augment=recipe.augment)
+    folder = Path(out)
+    if resume:
+        begun(folder)
+
+    def keep(record: dict[str, Any]) -> None:
+        try:
+            for name in END:  # of an earlier end of this run: they would not agree with a longer record
+                (folder / name).unlink(missing_ok=True)
+            write_record(folder, record)
+        except (OSError, files.WriteError) as error:
+            warnings.warn(f"{error}; training goes on", UserWarning, stacklevel=2)
+
+    with files.locked(folder):
+        training = train.Training(net, dataset, optimizer, rng, recipe.batch, record, recipe.augment)
+        keeper = checkpoint.Keeper(folder / CHECKPOINT, training, every)
+        if resume:
+            checkpoint.restore(training, folder / CHECKPOINT, recipe.epochs)
+        else:
+            claim(folder, overwrite)
+            keeper.save()
+            write_record(folder, record)
+        try:
+            training.run(recipe.epochs, keeper, progress, keep)
+        finally:
+            write_record(folder, record)
+            write_network(folder, net)
+    return net, record
+
+
+def finished(record: dict[str, Any]) -> bool:
+    """Whether a record has all epochs of its recipe, or its plateau schedule has made the last cut."""
+    recipe = recipes.from_dict(record["recipe"])
+    schedule = recipe.schedule_of(1)
+    if isinstance(schedule, Plateau):
+        for entry in record["epochs"]:
+            schedule.observe(entry["train_loss"])
+        if schedule.finished:
+            return True
+    return len(record["epochs"]) >= recipe.epochs
+
+
+def begun(folder: Path) -> tuple[dict[str, Any], str]:
+    """What the checkpoint in a run's folder says of the run, and its digest; see :func:`minimask.checkpoint.peek`."""
+    if not (folder / CHECKPOINT).exists():
+        raise UsageError(f"{folder} holds no {CHECKPOINT}, so there is nothing to resume; begin without --resume, "
+                         "or say with --out where the run is")
+    return checkpoint.peek(folder / CHECKPOINT)
+
+
+def claim(folder: Path, overwrite: bool) -> None:
+    """Makes a folder ready for a new run; the files of an old one go only with `overwrite`, others always stay."""
+    present = [folder / name for name in FILES if (folder / name).exists()]
+    if present and not overwrite:
+        raise UsageError(f"{folder} holds a run already ({', '.join(p.name for p in present)}): give another folder "
+                         "with --out, --resume to go on with it, or --overwrite to replace it")
+    try:
+        for path in present:
+            path.unlink()
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written to ({error.strerror}); give another folder with --out") from error
+
+
+def write_record(folder: Path, record: dict[str, Any], name: str = "record.json") -> None:
+    """The record as JSON, a line per epoch; NaN is refused, so that every reader of JSON can take it."""
+    lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}"
+             for key, value in record.items() if key != "epochs"]
+    epochs = ",\n  ".join(json.dumps(entry, allow_nan=False) for entry in record["epochs"])
+    files.write(folder / name, ("{" + ",\n ".join([*lines, f'"epochs": [\n  {epochs}]']) + "}\n").encode())
+
+
+def write_network(folder: Path, net: Sequential) -> None:
+    """Every array of the net, by name, as an .npz of plain arrays."""
+    with files.atomically(folder / "network.npz") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        files.write_arrays(archive, net.arrays())
+
+
+def write_pictures(folder: Path, net: Sequential, record: dict[str, Any], dataset: Dataset) -> list[str]:
+    """Draws masks.png (where the first layer is dense and masked) and training.png; returns the files' names.
+
+    Raises plot.MissingMatplotlib where that is so, MinimaskError where a file cannot be written.
+    """
+    names = []
+    masks = net.masks()
+    flat = bool(masks) and next(iter(masks.values())).ndim == 2  # a first layer over pixels
+    for name, figure in (("masks.png", plot.masks(net, dataset) if flat else None),
+                         ("training.png", plot.training(record))):
+        if figure is not None:
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png")
+            files.write(folder / name, buffer.getvalue())
+            names.append(name)
+    return names
+
+
+def trained_on(folder: str | Path) -> str:
+    """The name of the data set that the run in a folder was trained on.
+
+    Raises UsageError where there is no run, MinimaskError where its record is damaged.
+    """
+    try:
+        return str(json.loads((Path(folder) / "record.json").read_text())["dataset"])
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"{folder} holds no record.json, so it is no run's folder; give one as `minimask train` "
+                         "leaves it") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MinimaskError(f"{folder} holds no whole run: record.json is damaged ({error})") from error
+
+
+def load(folder: str | Path, dataset: Dataset | None = None,
+         backend: str = "numpy") -> tuple[Sequential, dict[str, Any]]:
+    """The trained net and the record in a run's folder.
+
+    `dataset`, or one of the same shape, sizes the net; without it the name in the record does, and no file of data is
+    read. The net lives on `backend` ('numpy', 'cupy' or 'strict'), wherever it was trained: files hold plain arrays.
+
+    Raises:
+        UsageError: there is no run. MinimaskError: a file is missing or damaged, or the arrays are not those of the
+            record's recipe.
+    """
+    folder, name = Path(folder), None
+    dataset = data.blank(trained_on(folder)) if dataset is None else dataset
+    try:
+        record = json.loads((folder / "record.json").read_text())
+        name = record["dataset"]
+        net = recipes.from_dict(record["recipe"]).build(dataset, np.random.default_rng(0), backend)
+        net.load(files.read_arrays(folder / "network.npz", files.headers(net.arrays())))
+    except (OSError, ValueError, KeyError, TypeError, MinimaskError) as error:
+        if name not in (None, dataset.name):
+            raise MinimaskError(f"{folder} holds a run on {name}, but the data set given is {dataset.name}: "
+                                f"give the one it was trained on ({error})") from error
+        raise MinimaskError(f"{folder} holds no whole run: {error}; needed are record.json and network.npz "
+                            "as `minimask train` writes them") from error
+    return net, record

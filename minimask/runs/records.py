@@ -1,0 +1,315 @@
+"""The records of many runs: found in folders, checked, and grouped by recipe. `minimask report` is made of them.
+
+A record counts only if it is whole, agrees with itself and with its recipe, and is finished; whatever does not count
+is named with its reason. Two runs are in one group, and averaged, only if their recipes agree in everything but the
+line ``about`` (the number of epochs and the data set are part of a recipe) and if both or neither trained on
+unverified files; a seed counts once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import recipes
+from ..errors import MinimaskError, UsageError
+from .folder import finished
+from .sweep import INDEX
+
+#: What a run's folder may hold of records; dense.json is the demo's baseline.
+RUN = ("record.json", "dense.json")
+#: From where to where the numbers of an epoch lie, and which of them are whole.
+RANGES: dict[str, tuple[float, float]] = {
+    "epoch": (1, math.inf), "step": (1, math.inf), "train_loss": (0, math.inf), "train_accuracy": (0, 1),
+    "test_accuracy": (0, 1), "weights_left": (0, 1), "flips": (0, math.inf), "seconds": (0, math.inf)}
+WHOLE = ("epoch", "step", "flips")
+PARTS = ("kept", "hidden", "inverted")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run by its record.
+
+    Attributes:
+        path: the record's file. record: what is in it. recipe: its recipe, read back.
+    """
+
+    path: Path
+    record: dict[str, Any]
+    recipe: recipes.Recipe
+
+    @property
+    def seed(self) -> int:
+        return self.record["seed"]
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        return self.record["epochs"]
+
+    @property
+    def unverified(self) -> bool:
+        """Whether it trained on files that are not known to be the official ones."""
+        return bool(self.record.get("unverified"))
+
+    @property
+    def seconds(self) -> float:
+        """Of training, without evaluation."""
+        return sum(entry["seconds"] for entry in self.epochs)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return self.record["environment"]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has all its recipe's epochs, or its schedule made the last cut before."""
+        return finished(self.record)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one recipe, by seed. label: the recipe's name, and what tells it from others of that name."""
+
+    label: str
+    runs: Sequence[Run]
+
+    @property
+    def recipe(self) -> recipes.Recipe:
+        return self.runs[0].recipe
+
+    @property
+    def unverified(self) -> bool:
+        return self.runs[0].unverified
+
+    def ends(self, key: str) -> list[float]:
+        """One number of the last epoch of every run."""
+        return [run.epochs[-1][key] for run in self.runs]
+
+
+@dataclass
+class Reading:
+    """What was found: runs that count; unfinished ones; refused files with the reason; JSON of other kinds."""
+
+    runs: list[Run] = field(default_factory=list)
+    unfinished: list[Run] = field(default_factory=list)
+    refused: list[tuple[Path, str]] = field(default_factory=list)
+    foreign: list[Path] = field(default_factory=list)
+
+
+# ---- finding and reading -------------------------------------------------------------------------------------------
+
+
+def read(places: Iterable[str | Path]) -> Reading:
+    """The records in run folders, sweep folders, folders of records, in any mix.
+
+    In a folder that is no run's, every ``*.json`` is looked at, and every folder in it, one level deep; below a sweep's
+    folder its runs are always found.
+
+    Raises:
+        UsageError: a place does not exist. MinimaskError: a folder cannot be listed.
+    """
+    reading, counted = Reading(), dict[tuple[str, int], Run]()
+    for path in dict.fromkeys(path for place in places for path in _files(Path(place))):
+        try:
+            record = _parse(path)
+            if "recipe" not in record and "format" not in record and path.name not in RUN:
+                reading.foreign.append(path)
+                continue
+            run = Run(path, record, check(record))
+        except ValueError as error:
+            reading.refused.append((path, str(error)))
+            continue
+        first = counted.setdefault((key(run), run.seed), run) if run.finished else run
+        if not run.finished:
+            reading.unfinished.append(run)
+        elif first is run:
+            reading.runs.append(run)
+        else:
+            same = _results(first) == _results(run)
+            reading.refused.append((path, f"seed {run.seed} of {run.recipe.name} again: {first.path} counts, this one "
+                                    f"does not ({'their numbers agree' if same else 'and their numbers differ'})"))
+    return reading
+
+
+def _files(place: Path) -> Iterator[Path]:
+    """The files below a place that may be records, in order."""
+    if place.is_file():
+        yield place
+        return
+    if not place.is_dir():
+        raise UsageError(f"there is no {place}; give folders of runs, of a sweep, or of records (*.json)")
+    try:
+        yield from _below(place, 1)
+    except OSError as error:
+        raise MinimaskError(f"{error.filename or place} cannot be read ({error.strerror})") from error
+
+
+def _below(folder: Path, levels: int) -> Iterator[Path]:
+    """A run's records; else every .json but the one that says what a sweep is, and so many levels of folders, too."""
+    if (folder / "record.json").exists():
+        yield from (folder / name for name in RUN if (folder / name).exists())
+        return
+    yield from sorted(path for path in folder.glob("*.json") if path.is_file() and path.name != INDEX)
+    if levels or (folder / INDEX).exists():
+        for below in sorted(each for each in folder.iterdir() if each.is_dir()):
+            yield from _below(below, max(levels - 1, 0))
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; ValueError, in words, where there is none."""
+    def refuse(name: str) -> None:
+        raise ValueError(f"holds {name}, which is no number")
+
+    try:
+        record = json.loads(path.read_bytes(), parse_constant=refuse)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from error
+    except RecursionError as error:
+        raise ValueError("is nested too deep for a record") from error
+    except UnicodeDecodeError as error:
+        raise ValueError("is damaged: it is no text") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is damaged: no JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"is no record: a JSON {type(record).__name__}, not an object")
+    return record
+
+
+def _results(run: Run) -> list[dict[str, Any]]:
+    """All numbers of a run but its seconds."""
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in run.epochs]
+
+
+# ---- checking ------------------------------------------------------------------------------------------------------
+
+
+def check(record: Mapping[str, Any]) -> recipes.Recipe:
+    """The recipe of a record that is whole and agrees with itself and with that recipe.
+
+    Raises ValueError that says what is wrong, to be read after the file's name.
+    """
+    if record.get("format") != 1:
+        raise ValueError(f"has format {record.get('format')!r:.40}, but this version of minimask reads format 1")
+    for part, kind in (("recipe", dict), ("environment", dict), ("epochs", list), ("seed", int), ("dataset", str)):
+        if type(record.get(part)) is not kind:
+            raise ValueError(f"is damaged or of another kind: its {part} is {record.get(part)!r:.40}")
+    if not record["recipe"]:
+        raise ValueError("names no recipe (trained from Python), so it is not known what it may be averaged with")
+    try:
+        recipe = recipes.from_dict(record["recipe"])
+    except UsageError as error:
+        raise ValueError(f"holds a recipe that this version of minimask does not know: {error}") from error
+    _check_name(recipe)
+    if record["dataset"] != recipe.dataset:
+        raise ValueError(f"disagrees with its recipe: trained on {record['dataset']!r}, but the recipe says "
+                         f"{recipe.dataset!r}")
+    if len(record["epochs"]) > recipe.epochs:
+        raise ValueError(f"disagrees with its recipe: {len(record['epochs'])} epochs, but the recipe says "
+                         f"{recipe.epochs}")
+    size = recipe.size()
+    for number, entry in enumerate(record["epochs"], 1):
+        try:
+            _check_entry(entry, number, record["epochs"][0])
+            _check_layers(entry["layers"], recipe, size)
+        except ValueError as error:
+            raise ValueError(f"epoch {number} {error}") from error
+    return recipe
+
+
+def _check_name(recipe: recipes.Recipe) -> None:
+    """ValueError where a recipe that comes with minimask has other settings there than here."""
+    shipped = recipes.RECIPES.get(recipe.name)
+    for name, value in vars(recipe).items() if shipped else ():
+        if name not in ("about", "epochs", "dataset") and value != getattr(shipped, name):
+            raise ValueError(f"disagrees with its recipe: it calls itself {recipe.name!r}, but its {name} is "
+                             f"{value!r}, and {getattr(shipped, name)!r} in the recipe of that name; give other "
+                             "settings another name")
+
+
+def _check_entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
+    """ValueError unless an epoch's entry has its numbers, in range, and fits to the first entry and to its layers."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"is {entry!r:.40}, not an entry")
+    for name, (low, high) in RANGES.items():
+        value: Any = entry.get(name)
+        if type(value) not in ((int,) if name in WHOLE else (int, float)) or not low <= value <= high:
+            raise ValueError(f"has {name} {value!r:.40}; needed is a {'whole ' if name in WHOLE else ''}number "
+                             f"from {low:g} to {high:g}")
+    if entry["epoch"] != number or entry["step"] != number * first["step"]:
+        raise ValueError(f"calls itself epoch {entry['epoch']}, step {entry['step']}: epochs are missing, or there "
+                         "twice")
+    layers = entry.get("layers")
+    if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
+        raise ValueError("has no layers")
+    for layer in layers:
+        counts = [count for part in PARTS if type(count := layer.get(part)) is int and count >= 0]
+        if len(counts) < len(PARTS) or not 0 < sum(counts) == layer.get("weights"):
+            raise ValueError(f"has a layer whose kept, hidden and inverted weights do not add up: {layer!r:.120}")
+        if not isinstance(layer.get("name"), str):
+            raise ValueError(f"has a layer without a name: {layer!r:.120}")
+    if _names(layers) != _names(first["layers"]):
+        raise ValueError("has other layers than epoch 1")
+    weights, hidden = (sum(layer[part] for layer in layers) for part in ("weights", "hidden"))
+    if not math.isclose(entry["weights_left"], (weights - hidden) / weights, abs_tol=1e-9) or entry["flips"] > weights:
+        raise ValueError(f"says {entry['weights_left']:.4%} of the weights left and {entry['flips']:,} flips, but its "
+                         f"layers have {weights - hidden:,} of {weights:,} left")
+
+
+def _names(layers: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    return [(layer["name"], layer["weights"]) for layer in layers]
+
+
+def _check_layers(layers: Sequence[Mapping[str, Any]], recipe: recipes.Recipe, size: int) -> None:
+    """ValueError where the layers cannot come from the recipe's net, of `size` weights, and its weight source."""
+    weights = sum(layer["weights"] for layer in layers)
+    if weights != size:
+        raise ValueError(f"disagrees with its recipe: {weights:,} weights, but its net has {size:,}")
+    impossible: Callable[[Mapping[str, Any]], bool] = {
+        "trained": lambda layer: layer["kept"] != layer["weights"],
+        "binary": lambda layer: layer["inverted"] > 0,
+        "edge-popup": lambda layer: layer["inverted"] > 0 or layer["kept"] != round(
+            recipe.source_settings.get("share", 0.1) * layer["weights"]),
+    }.get(recipe.source, lambda layer: False)
+    for layer in layers:
+        if impossible(layer):
+            counts = ", ".join(f"{layer[part]:,} {part}" for part in PARTS)
+            raise ValueError(f"disagrees with its recipe: layer {layer['name']} has {counts}, which "
+                             f"{recipe.source!r} cannot give")
+
+
+# ---- grouping ------------------------------------------------------------------------------------------------------
+
+
+def key(run: Run) -> str:
+    """What two runs must have in common to be averaged, as text."""
+    return json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}], sort_keys=True)
+
+
+def groups(found: Iterable[Run]) -> list[Group]:
+    """Runs by recipe: first in the order of minimask's recipes, then by name; the seeds of each in order."""
+    together: dict[str, list[Run]] = {}
+    for run in found:
+        together.setdefault(key(run), []).append(run)
+    order = list(recipes.RECIPES)
+    members = sorted(together.values(), key=lambda some: (
+        order.index(some[0].recipe.name) if some[0].recipe.name in order else len(order), key(some[0])))
+    return [Group(_label(some[0], [other[0] for other in members]), sorted(some, key=lambda run: run.seed))
+            for some in members]
+
+
+def _label(run: Run, others: Sequence[Run]) -> str:
+    """The recipe's name, and the settings that tell it from other groups of that name."""
+    here = run.recipe.as_dict()
+    there = [other.recipe.as_dict() for other in others if other.recipe.name == run.recipe.name]
+    differ = [name for name in here if name != "about" and any(other[name] != here[name] for other in there)]
+    settings = ", ".join(f"{name.replace('_', ' ')} {_plain(here[name])}" for name in differ)
+    return run.recipe.name + (f" ({settings})" if settings else "")
+
+
+def _plain(value: Any) -> str:
+    """A setting in words."""
+    return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, Mapping) else str(value)

@@ -1,0 +1,303 @@
+"""`minimask report DIR...`: what many runs came to, from their records alone: tables, figures, one page.
+
+Records become groups of runs (:mod:`minimask.runs.records`), groups become tables and charts, and these become
+Markdown, PNG and SVG figures and a page of HTML (:mod:`minimask.plot.page`). Nothing is trained and no data set is
+needed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import backend, files, plot, recipes
+from ..errors import MinimaskError, UsageError
+from ..plot import page
+from ..plot.page import Table
+from . import records
+from .records import Group, Reading, Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: The first line of report.md, by which a later report knows that it may take its place.
+MADE = "<!-- made by minimask report -->"
+ABOUT = ("Numbers are those of each run's last epoch: the mean over runs of different seeds and, in brackets, their "
+         "5th and 95th percentile. paper: test accuracy / weights left in its table; difference: ours less those.")
+MAKING = ("Times are those of training, without evaluation; other work on the machine makes them longer. A data folder "
+          "is given with --data DIR, or by MINIMASK_DATA.")
+LEFT_OUT = "Records that are in no table above, and why."
+#: Stands beside every number that was measured on such files.
+MARK = "†"
+UNVERIFIED = (f"{MARK} trained and tested on files that are not known to be the official ones (a copy decoded from "
+              "JPEG, for example): not comparable with published numbers.")
+
+
+# ---- tables --------------------------------------------------------------------------------------------------------
+
+
+def results_table(runs: Iterable[Run]) -> str:
+    """The paper's row beside ours, in Markdown: a row per group of runs, and a footnote where one is needed."""
+    groups = records.groups(runs)
+    return results(groups).markdown() + (f"\n{UNVERIFIED}\n" if any(group.unverified for group in groups) else "")
+
+
+def results(groups: Sequence[Group]) -> Table:
+    """A row per group: recipe, data, epochs, runs, accuracy and weights left, the paper's, and the difference."""
+    rows = []
+    for group in groups:
+        recipe, mark = group.recipe, MARK if group.unverified else ""
+        ours = [np.mean(group.ends(name)) for name in ("test_accuracy", "weights_left")]
+        paper = published(recipe)
+        rows.append([f"`{group.label}`", spread(group.ends("test_accuracy"), mark),
+                     spread(group.ends("weights_left"), mark),
+                     " / ".join(f"{100 * value:.2f}" for value in paper) if paper else "",
+                     " / ".join(f"{100 * (a - b):+.2f}{mark}" for a, b in zip(ours, paper)) if paper else "",
+                     str(len(group.runs)), str(recipe.epochs), recipe.dataset + mark])
+    return Table(["recipe", "test accuracy, %", "weights left, %", "paper", "difference", "runs", "epochs", "data"],
+                 rows)
+
+
+def spread(shares: Sequence[float], mark: str = "") -> str:
+    """Mean and, of several, 5th to 95th percentile, in percent."""
+    low, high = (f"{value:.2f}" for value in 100 * np.percentile(shares, (5, 95)))
+    between = f" ({low}{mark} to {high}{mark})" if len(shares) > 1 and low != high else ""
+    return f"{100 * np.mean(shares):.2f}{mark}{between}"
+
+
+def published(recipe: recipes.Recipe) -> tuple[float, float] | None:
+    """The paper's test accuracy and weights left for a recipe that is run as it is there, 0 to 1."""
+    shipped = recipes.RECIPES.get(recipe.name)
+    whole = shipped is not None and (shipped.epochs, shipped.dataset) == (recipe.epochs, recipe.dataset)
+    return recipes.PAPER.get(recipe.name) if whole else None
+
+
+def making(groups: Sequence[Group]) -> Table:
+    """A row per group and hardware: seeds, hardware, time, the command that makes such a run."""
+    rows = []
+    for group in groups:
+        on: dict[str, list[Run]] = {}
+        for run in group.runs:
+            on.setdefault(hardware(run.environment), []).append(run)
+        for where, some in on.items():
+            minutes = [run.seconds / 60 for run in some]
+            least, most = (f"{each(minutes):.1f}" for each in (min, max))
+            rows.append([f"`{group.label}`", ", ".join(str(run.seed) for run in some), where,
+                         f"{np.mean(minutes):.1f}{f' ({least} to {most})' if least != most else ''}",
+                         f"`{command_line(some[0])}`"])
+    return Table(["recipe", "seeds S", "hardware", "training, minutes", "command"], rows)
+
+
+def hardware(environment: dict[str, Any]) -> str:
+    """Processor, cores, BLAS threads and array library of a record."""
+    text = (f"{environment.get('processor', 'unknown processor')}, {environment.get('cores', '?')} cores, "
+            f"BLAS threads {environment.get('blas_threads') or 'unknown'}, {environment.get('backend', '?')}")
+    return text + (", then resumed elsewhere" if environment.get("continued") else "")
+
+
+def command_line(run: Run) -> str:
+    """The command that makes such a run, with S for the seed."""
+    recipe, environment = run.recipe, run.environment
+    shipped = recipes.RECIPES.get(recipe.name)
+    words = ["minimask", "train", recipe.name if shipped else f"{recipe.name}.toml", "--seed", "S"]
+    if shipped and shipped.epochs != recipe.epochs:
+        words += ["--epochs", str(recipe.epochs)]
+    if shipped and shipped.dataset != recipe.dataset:
+        words += ["--dataset", recipe.dataset]
+    if environment.get("blas_threads"):
+        words += ["--threads", str(environment["blas_threads"])]
+    for library, module in backend.LIBRARIES.items():
+        if library != "numpy" and module == environment.get("backend"):
+            words += ["--backend", library]
+    return shlex.join(words + (["--allow-unverified"] if run.unverified else []))
+
+
+def left_out(reading: Reading) -> list[str]:
+    """A sentence for every record that is in no table."""
+    unfinished = [f"{run.path} is unfinished: {run.recipe.name}, seed {run.seed}, after {len(run.epochs)} of "
+                  f"{run.recipe.epochs} epochs" for run in reading.unfinished]
+    return [f"{path} {reason}" for path, reason in reading.refused] + unfinished
+
+
+# ---- charts --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure to be drawn, what it says in words (`details` for those who do not see it), and its numbers."""
+
+    name: str  # of its files
+    title: str
+    note: str
+    details: str
+    draw: Callable[[], Figure]
+    table: Table
+
+
+def charts(groups: Sequence[Group]) -> list[Chart]:
+    """Accuracy against weights left for every data set, then the course of every group that has a mask."""
+    found = [_accuracy([group for group in groups if group.recipe.dataset == dataset], dataset)
+             for dataset in dict.fromkeys(group.recipe.dataset for group in groups)]
+    found += [_course(group) for group in groups if group.recipe.source != "trained"]
+    return [replace(each, name=f"{i:02}-{re.sub(r'[^a-z0-9]+', '-', each.name.lower()).strip('-')}")
+            for i, each in enumerate(found, 1)]
+
+
+#: Of so many groups each has a marker of its own; of more, each method has.
+MARKED = 12
+
+
+def _accuracy(groups: Sequence[Group], dataset: str) -> Chart:
+    """Test accuracy against weights left, on one data set."""
+    labelled: dict[str, list[Any]] = {}
+    for group in groups:
+        label = group.label if len(groups) <= MARKED else method(group.recipe)
+        labelled.setdefault(_marked(label, group), []).extend(run.record for run in group.runs)
+    paper = {_marked(group.label, group): row for group in groups if (row := published(group.recipe))}
+    sentences = [f"{_marked(group.label, group)}: {100 * np.mean(group.ends('test_accuracy')):.2f} % with "
+                 f"{100 * np.mean(group.ends('weights_left')):.2f} % left" for group in groups]
+    note = f" {UNVERIFIED}" if any(group.unverified for group in groups) else ""
+    return Chart(f"accuracy {dataset}", f"Test accuracy against weights left, {dataset}",
+                 f"A marker per run, {len(groups)} recipes; up and to the left is better.{note}",
+                 f"Means: {'; '.join(sentences)}.",
+                 lambda: plot.accuracy_against_weights(labelled, paper), results(groups))
+
+
+def _marked(label: str, group: Group) -> str:
+    return f"{label} {MARK}" if group.unverified else label
+
+
+def method(recipe: recipes.Recipe) -> str:
+    """The weight source of a recipe, in words, with the rule of its threshold."""
+    rule = "" if recipe.source not in ("signed-supermask", "binary") else (
+        ", tau_ratio" if "tau_ratio" in recipe.source_settings else ", tau")
+    return {"trained": "dense baseline"}.get(recipe.source, recipe.source.replace("-", " ") + rule)
+
+
+def _course(group: Group) -> Chart:
+    """Kept, hidden and inverted per layer, accuracy, weights left and flips over the epochs: means over the runs."""
+    shortest = min(len(run.epochs) for run in group.runs)
+    names = [layer["name"] for layer in group.runs[0].epochs[0]["layers"]]
+
+    def mean(epoch: int, name: str) -> float:
+        return float(np.mean([run.epochs[epoch][name] for run in group.runs]))
+
+    def shares(epoch: int) -> list[str]:
+        counts = np.array([[[layer[part] for part in records.PARTS] for layer in run.epochs[epoch]["layers"]]
+                           for run in group.runs])  # (runs, layers, 3)
+        means = 100 * counts.mean(0) / counts[0].sum(1, keepdims=True)
+        return [" / ".join(f"{share:.1f}" for share in layer) for layer in means]
+
+    def numbers(epoch: int) -> list[str]:
+        return [f"{100 * mean(epoch, 'test_accuracy'):.2f}", f"{100 * mean(epoch, 'weights_left'):.2f}",
+                f"{mean(epoch, 'flips'):,.0f}"]
+
+    shown = sorted({*range(0, shortest, max(1, shortest // 20)), shortest - 1})  # some 20 epochs, the last among them
+    table = Table(["epoch", "test accuracy, %", "weights left, %", "flips",
+                   *(f"{name}: kept / hidden / inverted, %" for name in names)],
+                  [[str(epoch + 1), *numbers(epoch), *shares(epoch)] for epoch in shown])
+    accuracy, left, flips = numbers(shortest - 1)
+    runs = f"{len(group.runs)} runs" if len(group.runs) > 1 else "1 run"
+    return Chart(f"course {group.label}", f"{_marked(group.label, group)}: kept, hidden and inverted over time",
+                 f"{runs}{', means over them' if len(group.runs) > 1 else ''}. After {shortest} epochs: test accuracy "
+                 f"{accuracy} %, {left} % of the weights left ({numbers(0)[1]} % after epoch 1), {flips} flips in the "
+                 f"epoch.{f' {UNVERIFIED}' if group.unverified else ''}",
+                 f"Kept / hidden / inverted at the end, %: "
+                 f"{'; '.join(f'{name} {share}' for name, share in zip(names, shares(shortest - 1)))}.",
+                 lambda: plot.training([run.record for run in group.runs], columns=2), table)
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+
+
+def write(reading: Reading, out: Path) -> tuple[str, list[str], str]:
+    """Writes report.md, report.html and the figures into folder `out`, in place of an earlier report.
+
+    Returns the Markdown, the files' names, and a sentence on what is missing and why ("" where nothing is).
+
+    Raises:
+        UsageError: `out` cannot be made, or holds a report.md or report.html that is none of ours.
+        MinimaskError: no record counts, or a file cannot be written.
+    """
+    groups, sentences = records.groups(reading.runs), left_out(reading)
+    if not groups:
+        more = f"; and {len(sentences) - 3} more" if len(sentences) > 3 else ""
+        raise MinimaskError(f"no finished run among the records found: {'; '.join(sentences[:3])}{more}" if sentences
+                            else "no record found; needed are folders with record.json, or of records")
+    _claim(out)
+    drawn, names, missing = [], [], ""
+    all_charts = charts(groups)
+    for chart in all_charts:
+        svg = ""
+        if not missing:
+            try:
+                figure = chart.draw()
+                svg = plot.svg(figure, f"c{chart.name}", chart.title, f"{chart.note} {chart.details}")
+                with files.atomically(out / f"{chart.name}.png") as file:
+                    figure.savefig(file, format="png")
+                files.write(out / f"{chart.name}.svg", svg.encode())
+                names += [f"{chart.name}.png", f"{chart.name}.svg"]
+            except plot.MissingMatplotlib as error:
+                missing = f"no figures: {error}"
+        drawn.append(page.chart(svg, chart.title, chart.note, chart.table))
+    pictures = "" if missing else "".join(f"![{chart.title}]({chart.name}.png)\n\n" for chart in all_charts)
+    markdown = _markdown(groups, sentences, pictures)
+    files.write(out / "report.md", f"{MADE}\n{markdown}".encode())
+    files.write(out / "report.html", _page(groups, sentences, drawn, missing).encode())
+    return markdown, ["report.md", "report.html", *names], missing
+
+
+def _claim(out: Path) -> None:
+    """Makes the folder, without an earlier report's figures; UsageError where it cannot be, or a report is not ours."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, sign in (("report.md", MADE), ("report.html", 'content="minimask report"')):
+            if (out / name).exists() and sign not in (out / name).read_text(encoding="utf-8", errors="replace")[:600]:
+                raise UsageError(f"{out / name} was not made by minimask report and would be lost; give another folder "
+                                 "with --out")
+        earlier = (out / "report.md").read_text(encoding="utf-8") if (out / "report.md").exists() else ""
+        for name in re.findall(r"^!\[.*\]\(([a-z0-9-]+)\.png\)$", earlier, re.MULTILINE):
+            for kind in ("png", "svg"):
+                (out / f"{name}.{kind}").unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written to ({error.strerror}); give another folder with --out") from error
+
+
+def _summary(groups: Sequence[Group]) -> str:
+    """What stands above the results, in both forms."""
+    note = f" {UNVERIFIED}" if any(group.unverified for group in groups) else ""
+    return f"{sum(len(group.runs) for group in groups)} runs of {len(groups)} recipes. {ABOUT}{note}"
+
+
+def _own(groups: Sequence[Group]) -> list[tuple[str, str]]:
+    """Label and TOML of every recipe that does not come with minimask."""
+    return [(group.label, group.recipe.toml()) for group in groups if group.recipe.name not in recipes.RECIPES]
+
+
+def _markdown(groups: Sequence[Group], sentences: Sequence[str], pictures: str) -> str:
+    own = "".join(f"Recipe `{label}`:\n\n```toml\n{text}```\n\n" for label, text in _own(groups))
+    out = "".join(f"- {page.markdown_text(sentence)}\n" for sentence in sentences)
+    return (f"## Results\n\n{_summary(groups)}\n\n{results(groups).markdown()}\n{pictures}"
+            f"## How they were made\n\n{MAKING}\n\n{making(groups).markdown()}\n{own}"
+            + (f"## Left out\n\n{LEFT_OUT}\n\n{out}" if out else ""))
+
+
+def _page(groups: Sequence[Group], sentences: Sequence[str], drawn: Sequence[str], missing: str) -> str:
+    own = "".join(f"<details><summary>recipe {page.inline(label)}</summary><pre>{page.inline(text)}</pre></details>\n"
+                  for label, text in _own(groups))
+    return page.document("minimask: what the runs came to", "".join([
+        "<p>Signed supermasks: frozen random weights, of which training only decides to keep, hide or invert each. "
+        "The paper: Koster, Grothe and Rettinger, <cite>Signing the Supermask</cite>, ICLR 2022, "
+        '<a href="https://arxiv.org/abs/2201.13361">arXiv:2201.13361</a>.</p>\n',
+        f"<h2>Results</h2>\n<p>{page.inline(_summary(groups))}</p>\n", results(groups).html("Results"),
+        f"<h2>Charts</h2>\n{f'<p>{page.inline(missing)}</p>' if missing else ''}",
+        f'<div class="charts">\n{"".join(drawn)}</div>\n',
+        f"<h2>How they were made</h2>\n<p>{MAKING}</p>\n", making(groups).html("Hardware, time, command"), own,
+        f"<h2>Left out</h2>\n<p>{LEFT_OUT}</p>\n{page.items(sentences)}" if sentences else ""]),
+        command="report")
