@@ -102,7 +102,7 @@ def test_the_readmes_examples_run_and_print_what_it_says():
 
 def test_the_readmes_commands_are_those_that_ci_runs():
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("pip install")]
-    assert commands == ["pip install '.[plot]' && minimask", "pip install '.[test,oracle]' && pytest",
+    assert commands == ["pip install '.[plot]' && minimask", "pip install '.[test,oracle]' && pytest -n auto --dist worksteal",
                         "pip install '.[course]' && minimask course DIR"]
 
 
