@@ -167,6 +167,15 @@ def test_the_record_of_the_shuffling_experiments():
     assert min(means["magnitudes uniform"], means["magnitudes normal"]) > 0.85
 
 
+def test_the_tests_that_the_readme_names_are_there_and_all_are_named():
+    table = README.partition("| what you changed | what to run |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"tests/[\w./]+", table))
+    assert all((ROOT / name).exists() for name in named), named
+    every = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    left = {name for name in every if not any(name == each or name.startswith(f"{each}/") for each in named)}
+    assert left <= {"tests/test_backend.py", "tests/test_portability.py", "tests/test_details.py"}, left
+
+
 @needs_checkout
 def test_the_links_of_the_readmes_lead_somewhere():
     for folder in (ROOT, ROOT / "tutorials"):
