@@ -25,6 +25,7 @@ import numpy as np
 
 from . import files
 from .backend import MinimaskError, UsageError, to_host
+from .fields import Fields, parse
 from .optim import Plateau
 
 if TYPE_CHECKING:  # imported where files are read and written: `import minimask` stays quick
@@ -292,8 +293,10 @@ def peek(path: str | Path) -> tuple[dict[str, Any], str]:
 
 def _check_run(run: dict[str, Any]) -> None:
     """ValueError unless "run" has its parts."""
-    if set(run) != set(RUN) or any(type(run[part]) not in types for part, types in RUN.items()):
-        raise ValueError(f"it holds no state of a run, its parts are {', '.join(run)[:200]}")
+    parts = Fields(run, "the state of the run")
+    for part, types in RUN.items():
+        parts.of(part, *types)
+    parts.end()
     record = run["record"]
     epochs = record.get("epochs")
     if not isinstance(epochs, list) or [entry.get("epoch") if isinstance(entry, dict) else None
@@ -305,28 +308,20 @@ def _check_run(run: dict[str, Any]) -> None:
 
 def _promise(archive: ZipFile, size: int, path: str | Path) -> tuple[dict[str, Any], dict[str, files.Header], str]:
     """"run", the headers and the digest that the text promises; ValueError where it is not as save() writes it."""
-    import json
-
     info = archive.getinfo(TEXT)
     if info.file_size > min(size, TEXT_LIMIT) or info.compress_type:
         raise ValueError(f"{TEXT} promises {info.file_size:,} bytes, but at most {min(size, TEXT_LIMIT):,} are read")
     with archive.open(info) as member:
-        text = json.loads(files.exactly(member, info.file_size), parse_constant=_no_number)
-    if not isinstance(text, dict) or type(text.get("format")) is not int or text["format"] < 1:
-        raise ValueError(f"{TEXT} names no format")
-    if text["format"] > FORMAT:
-        raise MinimaskError(f"{path} has format {text['format']}, but this version of minimask reads {FORMAT}: "
+        promise = Fields(parse(files.exactly(member, info.file_size), TEXT), TEXT)
+    layout = promise.take("format", lambda value: type(value) is int and value >= 1, "a whole number from 1 up")
+    if layout > FORMAT:
+        raise MinimaskError(f"{path} has format {layout}, but this version of minimask reads {FORMAT}: "
                             "a newer one wrote it, use that")
-    if set(text) != {"format", "digest", "text", "arrays", "run"} or not (
-            isinstance(text["run"], dict) and isinstance(text["digest"], str) and isinstance(text["arrays"], dict)):
-        raise ValueError(f"{TEXT} has other parts than format, digest, text, arrays and run")
-    if text["text"] != _sha256(text["run"]):
+    digest, run, arrays = promise.of("digest", str), promise.of("run", dict), promise.of("arrays", dict)
+    if promise.of("text", str) != _sha256(run):
         raise ValueError(f"{TEXT} does not have the sha256 that it promises")
-    return text["run"], {name: _header(header) for name, header in text["arrays"].items()}, text["digest"]
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{TEXT} holds {name}")
+    promise.end()
+    return run, {name: _header(header) for name, header in arrays.items()}, digest
 
 
 def _header(promised: Any) -> files.Header:

@@ -610,10 +610,10 @@ ABSURD = {
     "no JSON": (dict(text=b"{"), "cannot be read"),
     "no text at all": (dict(text=b"\xff\xfe\xfd"), "cannot be read"),
     "brackets without end": (dict(text=b"[" * 100_000), "cannot be read"),
-    "a list": (dict(text=b"[]"), "names no format"),
-    "no format": (dict(format="1"), "names no format"),
+    "a list": (dict(text=b"[]"), "run.json is .., but must be an object"),
+    "no format": (dict(format="1"), "'format' of run.json is '1', but must be a whole number"),
     "a newer format": (dict(format=2), "has format 2, but this version of minimask reads 1: a newer one wrote it"),
-    "another part": (dict(more=1), "has other parts than format, digest, text, arrays and run"),
+    "another part": (dict(more=1), "run.json has an unknown 'more'"),
     "another digest": (dict(digest="0" * 64), "is damaged: its digest should be 000"),
     "another state": (dict(run={**PARTS, "step": 3}, sealed=True), "is damaged: its digest should be"),
     "another clock": (dict(run={**PARTS, "seconds": 1.5}), "run.json does not have the sha256 that it promises"),
@@ -673,7 +673,7 @@ def test_peek_looks_at_the_parts(tmp_path):
     for run in ({}, {**PARTS, "step": "1"}, {**PARTS, "record": {}}, {**PARTS, "record": {"epochs": [{"epoch": 2}]}},
                 {**PARTS, "record": {"epochs": [], "recipe": []}}):
         checkpoint.save(tmp_path / "c", State({}, run))
-        with pytest.raises(MinimaskError, match="holds no state of a run|no row of epochs|no recipe or environment"):
+        with pytest.raises(MinimaskError, match="the state of the run|no row of epochs|no recipe or environment"):
             checkpoint.peek(tmp_path / "c")
 
 

@@ -502,7 +502,7 @@ def test_a_record_that_cannot_be_written_for_a_while_is_said_and_training_goes_o
     monkeypatch.setattr(runs.folder, "write_record", write_record)
     assert train_digits("a") == 0
     assert "minimask: a/record.json cannot be written (No space left" in capsys.readouterr().err
-    assert epochs == [0, 1, 2, 2] and len(json.loads((folder / "a/record.json").read_text())["epochs"]) == 2
+    assert epochs == [1, 2, 2] and len(json.loads((folder / "a/record.json").read_text())["epochs"]) == 2
 
 
 def test_a_disk_that_is_full_at_the_end_is_status_1_and_the_run_can_be_finished(folder, capsys, monkeypatch, no_pictures):

@@ -209,7 +209,7 @@ def test_a_cut_connection_is_resumed_by_the_next_mirror_and_by_the_next_process(
 
 def test_tries_that_bring_something_are_not_counted(mnist, tmp_path, patience, waits, monkeypatch):
     """A host that cuts every connection: as long as each brings enough, it goes on, with short pauses."""
-    monkeypatch.setattr(download, "ENOUGH", 10_000)
+    monkeypatch.setattr(download, "WORTH_GOING_ON", 10_000)
     mnist.script[f"{IMAGES}.gz"] = [hostile.cut(11_000)]
     fetch.fetch("mnist", tmp_path, patience=patience)
     is_whole(tmp_path, "mnist", mnist)
@@ -252,7 +252,7 @@ def test_a_whole_answer_in_place_of_a_range_leaves_nothing_of_the_old_part(fashi
 
 def test_a_host_that_starts_over_and_over_brings_nothing(mnist, tmp_path, patience, monkeypatch):
     """No ranges, and every connection is cut, sooner or later: what was there before counts for nothing new."""
-    monkeypatch.setattr(download, "ENOUGH", 10_000)
+    monkeypatch.setattr(download, "WORTH_GOING_ON", 10_000)
     cuts = [hostile.cut(50_000, hostile.whole), hostile.cut(5_000, hostile.whole)]
     mnist.script[f"{IMAGES}.gz"] = cuts * 30
     with pytest.raises(MinimaskError, match="broke off after .* the last of 3 tries in a row"):

@@ -154,7 +154,7 @@ def moved(recipe, number):
     (json.dumps(record(FCN))[:2000], "is damaged: no JSON"),
     ("\x00\xff", "is damaged: no JSON"),
     ("[" * 100_000, "is nested too deep|is damaged: no JSON"),
-    ("[]", "is no record: a JSON list"),
+    ("[]", "is damaged: a JSON list"),
     (json.dumps(record(FCN)).replace("0.97", "NaN"), "holds NaN, which is no number"),
     (json.dumps(record(FCN)).replace("0.97", "Infinity"), "holds Infinity, which is no number"),
     (changed("format", 2), "has format 2, but this version of minimask reads format 1"),

@@ -116,14 +116,14 @@ def test_a_chart_for_each_data_set_and_each_masked_recipe(tmp_path):
 
 
 def test_of_many_recipes_the_marker_is_the_methods(tmp_path):
-    many = [record(replace(FCN, name=f"r{i}"), 0) for i in range(report.MARKED + 1)]
+    many = [record(replace(FCN, name=f"r{i}"), 0) for i in range(report.MOST_LABELS + 1)]
     some = reading(tmp_path, *many, record(replace(recipes.find("fcn-binary"), epochs=2)),
                    record(replace(recipes.find("fcn-edge-popup"), epochs=2)))
     pytest.importorskip("matplotlib")
     figure = report.charts(records.groups(some.runs))[0].draw()
     (ax,) = figure.axes
     assert {line.get_label(): len(line.get_xdata()) for line in ax.lines} == {
-        "signed supermask, tau": report.MARKED + 1, "binary, tau": 1, "edge popup": 1}
+        "signed supermask, tau": report.MOST_LABELS + 1, "binary, tau": 1, "edge popup": 1}
 
 
 def test_long_runs_show_some_epochs_and_the_last(tmp_path):

@@ -22,7 +22,9 @@ from test_project import PATH
 import minimask
 
 PACKAGE = Path(minimask.__file__).parent
-SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "testing")  # that holds any library
+#: By name, as 'fast/conv'; testing/ takes any library, fast/ one at a time.
+SOURCES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
+           for path in sorted(PACKAGE.rglob("*.py")) if path.parent.name not in ("testing", "fast")}
 #: Functions that talk to one library only, by the file and the function that hold the call.
 ONE_LIBRARY = {("backend", "to_host"): "strict", ("backend", "load"): "cupy"}
 
@@ -129,7 +131,7 @@ def problem(use, library, xp):
 
 def everything():
     """Every Use of the package."""
-    return [use for path in SOURCES for use in uses(path.read_text(encoding="utf-8"), path.stem)]
+    return [use for module, source in SOURCES.items() for use in uses(source, module)]
 
 
 def problems(library, xp):
@@ -150,8 +152,8 @@ def test_cupy_has_every_function_as_it_is_called(cupy):
 
 def test_a_library_is_called_xp_wherever_it_is_held():
     """Under another name the check would not see it."""
-    for path in SOURCES:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for module, source in SOURCES.items():
+        tree = ast.parse(source)
         ours = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "backend"
                 for alias in node.names} & {"namespace", "load"}  # checkpoint.py has a load of its own
         for node in ast.walk(tree):
@@ -161,7 +163,7 @@ def test_a_library_is_called_xp_wherever_it_is_held():
                          else [(targets, values)])
                 for target, value in pairs:
                     if isinstance(value, ast.Call) and ast.unparse(value.func) in ours:
-                        assert ast.unparse(target) == "xp", f"{path.name}:{node.lineno}"
+                        assert ast.unparse(target) == "xp", f"{module}:{node.lineno}"
 
 
 def test_the_check_sees_the_calls_of_the_package():
@@ -172,7 +174,7 @@ def test_the_check_sees_the_calls_of_the_package():
     assert any(use.name == "arange" and use.keywords == ("dtype",) and use.expanded == ("beside(g)",) for use in found)
     assert any(use.name == "sum" and use.keywords == ("axis", "keepdims") and use.positional == 1 for use in found)
     assert any(use.name == "multiply" and use.positional is None for use in found)
-    code = "\n".join(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) for path in SOURCES)
+    code = "\n".join(ast.unparse(ast.parse(source)) for source in SOURCES.values())
     assert set(re.findall(r"\bxp\.(\w+)", code)) - {"__name__"} <= {name.partition(".")[0] for name in names}
 
 

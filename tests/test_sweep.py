@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from minimask import MinimaskError, UsageError, data, files, recipes, runs
+from minimask import MinimaskError, UsageError, data, files, recipes, runs, train
 from minimask.__main__ import main
 from minimask.cli import sweep as cli_sweep
 from minimask.runs import sweep
@@ -35,7 +35,7 @@ def swept(tasks, jobs=2, begin=None, **options):
 
 
 def digests(tasks):
-    return {task.name: runs.begun(task.folder)[1] for task in tasks}
+    return {task.name: runs.peek(task.folder)[1] for task in tasks}
 
 
 def alone(folder, tasks):
@@ -43,7 +43,7 @@ def alone(folder, tasks):
     found = {}
     for task in tasks:
         runs.run(recipes.from_dict(task.recipe), data.digits(), task.seed, folder / task.name)
-        found[task.name] = runs.begun(folder / task.name)[1]
+        found[task.name] = runs.peek(folder / task.name)[1]
     return found
 
 
@@ -174,7 +174,7 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(who, tmp_path):
     assert process.returncode == 1
     assert re.search(r"minimask: interrupted; 3 of 3 runs are not finished.*minimask sweep ", stderr), stderr
     assert "Traceback" not in stderr and not (out / sweep.STOP).exists()
-    stopped = runs.begun(out / "long-seed0")[0]
+    stopped = runs.peek(out / "long-seed0")[0]
     assert stopped["steps"] > 0 and not (out / "long-seed2").exists()
     with start(tmp_path, *words) as process:
         _, stderr = process.communicate(timeout=120)
@@ -202,7 +202,7 @@ def test_when_the_sweep_is_killed_its_workers_save_and_leave(tmp_path):
         process.kill()
     wait_for(lambda: not any(running(pid) for pid in workers), 30)
     for seed in (0, 1):
-        assert runs.begun(out / f"long-seed{seed}")[0]["steps"] > 0
+        assert runs.peek(out / f"long-seed{seed}")[0]["steps"] > 0
         assert not (out / f"long-seed{seed}/.lock").exists()  # it left in order, not by force
 
 
@@ -328,7 +328,7 @@ def test_a_runs_folder_that_holds_something_else_fails_alone(tmp_path):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     outcomes = swept(tasks)
     for task, sentence in zip(tasks, ("holds another run: its lr is 0.1", "holds another run: its seed is 7",
-                                      "record.json is damaged", "record.json is no record of a run", "")):
+                                      "record.json is damaged", "record.json is damaged: a JSON list", "")):
         assert sentence in outcomes[task.name].error and outcomes[task.name].state == ("failed" if sentence else "done")
     assert all(path.read_bytes() == content for path, content in before.items())
 
@@ -377,7 +377,7 @@ def test_the_view_counts_and_estimates(tmp_path):
     """3 runs of 2 epochs, one done, one with an epoch of 10 s behind it, one of 20 s to come, which nothing shortens."""
     tasks = todo(tmp_path / "sweep", seeds=3)
     tasks[1].folder.mkdir()
-    (tasks[1].folder / "record.json").write_text(json.dumps({"epochs": [{"seconds": 10.0}]}))
+    (tasks[1].folder / "record.json").write_text(json.dumps({**train.new_record({}, 1, "digits"), "epochs": [{**dict.fromkeys(("train_loss", "test_accuracy", "weights_left"), 0.5), "seconds": 10.0}]}))
     stream = Terminal()
     view = cli_sweep.View(3, lambda: 2, stream)
     view.tell({tasks[0].name: sweep.Outcome(tasks[0].name, "done", notes=("mind this",))}, [tasks[1]], [tasks[2]])

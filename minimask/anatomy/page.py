@@ -5,7 +5,6 @@ A part is a figure with its explanation; every number in a sentence is counted f
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -269,9 +268,7 @@ def write(folder: Path, net: Sequential, record: dict[str, Any], dataset: Datase
     counted = numbers(net, record, dataset, repeats)
     body, figures = [], {}
     for part in parts(net, dataset, counted):
-        buffer = io.BytesIO()
-        part.figure.savefig(buffer, format="png")
-        figures[f"{part.name}.png"] = png = buffer.getvalue()
+        figures[f"{part.name}.png"] = png = plot.png(part.figure)
         alt = f"{part.title}. {part.caption}"
         body.append(f"<h2>{escape(part.title)}</h2>\n" + page.picture(png, alt, part.caption, part.name)
                     + "".join(f"<p>{escape(text)}</p>\n" for text in part.text)

@@ -153,4 +153,4 @@ def say_files(folder: Path, net: Any, record: dict[str, Any], dataset: data.Data
         pictures, reason = [], f" ({error})"
     names = ["record.json", "network.npz", runs.CHECKPOINT, *pictures, *more]
     print(f"in {folder}/: {', '.join(names)}{reason}")
-    print(f"digest {runs.begun(folder)[1][:16]}")
+    print(f"digest {runs.peek(folder)[1][:16]}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .. import __version__, data, files, recipes, runs
+from ..errors import MinimaskError
 from ..fast.threads import blas_threads
 from .common import COMMANDS, Parser, layer_table, run, say_files, shared_options
 
@@ -46,8 +46,8 @@ def _say_demo(folder: Path, net: Any, record: dict[str, Any], dense: dict[str, A
 def _holds_a_demo(folder: Path) -> bool:
     """Whether the run in the folder is a demo's, whole or interrupted: then a demo may replace it."""
     try:
-        return json.loads((folder / "record.json").read_text())["recipe"]["name"] == "demo"
-    except (OSError, ValueError, KeyError, TypeError):
+        return runs.read_record(folder)["recipe"].get("name") == "demo"
+    except MinimaskError:
         return False
 
 

@@ -14,7 +14,7 @@ def command(words: Sequence[str]) -> None:
     """Reads a run, counts and draws, and says where the page is."""
     options = _parser().parse_args(words)
     folder = Path(options.run)
-    dataset = load_data(runs.trained_on(folder), options)
+    dataset = load_data(runs.read_record(folder)["dataset"], options)
     net, record = runs.load(folder, dataset)
     out = Path(options.out) if options.out else folder / "anatomy"
     with files.locked(out):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import sys
 import time
@@ -17,7 +16,7 @@ from .. import backend, files, recipes
 from ..errors import MinimaskError
 from ..fast.threads import cores
 from ..meter import Line
-from ..runs import cluster, sweep
+from ..runs import cluster, read_record, sweep
 from .common import Parser, data_options, load_data, shared_options, whole_number
 
 
@@ -124,8 +123,8 @@ class View(Line):
 def _epochs(task: sweep.Task) -> list[dict[str, Any]]:
     """The epochs that a run under way has written down."""
     try:
-        return json.loads((task.folder / "record.json").read_text())["epochs"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_record(task.folder)["epochs"]
+    except MinimaskError:
         return []
 
 

@@ -34,7 +34,7 @@ def command(words: Sequence[str]) -> None:
     with files.locked(folder), blas_threads(1 if options.plain else options.threads), \
             backend.plain() if options.plain else contextlib.nullcontext():
         net, record = run(recipe, dataset, folder, options.overwrite, options, seed, library)
-        if digest == runs.begun(folder)[1]:
+        if digest == runs.peek(folder)[1]:
             print(f"it was finished already, after {len(record['epochs'])} epochs; a larger --epochs N trains on")
         print(layer_table(record))
         end = record["epochs"][-1]
@@ -46,7 +46,7 @@ def _as_it_was(options: Any, folder: Path, name: str) -> str:
     """Fills the options that were not given from the run in the folder, and says where it stands: -> its digest."""
     if options.overwrite:
         raise UsageError("--resume goes on with a run, --overwrite replaces it: give one of them")
-    run, digest = runs.begun(folder)
+    run, digest = runs.peek(folder)
     record, recipe = run["record"], run["record"].get("recipe", {})
     if recipe.get("name") != name:
         raise UsageError(f"{folder} holds a run of recipe {recipe.get('name')!r}, but {name!r} was asked for; resume "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .download import put, writing
-from .files import PIECE, DataError, File, FileSet, verify
+from .files import PIECE_BYTES, DataError, File, FileSet, verify
 
 MOST_MEMBERS = 1000  # of an archive
 
@@ -30,7 +30,7 @@ def extract(archive: Path, files: FileSet, wanted: Sequence[File], folder: Path)
     try:
         try:
             with gzip.open(archive) as unpacked:
-                bounded: Any = _Bounded(unpacked, archive, sum(file.size for file in files.files) + PIECE)
+                bounded: Any = _Bounded(unpacked, archive, sum(file.size for file in files.files) + PIECE_BYTES)
                 tar = tarfile.open(fileobj=bounded, mode="r|")  # a stream: members are taken as they come
                 for count, member in enumerate(tar):
                     if count >= MOST_MEMBERS:
@@ -61,7 +61,7 @@ def _take(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, file: Fi
     with writing(part):
         out = open(part, "wb")
     with out:
-        while piece := content.read(PIECE):
+        while piece := content.read(PIECE_BYTES):
             with writing(part):  # and not around the loop: reading fails with an OSError, too
                 out.write(piece)
                 out.flush()

@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 
 from ..errors import MinimaskError
 from ..meter import Meter
-from .files import PIECE, DataError
+from .files import PIECE_BYTES, DataError
 
-ENOUGH = 256 << 10  # bytes: a try that brought as many new ones was worth it, and starts the count anew
+WORTH_GOING_ON = 256 << 10  # bytes: a try that brought as many new ones was worth it, and starts the count anew
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # statuses that may be another one in a moment
 
 
@@ -116,7 +116,7 @@ def _from_mirror(url: str, wanted: Published, part: Path, check: Callable[[Path]
             meter.say(f"{wanted.name}: what had arrived was wrong; once more from the start")
         except Broken as error:
             brought, furthest = size_of(part) - furthest, max(furthest, size_of(part))
-            failed = 1 if brought >= ENOUGH else failed + 1
+            failed = 1 if brought >= WORTH_GOING_ON else failed + 1
             if failed >= patience.tries:
                 raise Refused(f"{error}, the last of {failed} tries in a row") from error
             pause = min(max(patience.pause * 2 ** (failed - 1), error.pause), patience.longest_pause)
@@ -175,7 +175,7 @@ def _pieces(answer: Any) -> Iterator[bytes]:
     """The body as it arrives."""
     while True:
         with _network():
-            piece = answer.read1(PIECE)  # never waits for more than what is there
+            piece = answer.read1(PIECE_BYTES)  # never waits for more than what is there
         if not piece:
             return
         yield piece

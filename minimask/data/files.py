@@ -20,7 +20,7 @@ from ..errors import MinimaskError, UsageError
 if TYPE_CHECKING:  # pathlib, gzip and hashlib are imported where files are read: `import minimask` stays quick
     from pathlib import Path
 
-PIECE = 1 << 20  # bytes read at once
+PIECE_BYTES = 1 << 20  # bytes read at once
 
 
 class DataError(MinimaskError):
@@ -59,7 +59,7 @@ class File:
     @property
     def packed_size(self) -> int:
         """The most bytes that a .gz of it can sensibly have: what cannot be compressed grows by under a thousandth."""
-        return self.size + self.size // 1000 + PIECE
+        return self.size + self.size // 1000 + PIECE_BYTES
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _pieces(path: Path, file: File, packed: bool) -> Iterator[bytes]:
             raise DataError(f"{path}: {on_disk:,} bytes are more than a packed {file.name} has: {_get_official(file)}")
         left = file.size + 1  # one more than is needed: tells a longer file, and stops a bomb
         with gzip.open(path) if packed else open(path, "rb") as opened:
-            while left and (piece := opened.read(min(left, PIECE))):
+            while left and (piece := opened.read(min(left, PIECE_BYTES))):
                 left -= len(piece)
                 yield piece
     except PermissionError as error:

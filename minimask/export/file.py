@@ -54,14 +54,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from .. import files, init, nn
+from .. import fields, files, init, nn
 from ..backend import load as load_library
 from ..backend import to_host
 from ..engine import Tensor, no_grad
 from ..errors import MinimaskError, OutOfMemory, UsageError, unknown
 from ..mask import Fixed, Supermask, WeightSource
 from . import ternary
-from .header import KINDS, MOST, Spec, Stored
+from .header import KINDS, MOST_NUMBERS, Spec, Stored
 
 MAGIC, VERSION, DIGEST = b"minimask", 1, 32
 START = len(MAGIC) + 4  # bytes before the header: magic, version, its length
@@ -116,7 +116,7 @@ def save(path: str | Path, net: nn.Sequential, classes: Sequence[str], about: st
         seed: of the generator that the net was built with; needed where frozen weights have several magnitudes.
 
     Raises:
-        ExportError: the net holds a layer, a padding or a class name that the file cannot hold, more than MOST weights,
+        ExportError: the net holds a layer, a padding or a class name that the file cannot hold, too many weights,
             NaN or infinity, or frozen weights that the seed does not give.
         UsageError: an unknown codec, or no seed where one is needed. WriteError: the file cannot be written.
     """
@@ -265,13 +265,13 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
     if not net.weights():
         raise ValueError("it holds no layer with weights")
     _refuse_windows(net)
-    if max(map(math.prod, (shape, *net.shapes.values()))) > MOST:
-        raise ValueError(f"an activation has more than {MOST:,} numbers")
+    if max(map(math.prod, (shape, *net.shapes.values()))) > MOST_NUMBERS:
+        raise ValueError(f"an activation has more than {MOST_NUMBERS:,} numbers")
     stored: dict[str, Any] = net.weights()  # what stands for them
     promised = [each.bytes if isinstance(each, Stored) else 4 * int(each.scale.size) * np.dtype(dtype).itemsize
                 for each in _with_bytes(net)]
-    if sum(each.weights for each in stored.values()) > MOST:
-        raise ValueError(f"it promises more than {MOST:,} weights")
+    if sum(each.weights for each in stored.values()) > MOST_NUMBERS:
+        raise ValueError(f"it promises more than {MOST_NUMBERS:,} weights")
     left = size - DIGEST - file.tell()
     if sum(promised) != left:
         raise ValueError(f"its layers promise {sum(promised):,} bytes, but there are {left:,}")
@@ -312,14 +312,7 @@ def _header(file: IO[bytes], size: int) -> Any:
     if file.read() != found.digest():
         raise ValueError("its content does not have the sha256 that it ends with")
     file.seek(START)
-    try:
-        return json.loads(file.read(length), parse_constant=_no_number)
-    except RecursionError:
-        raise ValueError("its header is nested too deeply") from None
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"its header holds {name}")
+    return fields.parse(file.read(length), "its header")
 
 
 def _with_bytes(net: nn.Sequential) -> Iterable[Any]:

@@ -6,7 +6,7 @@ Nothing here takes memory for a weight: a layer that was read holds a :class:`St
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,10 +14,11 @@ import numpy as np
 
 from .. import init, nn
 from ..engine import Tensor
+from ..fields import Fields, is_integer
 from . import ternary
 
 #: Most weights that a file may hold, and most numbers in an activation: three times the paper's largest net.
-MOST = 1 << 24
+MOST_NUMBERS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _padding(value: Any) -> Any:
 # ---- reading it, key by key ------------------------------------------------------------------------------------------
 
 
-class Spec:
+class Spec(Fields):
     """A JSON object of the header, taken key by key; ValueError for what is not as it should be.
 
     Args:
@@ -133,48 +134,18 @@ class Spec:
     """
 
     def __init__(self, value: Any, where: str, dtype: str = "float32"):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} is {value!r:.60}, but must be an object")
-        self.left, self.where = dict(value), where
+        super().__init__(value, where)
         self.dtype: str = dtype
 
-    def take(self, key: str, good: Callable[[Any], bool], needed: str) -> Any:
-        if key not in self.left:
-            raise ValueError(f"{self.where} has no {key!r}")
-        value = self.left.pop(key)
-        if not good(value):
-            raise ValueError(f"{key!r} of {self.where} is {value!r:.60}, but must be {needed}")
-        return value
-
-    def end(self) -> None:
-        """Nothing may be left."""
-        if self.left:
-            raise ValueError(f"{self.where} has an unknown {min(self.left)!r:.60}")
-
-    def choice(self, key: str, values: Iterable[str]) -> str:
-        names = tuple(values)
-        return self.take(key, lambda value: isinstance(value, str) and value in names, f"one of {', '.join(names)}")
-
-    def text(self, key: str) -> str:
-        return self.take(key, _is_line, "one printable line")
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        return tuple(self.take(key, lambda value: isinstance(value, list) and all(map(_is_line, value)), "a list of "
-                               "printable lines"))
-
-    def integer(self, key: str, least: int = 0, most: int = MOST) -> int:
-        return self.take(key, lambda value: _is_integer(value, least, most), f"a whole number from {least} to {most:,}")
-
-    def number(self, key: str, least: float = 0.0) -> float:
-        return float(self.take(key, lambda value: type(value) in (int, float) and least <= value < 1e30,
-                               f"a number from {least:g} up"))
+    def integer(self, key: str, least: int = 0, most: int = MOST_NUMBERS) -> int:
+        return super().integer(key, least, most)
 
     def sizes(self, key: str, axes: int | None = None) -> tuple[int, ...]:
         return tuple(self.take(key, lambda value: isinstance(value, list) and len(value) <= 8 and all(
-            _is_integer(each, 0, MOST) for each in value) and axes in (None, len(value)), "a list of sizes"))
+            is_integer(each, 0, MOST_NUMBERS) for each in value) and axes in (None, len(value)), "a list of sizes"))
 
     def pair(self, key: str) -> tuple[int, int]:
-        vertical, horizontal = self.take(key, lambda value: _is_pair(value, 1, MOST), "two numbers from 1 up")
+        vertical, horizontal = self.take(key, lambda value: _is_pair(value, 1, MOST_NUMBERS), "two numbers from 1 up")
         return vertical, horizontal
 
     def padding(self, key: str, window: int) -> Any:
@@ -194,7 +165,7 @@ class Spec:
 
     def weight(self, key: str, axes: int) -> Stored:
         """How a weight with so many axes is stored."""
-        spec = Spec(self.take(key, _is_object, "an object"), f"the weight of {self.where}")
+        spec = Spec(self.of(key, dict), f"the weight of {self.where}")
         shape, codec = spec.sizes("shape", axes), spec.choice("codec", (*ternary.CODECS, "plain"))
         weights = math.prod(shape)
         plain = weights * np.dtype(self.dtype).itemsize
@@ -210,7 +181,7 @@ class Spec:
             return None, None
         if "frozen" not in self.left:
             return self.number("magnitude"), None
-        rule = Spec(self.take("frozen", _is_object, "an object"), f"'frozen' of {self.where}")
+        rule = Spec(self.of("frozen", dict), f"'frozen' of {self.where}")
         large = (1 << 128) - 1
         values = {
             "scheme": rule.choice("scheme", init.SCHEMES),
@@ -218,24 +189,12 @@ class Spec:
             "factor": rule.take("factor", lambda value: value is None or (
                 type(value) in (int, float) and 0 < value < 1e30), "a positive number or null"),
             "generator": rule.take("generator", lambda value: isinstance(value, list) and len(value) == 4 and all(
-                _is_integer(each, 0, most) for each, most in zip(value, (large, large, 1, (1 << 32) - 1))),
+                is_integer(each, 0, most) for each, most in zip(value, (large, large, 1, (1 << 32) - 1))),
                 "the four numbers of a generator's state"),
             "sha256": rule.text("sha256")}
         rule.end()
         return None, values
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_integer(value: Any, least: int, most: int) -> bool:
-    return type(value) is int and least <= value <= most
-
-
 def _is_pair(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(_is_integer(each, least, most) for each in value)
-
-
-def _is_line(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= 1000 and value.isprintable()
+    return isinstance(value, list) and len(value) == 2 and all(is_integer(each, least, most) for each in value)

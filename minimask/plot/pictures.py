@@ -49,13 +49,18 @@ def show(name: str, draw: Callable[[], Figure]) -> None:
     if "ipykernel" in sys.modules:
         from IPython.display import Image, display
 
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        display(Image(buffer.getvalue()))
+        display(Image(png(figure)))
     else:
         path = _folder() / f"{name}.png"
-        figure.savefig(path)
+        path.write_bytes(png(figure))
         print("picture:", path)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as the content of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 @functools.cache
@@ -212,7 +217,6 @@ def svg(figure: Figure, name: str, title: str, description: str) -> str:
         name: begins all its ids, so that several figures get along in one page; letters, digits and '-'.
     """
     import html
-    import io
 
     from matplotlib import rc_context
 

@@ -170,15 +170,15 @@ def _read_run(folder: Path) -> Side:
 
 
 #: Masks of more entries than this are not read from a file: no net of the paper comes near.
-MOST = 200_000_000
+MOST_BYTES = 200_000_000
 
 
 def _read_masks(path: Path) -> Arrays:
     """Arrays of -1, 0, +1 by name from an .npz, which is not believed before it is checked."""
     with files.opened(path) as (archive, _):
         infos = archive.infolist()
-        if sum(info.file_size for info in infos) > MOST:
-            raise ValueError(f"it promises more than {MOST:,} bytes")
+        if sum(info.file_size for info in infos) > MOST_BYTES:
+            raise ValueError(f"it promises more than {MOST_BYTES:,} bytes")
         masks = {}
         for info in infos:
             with archive.open(info) as member:

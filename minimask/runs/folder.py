@@ -8,7 +8,6 @@ no file is ever half there, and one process at a time has the folder.
 
 from __future__ import annotations
 
-import io
 import json
 import warnings
 import zipfile
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checkpoint, data, files, plot, recipes, train
+from .. import checkpoint, data, fields, files, plot, recipes, train
 from ..data import Dataset
 from ..errors import MinimaskError, UsageError
 from ..nn import Sequential
@@ -58,7 +57,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
                               augment=recipe.augment)
     folder = Path(out)
     if resume:
-        begun(folder)
+        peek(folder)
 
     def keep(record: dict[str, Any]) -> None:
         try:
@@ -69,19 +68,16 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
             warnings.warn(f"{error}; training goes on", UserWarning, stacklevel=2)
 
     with files.locked(folder):
-        training = train.Training(net, dataset, optimizer, rng, recipe.batch, record, recipe.augment)
-        keeper = checkpoint.Keeper(folder / CHECKPOINT, training, every)
-        if resume:
-            checkpoint.restore(training, folder / CHECKPOINT, recipe.epochs)
-        else:
+        if not resume:
             claim(folder, overwrite)
-            keeper.save()
-            write_record(folder, record)
+        epochs = record["epochs"]
         try:
-            training.run(recipe.epochs, keeper, progress, keep)
+            train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress, keep,
+                      folder / CHECKPOINT, resume, every, recipe.augment)
         finally:
-            write_record(folder, record)
-            write_network(folder, net)
+            if not resume or record["epochs"] is not epochs:  # else no run was taken up, and what is there stays
+                write_record(folder, record)
+                write_network(folder, net)
     return net, record
 
 
@@ -97,7 +93,7 @@ def finished(record: dict[str, Any]) -> bool:
     return len(record["epochs"]) >= recipe.epochs
 
 
-def begun(folder: Path) -> tuple[dict[str, Any], str]:
+def peek(folder: Path) -> tuple[dict[str, Any], str]:
     """What the checkpoint in a run's folder says of the run, and its digest; see :func:`minimask.checkpoint.peek`."""
     if not (folder / CHECKPOINT).exists():
         raise UsageError(f"{folder} holds no {CHECKPOINT}, so there is nothing to resume; begin without --resume, "
@@ -143,25 +139,31 @@ def write_pictures(folder: Path, net: Sequential, record: dict[str, Any], datase
     for name, figure in (("masks.png", plot.masks(net, dataset) if flat else None),
                          ("training.png", plot.training(record))):
         if figure is not None:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png")
-            files.write(folder / name, buffer.getvalue())
+            files.write(folder / name, plot.png(figure))
             names.append(name)
     return names
 
 
-def trained_on(folder: str | Path) -> str:
-    """The name of the data set that the run in a folder was trained on.
+def read_record(folder: str | Path) -> dict[str, Any]:
+    """The record in a run's folder; its parts are there, but need not agree: :func:`minimask.runs.records.check`.
 
-    Raises UsageError where there is no run, MinimaskError where its record is damaged.
+    Raises UsageError where there is none, MinimaskError where it is damaged.
     """
-    try:
-        return str(json.loads((Path(folder) / "record.json").read_text())["dataset"])
-    except (FileNotFoundError, NotADirectoryError) as error:
+    path = Path(folder) / "record.json"
+    if not path.exists():
         raise UsageError(f"{folder} holds no record.json, so it is no run's folder; give one as `minimask train` "
-                         "leaves it") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MinimaskError(f"{folder} holds no whole run: record.json is damaged ({error})") from error
+                         "leaves it")
+    try:
+        record = fields.read(path)
+        parts = fields.Fields(record, path.name)
+        parts.of("recipe", dict), parts.of("dataset", str), parts.of("seed", int)
+        for number, entry in enumerate(parts.of("epochs", list), 1):
+            numbers = fields.Fields(entry, f"epoch {number} of {path.name}")
+            for name in ("train_loss", "test_accuracy", "weights_left", "seconds"):
+                numbers.of(name, int, float)
+    except ValueError as error:
+        raise MinimaskError(f"{folder} holds no whole run: {error}") from error
+    return record
 
 
 def load(folder: str | Path, dataset: Dataset | None = None,
@@ -175,17 +177,15 @@ def load(folder: str | Path, dataset: Dataset | None = None,
         UsageError: there is no run. MinimaskError: a file is missing or damaged, or the arrays are not those of the
             record's recipe.
     """
-    folder, name = Path(folder), None
-    dataset = data.blank(trained_on(folder)) if dataset is None else dataset
+    folder, record = Path(folder), read_record(folder)
+    dataset = data.blank(record["dataset"]) if dataset is None else dataset
     try:
-        record = json.loads((folder / "record.json").read_text())
-        name = record["dataset"]
         net = recipes.from_dict(record["recipe"]).build(dataset, np.random.default_rng(0), backend)
         net.load(files.read_arrays(folder / "network.npz", files.headers(net.arrays())))
-    except (OSError, ValueError, KeyError, TypeError, MinimaskError) as error:
-        if name not in (None, dataset.name):
-            raise MinimaskError(f"{folder} holds a run on {name}, but the data set given is {dataset.name}: "
-                                f"give the one it was trained on ({error})") from error
+    except (OSError, ValueError, TypeError, MinimaskError) as error:
+        if record["dataset"] != dataset.name:
+            raise MinimaskError(f"{folder} holds a run on {record['dataset']}, but the data set given is "
+                                f"{dataset.name}: give the one it was trained on ({error})") from error
         raise MinimaskError(f"{folder} holds no whole run: {error}; needed are record.json and network.npz "
                             "as `minimask train` writes them") from error
     return net, record

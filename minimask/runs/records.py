@@ -15,19 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import recipes
+from .. import fields, recipes
 from ..errors import MinimaskError, UsageError
 from .folder import finished
 from .sweep import INDEX
 
 #: What a run's folder may hold of records; dense.json is the demo's baseline.
-RUN = ("record.json", "dense.json")
+RUN_FILES = ("record.json", "dense.json")
 #: From where to where the numbers of an epoch lie, and which of them are whole.
-RANGES: dict[str, tuple[float, float]] = {
+NUMBERS: dict[str, tuple[float, float]] = {
     "epoch": (1, math.inf), "step": (1, math.inf), "train_loss": (0, math.inf), "train_accuracy": (0, 1),
     "test_accuracy": (0, 1), "weights_left": (0, 1), "flips": (0, math.inf), "seconds": (0, math.inf)}
-WHOLE = ("epoch", "step", "flips")
-PARTS = ("kept", "hidden", "inverted")
+WHOLE_NUMBERS = ("epoch", "step", "flips")
+STATES = ("kept", "hidden", "inverted")
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,13 @@ def read(places: Iterable[str | Path]) -> Reading:
     reading, counted = Reading(), dict[tuple[str, int], Run]()
     for path in dict.fromkeys(path for place in places for path in _files(Path(place))):
         try:
-            record = _parse(path)
-            if "recipe" not in record and "format" not in record and path.name not in RUN:
+            record = fields.read(path)
+            if "recipe" not in record and "format" not in record and path.name not in RUN_FILES:
                 reading.foreign.append(path)
                 continue
             run = Run(path, record, check(record))
         except ValueError as error:
-            reading.refused.append((path, str(error)))
+            reading.refused.append((path, str(error).removeprefix(f"{path.name} ")))
             continue
         first = counted.setdefault((key(run), run.seed), run) if run.finished else run
         if not run.finished:
@@ -151,32 +151,12 @@ def _files(place: Path) -> Iterator[Path]:
 def _below(folder: Path, levels: int) -> Iterator[Path]:
     """A run's records; else every .json but the one that says what a sweep is, and so many levels of folders, too."""
     if (folder / "record.json").exists():
-        yield from (folder / name for name in RUN if (folder / name).exists())
+        yield from (folder / name for name in RUN_FILES if (folder / name).exists())
         return
     yield from sorted(path for path in folder.glob("*.json") if path.is_file() and path.name != INDEX)
     if levels or (folder / INDEX).exists():
         for below in sorted(each for each in folder.iterdir() if each.is_dir()):
             yield from _below(below, max(levels - 1, 0))
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; ValueError, in words, where there is none."""
-    def refuse(name: str) -> None:
-        raise ValueError(f"holds {name}, which is no number")
-
-    try:
-        record = json.loads(path.read_bytes(), parse_constant=refuse)
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from error
-    except RecursionError as error:
-        raise ValueError("is nested too deep for a record") from error
-    except UnicodeDecodeError as error:
-        raise ValueError("is damaged: it is no text") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is damaged: no JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"is no record: a JSON {type(record).__name__}, not an object")
-    return record
 
 
 def _results(run: Run) -> list[dict[str, Any]]:
@@ -234,10 +214,10 @@ def _check_entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
     """ValueError unless an epoch's entry has its numbers, in range, and fits to the first entry and to its layers."""
     if not isinstance(entry, dict):
         raise ValueError(f"is {entry!r:.40}, not an entry")
-    for name, (low, high) in RANGES.items():
+    for name, (low, high) in NUMBERS.items():
         value: Any = entry.get(name)
-        if type(value) not in ((int,) if name in WHOLE else (int, float)) or not low <= value <= high:
-            raise ValueError(f"has {name} {value!r:.40}; needed is a {'whole ' if name in WHOLE else ''}number "
+        if type(value) not in ((int,) if name in WHOLE_NUMBERS else (int, float)) or not low <= value <= high:
+            raise ValueError(f"has {name} {value!r:.40}; needed is a {'whole ' if name in WHOLE_NUMBERS else ''}number "
                              f"from {low:g} to {high:g}")
     if entry["epoch"] != number or entry["step"] != number * first["step"]:
         raise ValueError(f"calls itself epoch {entry['epoch']}, step {entry['step']}: epochs are missing, or there "
@@ -246,8 +226,8 @@ def _check_entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
     if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
         raise ValueError("has no layers")
     for layer in layers:
-        counts = [count for part in PARTS if type(count := layer.get(part)) is int and count >= 0]
-        if len(counts) < len(PARTS) or not 0 < sum(counts) == layer.get("weights"):
+        counts = [count for part in STATES if type(count := layer.get(part)) is int and count >= 0]
+        if len(counts) < len(STATES) or not 0 < sum(counts) == layer.get("weights"):
             raise ValueError(f"has a layer whose kept, hidden and inverted weights do not add up: {layer!r:.120}")
         if not isinstance(layer.get("name"), str):
             raise ValueError(f"has a layer without a name: {layer!r:.120}")
@@ -276,7 +256,7 @@ def _check_layers(layers: Sequence[Mapping[str, Any]], recipe: recipes.Recipe, s
     }.get(recipe.source, lambda layer: False)
     for layer in layers:
         if impossible(layer):
-            counts = ", ".join(f"{layer[part]:,} {part}" for part in PARTS)
+            counts = ", ".join(f"{layer[part]:,} {part}" for part in STATES)
             raise ValueError(f"disagrees with its recipe: layer {layer['name']} has {counts}, which "
                              f"{recipe.source!r} cannot give")
 

@@ -150,14 +150,14 @@ def charts(groups: Sequence[Group]) -> list[Chart]:
 
 
 #: Of so many groups each has a marker of its own; of more, each method has.
-MARKED = 12
+MOST_LABELS = 12
 
 
 def _accuracy(groups: Sequence[Group], dataset: str) -> Chart:
     """Test accuracy against weights left, on one data set."""
     labelled: dict[str, list[Any]] = {}
     for group in groups:
-        label = group.label if len(groups) <= MARKED else method(group.recipe)
+        label = group.label if len(groups) <= MOST_LABELS else method(group.recipe)
         labelled.setdefault(_marked(label, group), []).extend(run.record for run in group.runs)
     paper = {_marked(group.label, group): row for group in groups if (row := published(group.recipe))}
     sentences = [f"{_marked(group.label, group)}: {100 * np.mean(group.ends('test_accuracy')):.2f} % with "
@@ -189,7 +189,7 @@ def _course(group: Group) -> Chart:
         return float(np.mean([run.epochs[epoch][name] for run in group.runs]))
 
     def shares(epoch: int) -> list[str]:
-        counts = np.array([[[layer[part] for part in records.PARTS] for layer in run.epochs[epoch]["layers"]]
+        counts = np.array([[[layer[part] for part in records.STATES] for layer in run.epochs[epoch]["layers"]]
                            for run in group.runs])  # (runs, layers, 3)
         means = 100 * counts.mean(0) / counts[0].sum(1, keepdims=True)
         return [" / ".join(f"{share:.1f}" for share in layer) for layer in means]
@@ -239,8 +239,7 @@ def write(reading: Reading, out: Path) -> tuple[str, list[str], str]:
             try:
                 figure = chart.draw()
                 svg = plot.svg(figure, f"c{chart.name}", chart.title, f"{chart.note} {chart.details}")
-                with files.atomically(out / f"{chart.name}.png") as file:
-                    figure.savefig(file, format="png")
+                files.write(out / f"{chart.name}.png", plot.png(figure))
                 files.write(out / f"{chart.name}.svg", svg.encode())
                 names += [f"{chart.name}.png", f"{chart.name}.svg"]
             except plot.MissingMatplotlib as error:

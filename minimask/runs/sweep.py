@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint, data, files, recipes, runs, train
+from .. import checkpoint, data, fields, files, recipes, runs, train
 from ..backend import load
 from ..errors import MinimaskError, UsageError, ran_out
 from ..fast.threads import blas_threads, cores
@@ -116,22 +116,17 @@ def finished(task: Task) -> bool:
 
     Raises MinimaskError where it holds another run, or what is no run.
     """
-    try:
-        record = json.loads((task.folder / "record.json").read_text())
-    except FileNotFoundError:
+    if not (task.folder / "record.json").exists():
         return False
-    except (OSError, ValueError) as error:
-        raise MinimaskError(f"{task.folder}/record.json is damaged ({error}); remove the folder to begin that run "
-                            "again") from error
     try:
-        there = {**checkpoint.origin(record), "dataset": record["dataset"]}
-        here = {**checkpoint.origin({"recipe": task.recipe, "seed": task.seed}), "dataset": task.recipe["dataset"]}
-        for sentence in checkpoint.differences(there, here):
-            raise MinimaskError(f"{task.folder} holds another run: {sentence}; give another folder with --out")
-        return runs.finished({**record, "recipe": task.recipe}) and (task.folder / "network.npz").exists()
-    except (KeyError, TypeError, AttributeError) as error:
-        raise MinimaskError(f"{task.folder}/record.json is no record of a run ({type(error).__name__} {error}); remove "
-                            "the folder to begin that run again") from error
+        record = runs.read_record(task.folder)
+    except MinimaskError as error:
+        raise MinimaskError(f"{error}; remove the folder to begin that run again") from error
+    there = {**checkpoint.origin(record), "dataset": record["dataset"]}
+    here = {**checkpoint.origin({"recipe": task.recipe, "seed": task.seed}), "dataset": task.recipe["dataset"]}
+    for sentence in checkpoint.differences(there, here):
+        raise MinimaskError(f"{task.folder} holds another run: {sentence}; give another folder with --out")
+    return runs.finished({**record, "recipe": task.recipe}) and (task.folder / "network.npz").exists()
 
 
 @functools.lru_cache(maxsize=1)
@@ -250,16 +245,16 @@ def claim(folder: Path, todo: Iterable[Task], overwrite: bool = False) -> None:
 def read_index(folder: Path) -> dict[str, Any]:
     """sweep.json. MinimaskError where it is damaged, UsageError where it is of another format."""
     try:
-        known = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        if known["format"] != FORMAT:
+        known = fields.read(folder / INDEX)
+        parts = fields.Fields(known, INDEX)
+        if parts.of("format", int) != FORMAT:
             raise UsageError(f"{folder} holds a sweep of format {known['format']}, this minimask knows {FORMAT}; use "
                              "the minimask that began it, or another folder with --out")
-        if not isinstance(known["recipes"], dict) or not isinstance(known["runs"], list):
-            raise TypeError("recipes and runs")
+        parts.of("recipes", dict), parts.of("runs", list)
         return known
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MinimaskError(f"{folder / INDEX} is damaged ({type(error).__name__} {error}); put back a copy, or remove "
-                            "it and move the runs to a new folder") from error
+    except ValueError as error:
+        raise MinimaskError(f"{folder} holds no sweep: {error}; put back a copy of the file, or move the runs to "
+                            "a new folder") from error
 
 
 def sweep(todo: list[Task], begin: Callable[[], Executor], width: Callable[[], int],
@@ -320,7 +315,7 @@ def sweep(todo: list[Task], begin: Callable[[], Executor], width: Callable[[], i
 def _died(task: Task, deaths: dict[str, tuple[int, int]], error: Exception) -> Outcome | None:
     """The outcome of a run whose worker has died too often at one place, None if it may be begun again."""
     try:
-        step = runs.begun(task.folder)[0]["steps"]
+        step = runs.peek(task.folder)[0]["steps"]
     except MinimaskError:
         step = 0
     last, count = deaths.get(task.name, (-1, 0))
