@@ -59,7 +59,7 @@ def test_standardise_floor():
 @pytest.mark.parametrize("packed", [True, False])
 def test_an_idx_file_raw_or_packed(tmp_path, packed):
     if packed:
-        (tmp_path / "x.gz").write_bytes(gzip.compress(CONTENT))
+        (tmp_path / "x.gz").write_bytes(gzip.compress(CONTENT, mtime=0))
     else:
         (tmp_path / "x").write_bytes(CONTENT)
     array = read(tmp_path)
@@ -77,10 +77,10 @@ def damaged(content):
     ("x", CONTENT + b"0", "77 bytes of content, but 76 are needed"),
     ("x", b"", "0 bytes of content"),
     ("x", damaged(CONTENT), f"expected sha256 {DIGEST} of its content, found [0-9a-f]{{64}}: it is damaged"),
-    ("x.gz", gzip.compress(CONTENT)[:-9], "cannot be read .*truncated"),
+    ("x.gz", gzip.compress(CONTENT, mtime=0)[:-9], "cannot be read .*truncated"),
     ("x.gz", b"no gzip at all", "cannot be read .*no gzip file"),
-    ("x.gz", gzip.compress(HEADER + bytes(10**7)), "more than 76 bytes of content, but 76 are needed"),
-    ("x.gz", gzip.compress(CONTENT[:-1]), "75 bytes of content, but 76 are needed"),
+    ("x.gz", gzip.compress(HEADER + bytes(10**7), mtime=0), "more than 76 bytes of content, but 76 are needed"),
+    ("x.gz", gzip.compress(CONTENT[:-1], mtime=0), "75 bytes of content, but 76 are needed"),
     ("x.gz", bytes(2_000_000), "x.gz: 2,000,000 bytes are more than a packed x has: put the official x there"),
 ])
 def test_a_damaged_file_is_named_with_what_was_expected(tmp_path, name, content, sentence):

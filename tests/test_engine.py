@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -441,6 +442,24 @@ def test_import_brings_in_numpy_and_the_standard_library_only():
             "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "['minimask']"
+
+
+def test_import_takes_a_quarter_of_numpys_processor_time_at_most():
+    """In one of ten processes: a busy machine can make any of them slow. The first may have to compile."""
+    code = ("from time import process_time as now; a = now(); import numpy; b = now(); import minimask; c = now(); "
+            "print((c - b) / (b - a))")
+    settings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    shares = (float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                                   env=settings).stdout) for _ in range(10))
+    assert any(share <= 0.25 for share in shares)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="imports are never lazy before Python 3.15")
+def test_lazy_imports_leave_no_op_and_no_twin_out():
+    code = "from minimask import engine; print(*engine.OPS, *map(str, engine.FAST), sep='; ')"
+    every, lazy = (subprocess.run([sys.executable, "-X", f"lazy_imports={mode}", "-c", code], capture_output=True, text=True,
+                                  check=True).stdout.strip().split("; ") for mode in ("normal", "all"))
+    assert sorted(every) == sorted(lazy) and {"conv2d", "('numpy', 'conv2d')"} < set(lazy)
 
 
 def test_an_op_that_is_yet_to_be_written_says_so_itself():

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space is limited on Linux only")
+pytestmark = [pytest.mark.once, pytest.mark.skipif(not sys.platform.startswith("linux"),
+                                                   reason="address space is limited on Linux only")]
 
 
 def fuzz(seed, count, seconds):

@@ -17,6 +17,7 @@ from survivor import MOMENTS
 
 from minimask import checkpoint, data, recipes, runs, train
 
+pytestmark = pytest.mark.once
 HERE = Path(__file__).parent
 EPOCHS = 12
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1",

@@ -281,6 +281,7 @@ def test_a_recipes_schedule_is_that_of_method_section_4():
     assert schedule(2 * 10) == pytest.approx(0.9) and schedule(1) == pytest.approx(0.9 ** (1 / 20))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("name", "course"), [
     ("fcn-published-config", {1: 49.6, 2: 36.6, 3: 21.0, 4: 6.3}), ("fcn", {1: 83.7, 2: 79.5, 4: 67.9})])
 def test_the_first_epochs_on_mnist_follow_the_known_course(name, course, mnist_folder):
