@@ -6,7 +6,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from minimask import UsageError, data
+from minimask import (
+    UsageError,
+    data,
+)
 from minimask.data import DataError, Dataset
 from minimask.data import files as datafiles
 
@@ -214,3 +217,11 @@ def test_augmentation_is_a_crop_of_the_padded_maybe_flipped_image(rng):
         seen |= set(places)
     assert {flip for *_, flip in seen} == {True, False} and len({i for i, *_ in seen}) == len({j for _, j, _ in seen}) == 5
     np.testing.assert_array_equal(augmented, data.augment(images, np.random.default_rng(1), border=2))
+
+
+def test_the_argument_goes_before_the_variable(tmp_path, monkeypatch):
+    for n in ("a", "b"):
+        (tmp_path / n).mkdir()
+    monkeypatch.setenv("MINIMASK_DATA", str(tmp_path / "a"))
+    data_folder = data.files.data_folder
+    assert data_folder() == tmp_path / "a" and data_folder(tmp_path / "b") == tmp_path / "b"

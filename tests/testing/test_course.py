@@ -17,7 +17,7 @@ from minimask import Tensor
 from minimask.__main__ import main
 from minimask.testing import GradientError, course, elsewhere, marking
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent.parent
 TUTORIALS = HERE.parent / "tutorials"
 EXERCISES = TUTORIALS / "exercises"
 LESSONS = sorted(path.stem for path in EXERCISES.glob("lesson[0-9][0-9].py"))
