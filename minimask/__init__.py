@@ -7,12 +7,15 @@ backend, engine, ops, conv, init, mask, nn, models, optim, loop.
 
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, conv, data, fast, init, mask, models, nn, ops, optim, train
+from . import checkpoint, conv, data, fast, init, mask, models, nn, ops, optim, resnet, train
 from .backend import MinimaskError, UsageError, plain
 from .engine import Tensor, no_grad, op
 
 if TYPE_CHECKING:
     from . import plot, recipes, testing
+
+# Named here, so that `python -X lazy_imports=all` (3.15) reads the files that fill the tables of ops and of twins.
+_ = (ops, conv, mask, resnet, fast)
 
 __version__ = "0.1.0"
 __all__ = ["MinimaskError", "Tensor", "UsageError", "checkpoint", "conv", "data", "fast", "init", "mask", "models",
