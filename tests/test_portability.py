@@ -5,7 +5,6 @@ Ops and the engine have their rounds over the libraries in test_ops.py and test_
 
 import gc
 import json
-import sys
 
 import array_api_strict as strict
 import numpy as np
@@ -216,7 +215,7 @@ PLACES = {"libraries": (np.asarray, on("CPU_DEVICE"), "numpy and array_api_stric
 
 @pytest.mark.parametrize("what", PLACES)
 def test_arrays_in_two_places_are_refused_with_both_named(what, monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", standin.module())
+    standin.install(monkeypatch)
     here, there, both = PLACES[what]
     x, y = Tensor(here(np.ones(3)), requires_grad=True), there(np.ones(3))
     calls = {"add": lambda: x + Tensor(y), "maximum": lambda: ops.maximum(x, y), "concat": lambda: ops.concat([x, y]),
@@ -233,7 +232,7 @@ def test_arrays_in_two_places_are_refused_with_both_named(what, monkeypatch):
 @pytest.fixture
 def device(monkeypatch):
     """The stand-in for CuPy, with room for what a test says: device.limit = bytes."""
-    monkeypatch.setitem(sys.modules, "cupy", standin.module())
+    standin.install(monkeypatch)
     monkeypatch.setattr(standin.Memory, "limit", None)
     gc.collect()  # or what earlier tests left behind would be given back in the middle of this one
     return standin.Memory
