@@ -312,7 +312,7 @@ print("the gradients of our layers are those by hand:",
 
 # %%
 def first_net():
-    """The same three layers from the package, with the same weights; its generator has drawn as many numbers."""
+    """The package's net with the same first weights, and the generator, which goes on where they ended."""
     rng = np.random.default_rng(SEED)
     return models.fcn(Trained(init="elu"), rng, dataset.input_shape, units=UNITS, dtype="float64"), rng
 
@@ -329,7 +329,7 @@ for source, W in zip(net.weights().values(), first_weights()[0]):
 # through the same numbers.
 
 # %%
-net, rng = first_net()  # a fresh net: whoever runs this cell twice trains it once
+net, rng = first_net()  # a fresh net: run this cell twice, and it ends the same
 optimizer = optim.SGDW(net.parameters(), lr=LR, wd=WD, momentum=MOMENTUM)
 record = train.fit(net, dataset, optimizer, EPOCHS, rng, batch=BATCH)
 layer_accuracies = [entry["test_accuracy"] for entry in record["epochs"]]
@@ -372,7 +372,7 @@ def first_masks():
 
 
 # %% [markdown]
-# **By hand.** Compare this loop with that of section 4. Only two lines are new: the one that makes the effective
+# **By hand.** Compare the inner loop with that of section 4. Only two lines are new: the one that makes the effective
 # weights, and the one that turns their gradient into that of the scores.
 
 # %%
