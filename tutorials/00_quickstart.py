@@ -45,8 +45,9 @@ from minimask import models, ops, optim, plot, train
 from minimask.mask import SignedSupermask, Trained
 
 # %% [markdown]
-# Pictures appear below their cell in a notebook. In a script they become PNG files in the folder that the environment
-# variable `MINIMASK_FIGURES` names, or in a temporary folder; the lesson prints where.
+# Pictures appear below their cell in a notebook. The code that draws them stands in cells of its own, which JupyterLab
+# folds: click on the three dots to read it; no lesson asks you to. In a script pictures become PNG files in the folder
+# that the environment variable `MINIMASK_FIGURES` names, or in a temporary folder; the lesson prints where.
 
 # %% [markdown]
 # ## 1. The data
@@ -62,17 +63,13 @@ print("to train ", dataset.train_images.shape, dataset.train_images.dtype, "valu
 print("held out ", dataset.test_images.shape)
 print("per class", np.bincount(dataset.train_labels))
 
-
-def draw_digits():
-    figure = plot.new_figure(8, 3.9)
-    for label, ax in enumerate(figure.subplots(2, 5).flat):
+# %% jupyter={"source_hidden": true}
+@plot.chart(8, 3.9, (2, 5), title=[f"label {label}" for label in range(10)], grid="", xticks=[], yticks=[])
+def draw_digits(*panels):
+    for label, ax in enumerate(panels):
         i = np.flatnonzero(dataset.train_labels == label)[0]
         ax.imshow(dataset.train_images[i, :, :, 0], cmap="Greys", interpolation="nearest")
-        ax.set_title(f"label {label}", fontsize=11)
-        ax.set_xticks([])
-        ax.set_yticks([])
-    figure.suptitle("the first digit of each class, 8 x 8 pixels", fontsize=11)
-    return figure
+    panels[0].figure.suptitle("the first digit of each class, 8 x 8 pixels", fontsize=11)
 
 
 plot.show("00_digits", draw_digits)
@@ -168,7 +165,8 @@ print(f"{steps_per_epoch} steps an epoch; the factor is {schedule(0):.2f} at fir
 
 # %% [markdown]
 # `train.fit` trains in place and returns a *record*: plain data about every epoch. It also calls us after each epoch;
-# we use that to photograph the masks.
+# we use that to photograph the masks. (Run the cell a second time, and the net is trained further; to begin anew, run
+# the cells from section 3 on.)
 
 # %%
 photographs = []
@@ -222,25 +220,19 @@ looks = (mask != 0).mean(axis=1).reshape(8, 8)  # share of the units that see th
 varies = minimask.data.standardise(dataset.train_images)[..., 0].std(axis=0)  # (8, 8)
 correlation = np.corrcoef(looks.ravel(), varies.ravel())[0, 1]
 unseen = looks == 0
-
-
-def draw_looks():
-    figure = plot.new_figure(8, 3.6)
-    for ax, values, title, scale in zip(figure.subplots(1, 2), (100 * looks, varies),
-                                        ("units that see the pixel", "how much the pixel varies"),
-                                        ("% of the 300 units", "standard deviation")):
-        picture = ax.imshow(values, cmap="cividis", vmin=0, interpolation="nearest")
-        ax.set_title(title, fontsize=11)
-        ax.set_xlabel("column")
-        ax.set_ylabel("row")
-        figure.colorbar(picture, ax=ax, label=scale)
-    return figure
-
-
-plot.show("00_looks", draw_looks)
 print(f"correlation of the two pictures: {correlation:.2f}")
 print(f"{unseen.sum()} pixels are seen by no unit; they vary by {varies[unseen].mean():.2f} on average, "
       f"the others by {varies[~unseen].mean():.2f}")
+
+# %% jupyter={"source_hidden": true}
+@plot.chart(8, 3.6, 2, x="column", y="row", title=("units that see the pixel", "how much the pixel varies"), grid="")
+def draw_looks(left, right):
+    for ax, values, scale in ((left, 100 * looks, "% of the 300 units"), (right, varies, "standard deviation")):
+        picture = ax.imshow(values, cmap="cividis", vmin=0, interpolation="nearest")
+        ax.figure.colorbar(picture, ax=ax, label=scale)
+
+
+plot.show("00_looks", draw_looks)
 
 # %% [markdown]
 # ## 6. Did hidden weights come back?
@@ -349,20 +341,17 @@ print(f"{logits.size:,} logits, all equal to the last bit")
 # %%
 answers = logits.argmax(axis=1)
 mistakes = np.flatnonzero(answers != dataset.test_labels)
-
-
-def draw_mistakes():
-    shown = mistakes[:6]
-    figure = plot.new_figure(1.8 * len(shown), 2.2)
-    for ax, i in zip(figure.subplots(1, len(shown), squeeze=False).flat, shown):
-        ax.imshow(dataset.test_images[i, :, :, 0], cmap="Greys", interpolation="nearest")
-        ax.set_title(f"label {dataset.test_labels[i]}, answer {answers[i]}", fontsize=10)
-        ax.set_xticks([])
-        ax.set_yticks([])
-    return figure
-
-
+shown = mistakes[:6]
 print(f"{len(mistakes)} mistakes among {images} held-out digits")
+
+# %% jupyter={"source_hidden": true}
+@plot.chart(1.8 * len(shown), 2.2, len(shown), grid="", xticks=[], yticks=[],
+            title=[f"label {dataset.test_labels[i]}, answer {answers[i]}" for i in shown])
+def draw_mistakes(*panels):
+    for ax, i in zip(panels, shown):
+        ax.imshow(dataset.test_images[i, :, :, 0], cmap="Greys", interpolation="nearest")
+
+
 if len(mistakes):
     plot.show("00_mistakes", draw_mistakes)
 

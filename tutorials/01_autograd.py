@@ -178,32 +178,25 @@ for build, right in ((two_doublings, 4), (diamond, 30)):
 #
 # $$g_p = \sum_{\text{uses } k \text{ of } p} g_p^{(k)} .$$
 
-# %%
-def draw_diamond():
+# %% jupyter={"source_hidden": true}
+@plot.chart(9, 3.8, 2, title=("pull at the first visit: wrong", "pull when the sum is complete: right"), grid="",
+            xlim=(-0.6, 5.1), ylim=(-2.1, 1.5))
+def draw_diamond(left, right):
     places = {"x": (0, 0), "p": (1.5, 0), "q": (3, 1), "r": (3, -1), "z": (4.5, 0)}
-    edges = (("x", "p"), ("p", "q"), ("p", "r"), ("q", "z"), ("r", "z"))
     first = {"z": "g = 1\npulled 1st", "q": "g = 1\npulled 2nd", "p": "g = 2\npulled 3rd\n+3: too late",
              "r": "g = 1\npulled 4th", "x": "g = 12"}
     complete = {"z": "g = 1\npulled 1st", "r": "g = 1\npulled 2nd", "q": "g = 1\npulled 3rd",
                 "p": "g = 2 + 3\npulled 4th", "x": "g = 30"}
-    figure = plot.new_figure(9, 3.8)
-    for ax, title, notes, wrong in zip(figure.subplots(1, 2), ("pull at the first visit: wrong",
-                                                               "pull when the sum is complete: right"),
-                                       (first, complete), ("px", "")):
-        for start, end in edges:
+    for ax, notes, wrong in ((left, first, "px"), (right, complete, "")):
+        ax.set_axis_off()
+        for start, end in ("xp", "pq", "pr", "qz", "rz"):
             ax.annotate("", places[start], places[end],
                         arrowprops={"arrowstyle": "-|>", "color": "#555555", "lw": 1.5, "shrinkA": 15, "shrinkB": 15})
         for name, (i, j) in places.items():
-            bad = name in wrong
-            ax.plot(i, j, "s" if bad else "o", markersize=26, color=plot.INVERTED if bad else plot.KEPT,
-                    markeredgecolor="black")
-            ax.text(i, j, name, ha="center", va="center", fontsize=13, color="black" if bad else "white")
+            marker, colour, ink = ("s", plot.INVERTED, "black") if name in wrong else ("o", plot.KEPT, "white")
+            ax.plot(i, j, marker, markersize=26, color=colour, markeredgecolor="black")
+            ax.text(i, j, name, ha="center", va="center", fontsize=13, color=ink)
             ax.text(i - (0.25 if name == "p" else 0), j - 0.36, notes[name], ha="center", va="top", fontsize=10)
-        ax.set_title(title, fontsize=12)
-        ax.set_xlim(-0.6, 5.1)
-        ax.set_ylim(-2.1, 1.5)
-        ax.set_axis_off()
-    return figure
 
 
 plot.show("01_diamond", draw_diamond)
@@ -426,23 +419,17 @@ for dtype in ("float64", "float32"):
         difference = np.mean(np.tanh(point + step) - np.tanh(point - step), dtype=dtype)
         curves[dtype].append(abs(float(difference) / (2 * h) - exact) / abs(exact))
 best = {dtype: hs[np.argmin(curve)] for dtype, curve in curves.items()}
+print(", ".join(f"{dtype}: best h {best[dtype]:.0e}, error there {min(curves[dtype]):.0e}" for dtype in curves))
 
-
-def draw_steps():
-    figure = plot.new_figure(6.5, 4)
-    ax = figure.subplots()
+# %% jupyter={"source_hidden": true}
+@plot.chart(6.5, 4, x="step h", y="relative error of the finite difference",
+            title="too large: the formula errs; too small: the digits are lost")
+def draw_steps(ax):
     ax.loglog(hs, curves["float64"], "o-", color=plot.KEPT, label="float64")
     ax.loglog(hs, curves["float32"], "s--", color=plot.INVERTED, label="float32")
-    ax.set_xlabel("step h")
-    ax.set_ylabel("relative error of the finite difference")
-    ax.set_title("too large: the formula errs; too small: the digits are lost", fontsize=11)
-    ax.grid(True, alpha=0.3)
-    ax.legend()
-    return figure
 
 
 plot.show("01_steps", draw_steps)
-print(", ".join(f"{dtype}: best h {best[dtype]:.0e}, error there {min(curves[dtype]):.0e}" for dtype in curves))
 
 # %% [markdown]
 # ## 7. Meet minimask's engine
@@ -544,6 +531,10 @@ def train_ours(rng):
     return weights, losses
 
 
+# %% [markdown]
+# With minimask the loop is the same; only the walk and the update have other names:
+
+# %%
 def train_minimask(rng):
     weights = {name: Tensor(array.copy(), requires_grad=True) for name, array in start.items()}
     optimizer, losses = optim.SGD(weights.values(), lr=ETA), []
@@ -558,6 +549,10 @@ def train_minimask(rng):
     return weights, losses
 
 
+# %% [markdown]
+# Both get the same first weights and draw the same batches. If our engine is right, both take the same 300 steps.
+
+# %%
 our_weights, our_losses = train_ours(np.random.default_rng(5))
 _, their_losses = train_minimask(np.random.default_rng(5))
 
@@ -567,18 +562,12 @@ accuracy = np.mean(logits.data.argmax(axis=1) == dataset.test_labels)
 apart = np.abs(np.subtract(our_losses, their_losses)).max()
 print(f"held-out accuracy {accuracy:.1%} after {STEPS} steps; the two loss curves differ by {apart:.0e} at most")
 
-
-def draw_losses():
-    figure = plot.new_figure(6.5, 3.8)
-    ax = figure.subplots()
+# %% jupyter={"source_hidden": true}
+@plot.chart(6.5, 3.8, x="training step", y="cross-entropy of the batch", title="the same 300 steps with two engines")
+def draw_losses(ax):
     ax.semilogy(our_losses, color=plot.INVERTED, linewidth=3.5, label="our engine")
     ax.semilogy(their_losses, color=plot.KEPT, linewidth=1.2, linestyle="--", label="minimask")
-    ax.set_xlabel("training step")
-    ax.set_ylabel("cross-entropy of the batch")
-    ax.set_title("the same 300 steps with two engines", fontsize=11)
-    ax.grid(True, which="both", alpha=0.25)
-    ax.legend()
-    return figure
+    ax.grid(True, which="minor", alpha=0.15)
 
 
 plot.show("01_losses", draw_losses)

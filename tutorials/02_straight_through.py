@@ -30,6 +30,7 @@
 # **It takes** about 40 minutes to read. The computer needs less than 5 seconds.
 
 # %%
+import itertools
 import math
 
 import numpy as np
@@ -130,35 +131,25 @@ for step in (zero_slope, only_visible, straight_through, ops.keep_hide_invert):
 # because $s$ spans 2 and the scores shown span 0.08. So much for the size of the pretended slope; only its sign is
 # serious.)
 
-# %%
-def draw_step():
-    figure = plot.new_figure(9, 3.8)
-    left, right = figure.subplots(1, 2)
-    for ax in (left, right):
-        for edge in (-TAU, TAU):
-            ax.axvline(edge, color=GREY, linewidth=0.8, linestyle=":")
-        ax.set_xlabel("score m")
-        ax.set_xticks([-0.03, -TAU, 0, TAU, 0.03], ["-0.03", "-tau", "0", "+tau", "0.03"])
-        ax.set_xlim(-0.04, 0.04)
-    left.plot([-0.04, 0.04], [-0.04, 0.04], color=plot.INVERTED, linestyle="--", linewidth=2,
-              label="pretended: slope 1")
+# %% jupyter={"source_hidden": true}
+@plot.chart(9, 3.8, 2, x="score m", y=("s", "ds/dm"), title=("forwards: the step", "backwards: its slope"), grid="",
+            legend=("upper left", "center"), xlim=(-0.04, 0.04), xticks=[-0.03, -TAU, 0, TAU, 0.03],
+            xticklabels=["-0.03", "-tau", "0", "+tau", "0.03"])
+def draw_step(left, right):
+    computed, pretended = {"color": plot.KEPT, "linewidth": 3}, {"color": plot.INVERTED, "linewidth": 2, "ls": "--"}
+    for ax, edge in itertools.product((left, right), (-TAU, TAU)):
+        ax.axvline(edge, color=GREY, linewidth=0.8, linestyle=":")
+    left.plot([-0.04, 0.04], [-0.04, 0.04], label="pretended: slope 1", **pretended)
     for low, high, value, text in ((-0.04, -TAU, -1, "invert"), (-TAU, TAU, 0, "hide"), (TAU, 0.04, 1, "keep")):
-        left.plot([low, high], [value, value], color=plot.KEPT, linewidth=3, label=None if value else "computed: s(m)")
+        left.plot([low, high], [value, value], label=None if value else "computed: s(m)", **computed)
         left.text((low + high) / 2, value + 0.08, text, ha="center", va="bottom", fontsize=11)
     left.plot([-TAU, TAU], [0, 0], "o", color=plot.KEPT)  # the edges belong to "hide"
     left.plot([-TAU, TAU], [-1, 1], "o", color=plot.KEPT, markerfacecolor="white")
     left.set_ylim(-1.3, 1.4)
-    left.set_ylabel("s")
-    left.set_title("forwards: the step", fontsize=11)
-    left.legend(fontsize=9, loc="upper left")
-    right.plot([-0.04, 0.04], [1, 1], color=plot.INVERTED, linestyle="--", linewidth=2, label="declared: 1 everywhere")
-    right.plot([-0.04, 0.04], [0, 0], color=plot.KEPT, linewidth=3, label="true: 0, none at the edges")
+    right.plot([-0.04, 0.04], [1, 1], label="declared: 1 everywhere", **pretended)
+    right.plot([-0.04, 0.04], [0, 0], label="true: 0, none at the edges", **computed)
     right.plot([-TAU, TAU], [0, 0], "o", color=plot.KEPT, markerfacecolor="white")
     right.set_ylim(-0.3, 1.5)
-    right.set_ylabel("ds/dm")
-    right.set_title("backwards: its slope", fontsize=11)
-    right.legend(fontsize=9, loc="center")
-    return figure
 
 
 plot.show("02_step", draw_step)
@@ -237,6 +228,10 @@ def search(step, X, steps, eta=0.006, wd=0.0):
     return masks, losses
 
 
+# %% [markdown]
+# The three steps differ in nothing but their pullback, and they start from the same scores. Which of them arrives?
+
+# %%
 STEPS = 60
 W_before = W.tobytes()
 found = {step.__name__: search(step, X, STEPS) for step in (zero_slope, only_visible, straight_through)}
@@ -253,35 +248,24 @@ for name, (masks, losses) in found.items():
 # And the one in between? It improves for some twenty steps, then it is stuck below 60 %. Whatever it hides, it loses
 # for ever: entries that began hidden, and entries on the way from $+1$ to $-1$, which have to pass through 0.
 
-# %%
+# %% jupyter={"source_hidden": true}
 def draw_search():
     figure = plot.new_figure(9, 6)
-    from matplotlib.colors import ListedColormap
-    from matplotlib.patches import Patch
-
-    grid = figure.add_gridspec(2, 4, height_ratios=(1.1, 1))
-    colours = ListedColormap([plot.INVERTED, plot.HIDDEN, plot.KEPT])
+    axes = figure.subplot_mosaic([[0, 5, 20, "secret"], ["course"] * 4], height_ratios=(1.1, 1))
     masks = found["straight_through"][0]
-    pictures = [(f"after {i} steps", masks[i]) for i in (0, 5, 20)] + [("the secret mask", secret)]
-    for column, (title, mask) in enumerate(pictures):
-        ax = figure.add_subplot(grid[0, column])
-        ax.imshow(mask, cmap=colours, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-        ax.set_title(f"{title}\n{np.mean(mask == secret):.0%} right", fontsize=11)
-        ax.set_xlabel("output")
-        ax.set_ylabel("input" if column == 0 else "")
-    figure.legend(handles=[Patch(facecolor=c, edgecolor="#888888", label=label) for c, label in
-                           ((plot.KEPT, "keep"), (plot.INVERTED, "invert"), (plot.HIDDEN, "hide"))],
-                  loc="outside upper center", ncols=3)
-    ax = figure.add_subplot(grid[1, :])
+    for place in (0, 5, 20, "secret"):
+        title, mask = ("the secret mask", secret) if place == "secret" else (f"after {place} steps", masks[place])
+        axes[place].imshow(mask, cmap=plot.mask_colours(), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+        axes[place].set_title(f"{title}\n{np.mean(mask == secret):.0%} right", fontsize=11)
+        axes[place].set(xlabel="output", ylabel="input" if place == 0 else "")
+    figure.legend(plot.mask_legend(), ("keep", "invert", "hide"), loc="outside upper center", ncols=3)
+    ax = axes["course"]
     for name, colour, style, above in (("zero_slope", GREY, ":", 3), ("only_visible", plot.INVERTED, "--", 3),
                                        ("straight_through", plot.KEPT, "-", -11)):
         right = [100 * np.mean(mask == secret) for mask in found[name][0]]
         ax.plot(right, color=colour, linestyle=style, linewidth=2.5)
         ax.text(STEPS * 0.98, right[-1] + above, name, ha="right", va="bottom", fontsize=11)
-    ax.set_xlabel("step")
-    ax.set_ylabel("% of the entries right")
-    ax.set_ylim(0, 105)
-    ax.set_xlim(0, STEPS)
+    ax.set(xlabel="step", ylabel="% of the entries right", xlim=(0, STEPS), ylim=(0, 105))
     ax.grid(True, alpha=0.3)
     return figure
 
@@ -420,21 +404,15 @@ for i in range(5):
           f"balance {balance[i]:+.5f}, {state}")
 np.testing.assert_allclose(paths[-1], balance, atol=1e-4)
 
-
-def draw_decay():
-    figure = plot.new_figure(9, 4.2)
-    ax = figure.subplots()
+# %% jupyter={"source_hidden": true}
+@plot.chart(9, 4.2, x="step", y="score m", title="decay pulls to 0, a constant gradient holds against it", grid="",
+            legend="outside right center", xlim=(0, 3000))
+def draw_decay(ax):
     ax.axhspan(-TAU, TAU, color="#e4e4de", label="hidden: |m| <= tau")
-    styles = ((plot.KEPT, "-"), (plot.KEPT, "--"), (plot.INVERTED, "--"), (GREY, "-"), (plot.INVERTED, "-"))
-    for i, (colour, style) in enumerate(styles):
+    for i, (colour, style) in enumerate(zip((plot.KEPT, plot.KEPT, plot.INVERTED, GREY, plot.INVERTED),
+                                            ("-", "--", "--", "-.", "-"))):
         ax.plot(paths[:, i], color=colour, linestyle=style, linewidth=2.2,
                 label=f"g = {g[i] / border:+.1f} x border" if g[i] else "g = 0")
-    ax.set_xlabel("step")
-    ax.set_ylabel("score m")
-    ax.set_xlim(0, 3000)
-    ax.set_title("decay pulls to 0, a constant gradient holds against it", fontsize=11)
-    figure.legend(fontsize=10, loc="outside right center")
-    return figure
 
 
 plot.show("02_decay", draw_decay)

@@ -62,29 +62,19 @@ for a, b in (((3, 4), (4,)), ((3, 4), (3, 1)), ((3, 1), (4,)), ((2, 1, 4), (3, 1
 # %%
 column, row = np.array([[10.0], [20.0], [30.0]]), np.array([1.0, 2.0, 3.0, 4.0])
 
-
-def draw_copies():
-    figure = plot.new_figure(9, 2.9)
-    one, other, total = figure.subplots(1, 3)
-    pictures = ((one, np.broadcast_to(column, (3, 4)), "the column (3, 1), stretched", np.arange(4) == 0),
-                (other, np.broadcast_to(row, (3, 4)), "the row (4,), stretched", np.arange(3)[:, None] == 0),
-                (total, column + row, "their sum (3, 4)", np.True_))
-    for ax, values, title, real in pictures:
-        ax.imshow(np.broadcast_to(real, (3, 4)), cmap="Greys", vmin=0, vmax=4)
-        for i, j in itertools.product(range(3), range(4)):
-            original = np.broadcast_to(real, (3, 4))[i, j]
+# %% jupyter={"source_hidden": true}
+@plot.chart(9, 2.9, 3, x="column j", y="row i", grid="", xticks=range(4), yticks=range(3), ylim=(2.5, -0.5), aspect=1,
+            title=("the column (3, 1), stretched", "the row (4,), stretched", "their sum (3, 4)"))
+def draw_copies(*panels):
+    there = (np.arange(4) == 0, np.arange(3)[:, None] == 0, True)  # which numbers are no copies
+    for ax, values, real in zip(panels, (column, row, column + row), there):
+        values, real = np.broadcast_to(values, (3, 4)), np.broadcast_to(real, (3, 4))
+        ax.pcolormesh(np.arange(5) - 0.5, np.arange(4) - 0.5, 1.0 * real, cmap="Greys", vmin=0, vmax=4,
+                      edgecolors="#999999")
+        for i, j in np.ndindex(3, 4):
             ax.text(j, i, f"{values[i, j]:g}", ha="center", va="center", fontsize=13,
-                    color="black" if original else "#777777", weight="bold" if original else "normal")
-        ax.set_xticks(range(4))
-        ax.set_yticks(range(3))
-        ax.set_xticks(np.arange(-0.5, 4), minor=True)
-        ax.set_yticks(np.arange(-0.5, 3), minor=True)
-        ax.grid(which="minor", color="#999999")
-        ax.tick_params(which="both", length=0)
-        ax.set_xlabel("column j")
-        ax.set_ylabel("row i")
-        ax.set_title(title, fontsize=11)
-    return figure
+                    **({"weight": "bold"} if real[i, j] else {"color": "#666666"}))
+        ax.tick_params(length=0)
 
 
 plot.show("03_copies", draw_copies)
@@ -130,23 +120,16 @@ print("cotangent g of the sum:\n", g)
 print("of the column, B^T g:", copy_matrix((3, 1), (3, 4)).T @ g.ravel(), "  sums over each row:   ", g.sum(axis=1))
 print("of the row,    B^T g:", copy_matrix((4,), (3, 4)).T @ g.ravel(), "  sums over each column:", g.sum(axis=0))
 
-
-def draw_matrices():
-    figure = plot.new_figure(9, 3.6)
-    shapes = (((3, 1), "a column: (3, 1) -> (3, 4)"), ((4,), "a row: (4,) -> (3, 4)"), ((), "a number: () -> (3, 4)"))
-    for ax, (shape, title) in zip(figure.subplots(1, 3), shapes):
+# %% jupyter={"source_hidden": true}
+@plot.chart(9, 3.6, 3, x="entry of x", y=("entry of y", "", ""), grid="", yticks=range(12), ylim=(11.5, -0.5),
+            title=("a column: (3, 1) -> (3, 4)", "a row: (4,) -> (3, 4)", "a number: () -> (3, 4)"))
+def draw_matrices(*panels):
+    for ax, shape in zip(panels, ((3, 1), (4,), ())):
         matrix = copy_matrix(shape, (3, 4))
-        ax.imshow(matrix, cmap="Greys", vmin=0, vmax=1.3, aspect="auto")
+        ax.pcolormesh(np.arange(matrix.shape[1] + 1) - 0.5, np.arange(13) - 0.5, matrix, cmap="Greys", vmin=0, vmax=1.3,
+                      edgecolors="#bbbbbb", linewidth=0.6)
         ax.set_xticks(range(matrix.shape[1]))
-        ax.set_yticks(range(12))
-        ax.set_xticks(np.arange(-0.5, matrix.shape[1]), minor=True)
-        ax.set_yticks(np.arange(-0.5, 12), minor=True)
-        ax.grid(which="minor", color="#bbbbbb", linewidth=0.6)
-        ax.tick_params(which="both", length=0)
-        ax.set_xlabel("entry of x")
-        ax.set_ylabel("entry of y" if shape == (3, 1) else "")
-        ax.set_title(title, fontsize=11)
-    return figure
+        ax.tick_params(length=0)
 
 
 plot.show("03_matrices", draw_matrices)
@@ -328,27 +311,14 @@ print(f"mean of the targets {targets.mean():+.3f}, their variance {targets.var()
 # over all pairs is smallest when *every* prediction is the mean of *all* targets, and the loss that remains is their
 # variance. If your network always answers with the average, print the shapes first.
 
-# %%
-def draw_fits():
-    figure = plot.new_figure(9, 3.8)
-    left, right = figure.subplots(1, 2)
+# %% jupyter={"source_hidden": true}
+@plot.chart(9, 3.8, 2, x=("x", "step"), y=("y", "loss"), title=("the fitted lines", "both losses fall"))
+def draw_fits(left, right):
     left.plot(inputs[:, 0], targets, ".", color="#999999", label="data")
-    ends = np.array([-1.0, 1.0])
     for (name, (w, b, losses, _)), colour, style in zip(fits.items(), (plot.KEPT, plot.INVERTED), ("-", "--")):
-        left.plot(ends, w * ends + b, color=colour, linestyle=style, linewidth=2.5, label=name)
-        right.plot(losses, color=colour, linestyle=style, linewidth=2.5, label=name)
+        left.plot([-1, 1], [b - w, b + w], color=colour, linestyle=style, linewidth=2.5, label=name)
+        right.semilogy(losses, color=colour, linestyle=style, linewidth=2.5, label=name)
     left.set_xticks([-1, -0.5, 0, 0.5, 1])
-    left.set_xlabel("x")
-    left.set_ylabel("y")
-    left.set_title("the fitted lines", fontsize=11)
-    right.set_xlabel("step")
-    right.set_ylabel("loss")
-    right.set_yscale("log")
-    right.set_title("both losses fall", fontsize=11)
-    for ax in (left, right):
-        ax.grid(True, alpha=0.3)
-        ax.legend(fontsize=9)
-    return figure
 
 
 plot.show("03_fits", draw_fits)

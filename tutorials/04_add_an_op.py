@@ -97,21 +97,14 @@ y = silu(x)
 y.sum().backward()  # an elementwise function: the gradient of the sum is the slope at each entry
 print(y)
 
-
-def draw_silu():
-    figure = plot.new_figure(8, 3.4)
-    ax = figure.subplots()
+# %% jupyter={"source_hidden": true}
+@plot.chart(8, 3.4, x="x", y="value and slope", legend="upper left", ylim=(-0.5, 2.5))
+def draw_silu(ax):
     ax.plot(x.data, y.data, color=plot.KEPT, linewidth=2.5, label="SiLU(x)")
     ax.plot(x.data, x.grad, color=plot.INVERTED, linewidth=2.5, linestyle="--", label="its slope, from the pullback")
     h, at = 1e-5, x.data[::6]
     slopes = (silu(at + h).data - silu(at - h).data) / (2 * h)
     ax.plot(at, slopes, "o", color="black", markersize=4, label="its slope, from finite differences")
-    ax.set_xlabel("x")
-    ax.set_ylabel("value and slope")
-    ax.set_ylim(-0.5, 2.5)
-    ax.grid(True, alpha=0.3)
-    ax.legend(loc="upper left")
-    return figure
 
 
 plot.show("04_silu", draw_silu)
@@ -259,25 +252,17 @@ def disagreement(function, c, seed=1, h=1e-5):
 cotangents = {"ones": np.ones(x.shape), "random": np.random.default_rng(2).standard_normal(x.shape)}
 apart = {kind: [disagreement(version, c) for version in versions.values()] for kind, c in cotangents.items()}
 
-
-def draw_witnesses():
-    figure = plot.new_figure(8, 4)
-    ax = figure.subplots()
-    places = np.arange(len(versions))[::-1]
+# %% jupyter={"source_hidden": true}
+@plot.chart(8, 4, x="difference between finite differences and backward", grid="y", legend="lower left",
+            xscale="log", xlim=(1e-14, 1e2), ylim=(len(versions) - 0.5, -0.7),
+            yticks=range(len(versions)), yticklabels=list(versions))
+def draw_witnesses(ax):
     for kind, colour, marker, size in (("random", plot.KEPT, "o", 9), ("ones", plot.INVERTED, "s", 8)):
-        ax.plot(np.maximum(apart[kind], 1e-13), places, marker, color=colour, markersize=size, markeredgecolor="black",
-                label=f"cotangent: {kind}")
+        ax.plot(np.maximum(apart[kind], 1e-13), range(len(versions)), marker, color=colour, markersize=size,
+                markeredgecolor="black", label=f"cotangent: {kind}")
     ax.axvline(1e-5, color="#555555", linestyle="--")
-    ax.text(1.4e-5, places[0] + 0.32, "seen", fontsize=10, ha="left", va="center")
-    ax.text(0.7e-5, places[0] + 0.32, "not seen", fontsize=10, ha="right", va="center")
-    ax.set_xscale("log")
-    ax.set_xlim(1e-14, 1e2)
-    ax.set_ylim(-0.5, len(versions) - 0.3)
-    ax.set_yticks(places, list(versions))
-    ax.set_xlabel("difference between finite differences and backward")
-    ax.grid(True, axis="y", alpha=0.3)
-    ax.legend(loc="lower left", fontsize=9)
-    return figure
+    ax.text(1.4e-5, -0.32, "seen", fontsize=10, ha="left", va="center")
+    ax.text(0.7e-5, -0.32, "not seen", fontsize=10, ha="right", va="center")
 
 
 plot.show("04_witnesses", draw_witnesses)

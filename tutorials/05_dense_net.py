@@ -151,38 +151,27 @@ for i, gradient in enumerate(gradients, 1):
 # Here is the whole walk with its shapes. The grey arrays are the price of the way back: they cannot be thrown away
 # before it has passed. It is why training needs so much more memory than answering.
 
-# %%
-def draw_walk():
-    figure = plot.new_figure(10, 3.6)
-    ax = figure.subplots()
+# %% jupyter={"source_hidden": true}
+@plot.chart(10, 3.6, grid="", xlim=(-0.6, 9.9), ylim=(-1.75, 1.45))
+def draw_walk(ax):
     ax.set_axis_off()
-    ax.set_xlim(-0.6, 9.9)
-    ax.set_ylim(-1.75, 1.45)
-    names = ("X", "H1", "H2", "logits")
-    for i, (name, size) in enumerate(zip(names, (64, *UNITS))):
-        x = 3 * i
-        kept = name != "logits"
-        ax.text(x, 0.55, f"{name}\n(n, {size})", ha="center", va="center", fontsize=11,
-                bbox={"boxstyle": "round,pad=0.4", "facecolor": "#d9d9d9" if kept else "white", "edgecolor": "black"})
-        grad = "dL/dlogits" if name == "logits" else f"dL/d{name}"
-        ax.text(x, -0.65, f"{grad}\n(n, {size})", ha="center", va="center", fontsize=11,
-                bbox={"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": "black"})
-        if i == 3:
-            continue
-        last = i == 2
-        ax.annotate("", (x + 2.35, 0.55), (x + 0.6, 0.55),
-                    arrowprops={"arrowstyle": "-|>", "color": plot.KEPT, "lw": 2})
-        ax.text(x + 1.5, 0.63, f"@ W{i + 1}" + ("" if last else ", ELU"), ha="center", va="bottom", fontsize=11)
-        ax.annotate("", (x + 0.6, -0.65), (x + 2.25, -0.65),
-                    arrowprops={"arrowstyle": "-|>", "color": plot.INVERTED, "lw": 2, "linestyle": "--"})
-        ax.text(x + 1.5, -0.57, ("" if last else "slope, ") + f"@ W{i + 1}.T", ha="center", va="bottom", fontsize=11)
-        ax.text(x + 1.5, -1.42, f"dL/dW{i + 1} = {names[i]}.T @ G\n{size, UNITS[i]}", ha="center", va="center",
-                fontsize=11)
+    centre = {"ha": "center", "va": "center", "fontsize": 11}
+    names, sizes = ("X", "H1", "H2", "logits"), (64, *UNITS)
+    for i, (name, size) in enumerate(zip(names, sizes)):
+        for y, text, colour in ((0.55, name, "#d9d9d9" if i < 3 else "white"), (-0.65, f"dL/d{name}", "white")):
+            ax.text(3 * i, y, f"{text}\n(n, {size})", **centre,
+                    bbox={"boxstyle": "round,pad=0.4", "facecolor": colour, "edgecolor": "black"})
+    for i, (activation, slope) in enumerate(((", ELU", "slope, "), (", ELU", "slope, "), ("", ""))):
+        x, arrow = 3 * i + 1.5, {"arrowstyle": "-|>", "lw": 2}
+        ax.annotate("", (x + 0.85, 0.55), (x - 0.9, 0.55), arrowprops={**arrow, "color": plot.KEPT})
+        ax.annotate("", (x - 0.9, -0.65), (x + 0.75, -0.65), arrowprops={**arrow, "color": plot.INVERTED, "ls": "--"})
+        ax.text(x, 0.74, f"@ W{i + 1}{activation}", **centre)
+        ax.text(x, -0.46, f"{slope}@ W{i + 1}.T", **centre)
+        ax.text(x, -1.42, f"dL/dW{i + 1} = {names[i]}.T @ G\n{sizes[i], UNITS[i]}", **centre)
     ax.annotate("", (9, -0.3), (9, 0.2), arrowprops={"arrowstyle": "-|>", "color": "#555555", "lw": 1.5})
     ax.text(9.1, -0.05, "loss", fontsize=11, va="center")
     ax.text(-0.5, 1.25, "forwards (solid): grey is remembered", fontsize=11, va="center")
     ax.text(4.6, 1.25, "backwards (dashed): G is dL/dZ, behind the slope", fontsize=11, va="center")
-    return figure
 
 
 plot.show("05_walk", draw_walk)
@@ -251,6 +240,11 @@ def batches(rng):
         yield images.reshape(-1, 64), dataset.train_labels[chosen]
 
 
+# %% [markdown]
+# All parts are there: weights, the way forward, the way back, the step. A training goes through the batches, and after
+# each epoch we ask how many of the held-out digits the net gets right.
+
+# %%
 held_out = minimask.data.standardise(dataset.test_images).astype("float64").reshape(-1, 64)
 
 
@@ -317,8 +311,13 @@ print("the gradients of our layers are those by hand:",
 # layer's business; it asks a *weight source*. `Trained` is a source whose weights are trained.
 
 # %%
-rng = np.random.default_rng(SEED)
-net = models.fcn(Trained(init="elu"), rng, dataset.input_shape, units=UNITS, dtype="float64")
+def first_net():
+    """The package's net with the same first weights, and the generator, which goes on where they ended."""
+    rng = np.random.default_rng(SEED)
+    return models.fcn(Trained(init="elu"), rng, dataset.input_shape, units=UNITS, dtype="float64"), rng
+
+
+net, _ = first_net()
 print(net)
 assert isinstance(net.layers["dense1"], nn.Dense)
 for source, W in zip(net.weights().values(), first_weights()[0]):
@@ -330,6 +329,7 @@ for source, W in zip(net.weights().values(), first_weights()[0]):
 # through the same numbers.
 
 # %%
+net, rng = first_net()  # a fresh net: run this cell twice, and it ends the same
 optimizer = optim.SGDW(net.parameters(), lr=LR, wd=WD, momentum=MOMENTUM)
 record = train.fit(net, dataset, optimizer, EPOCHS, rng, batch=BATCH)
 layer_accuracies = [entry["test_accuracy"] for entry in record["epochs"]]
@@ -359,16 +359,26 @@ def step(m):
     return (m > TAU).astype(float) - (m < -TAU).astype(float)  # s = sign(m) where |m| > tau, else 0
 
 
+def first_masks():
+    """Frozen weights and scores of the three layers, and the generator, which goes on where they ended."""
+    rng, inputs, frozen, scores = np.random.default_rng(SEED), 64, [], []
+    for outputs in UNITS:
+        c = np.sqrt(3 / inputs)  # 'elus', signed constant: +c or -c by the toss of a coin
+        frozen.append(c * (2.0 * rng.integers(0, 2, (inputs, outputs)) - 1.0))
+        b = np.sqrt(6 / (inputs + outputs))  # 'xavier', uniform
+        scores.append(rng.uniform(-b, b, (inputs, outputs)))
+        inputs = outputs
+    return frozen, scores, rng
+
+
+# %% [markdown]
+# **By hand.** Compare the inner loop with that of section 4. Only two lines are new: the one that makes the effective
+# weights, and the one that turns their gradient into that of the scores.
+
+# %%
 def train_masks_by_hand():
-    rng, frozen, scores = np.random.default_rng(SEED), [], []
-    sizes = (64, *UNITS)
-    for fan_in, fan_out in zip(sizes, UNITS):
-        c = np.sqrt(3 / fan_in)  # 'elus', signed constant: +c or -c by the toss of a coin
-        frozen.append(c * (2.0 * rng.integers(0, 2, (fan_in, fan_out)) - 1.0))
-        b = np.sqrt(6 / (fan_in + fan_out))  # 'xavier', uniform
-        scores.append(rng.uniform(-b, b, (fan_in, fan_out)))
-    velocities = [np.zeros_like(m) for m in scores]
-    course = []
+    frozen, scores, rng = first_masks()
+    velocities, course = [np.zeros_like(m) for m in scores], []
     for _ in range(MASK_EPOCHS):
         for X, labels in batches(rng):
             effective = [W * step(m) for W, m in zip(frozen, scores)]  # W_eff = W s(m)
@@ -384,42 +394,41 @@ def train_masks_by_hand():
 
 
 hand_scores, hand_course = train_masks_by_hand()
+print(f"by hand:  accuracy {hand_course[-1, 0]:.1%} with {hand_course[-1, 1]:.1%} of the weights")
 
+# %% [markdown]
+# **By layer.** The same net as in section 5, from another weight source, and the same `train.fit`.
+
+# %%
 rng = np.random.default_rng(SEED)
 masked = models.fcn(SignedSupermask(tau=TAU), rng, dataset.input_shape, units=UNITS, dtype="float64")
 masked_record = train.fit(masked, dataset, optim.SGDW(masked.parameters(), lr=MASK_LR, wd=MASK_WD), MASK_EPOCHS, rng,
                           batch=BATCH)
 layer_course = np.array([(e["test_accuracy"], e["weights_left"]) for e in masked_record["epochs"]])
+print(f"by layer: accuracy {layer_course[-1, 0]:.1%} with {layer_course[-1, 1]:.1%} of the weights")
+
+# %% [markdown]
+# Are these two nets, or twice the same one? We compare every score, every mask, and below the whole course: the thin
+# dashed line lies on the thick one.
+
+# %%
 layer_scores = [m.data for m in masked.parameters()]
 scores_apart = max(np.abs(a - b).max() for a, b in zip(hand_scores, layer_scores))
 masks_equal = all(np.array_equal(step(a), step(b)) for a, b in zip(hand_scores, layer_scores))
-print(f"by hand:  accuracy {hand_course[-1, 0]:.1%} with {hand_course[-1, 1]:.1%} of the weights")
-print(f"by layer: accuracy {layer_course[-1, 0]:.1%} with {layer_course[-1, 1]:.1%} of the weights")
 print(f"the scores differ by {scores_apart:.0e} at most; the masks are {'equal' if masks_equal else 'different'}")
 
-
-def draw_courses():
-    figure = plot.new_figure(9, 3.6)
-    left, right = figure.subplots(1, 2)
-    dense = [100 * a for a in hand_accuracies]
-    left.plot(dense, color=plot.INVERTED, linewidth=5, label="by hand")
-    left.plot(range(1, EPOCHS + 1), [100 * a for a in layer_accuracies], color=plot.KEPT, linewidth=1.6,
-              linestyle="--", label="by layer")
-    left.set_ylabel("held-out accuracy, %")
-    left.set_title("dense", fontsize=11)
+# %% jupyter={"source_hidden": true}
+@plot.chart(9, 3.6, 2, x="epoch", y=("held-out accuracy, %", "%"), title=("dense", "keep, hide, invert"),
+            legend=("lower right", ""), ylim=(0, 103))
+def draw_courses(left, right):
+    hand, layer = {"color": plot.INVERTED, "linewidth": 5}, {"color": plot.KEPT, "linewidth": 1.6, "linestyle": "--"}
+    left.plot(100 * np.array(hand_accuracies), label="by hand", **hand)
+    left.plot(range(1, EPOCHS + 1), 100 * np.array(layer_accuracies), label="by layer", **layer)
     epochs = range(1, MASK_EPOCHS + 1)
-    for column, place, name in ((0, 0.9, "accuracy"), (1, 0.42, "weights left")):
-        right.plot(epochs, 100 * hand_course[:, column], color=plot.INVERTED, linewidth=5)
-        right.plot(epochs, 100 * layer_course[:, column], color=plot.KEPT, linewidth=1.6, linestyle="--")
-        right.text(0.97, place, name, transform=right.transAxes, ha="right", va="top", fontsize=11)
-    right.set_ylabel("%")
-    right.set_title("keep, hide, invert", fontsize=11)
-    for ax in (left, right):
-        ax.set_xlabel("epoch")
-        ax.set_ylim(0, 103)
-        ax.grid(True, alpha=0.3)
-    left.legend(loc="lower right")
-    return figure
+    right.plot(epochs, 100 * hand_course, **hand)
+    right.plot(epochs, 100 * layer_course, **layer)
+    for height, name in ((0.9, "accuracy"), (0.42, "weights left")):
+        right.text(0.97, height, name, transform=right.transAxes, ha="right", va="top", fontsize=11)
 
 
 plot.show("05_courses", draw_courses)

@@ -134,10 +134,9 @@ million = np.mean(elu(rng.standard_normal(1_000_000)) ** 2)
 print(f"derived {moment:.6f}   slices {second_moment(elu):.6f}   a million numbers {million:.4f}")
 print(f"the same for ReLU: slices {second_moment(relu):.6f}; for no activation {second_moment(lambda z: z):.6f}")
 
-
-def draw_moment():
-    figure = plot.new_figure(8, 3.9)
-    ax = figure.subplots()
+# %% jupyter={"source_hidden": true}
+@plot.chart(8, 3.9, x="z", y="f(z)² · density of z", grid="", legend="upper center", ylim=(0, 0.33))
+def draw_moment(ax):
     shown = np.abs(Z) < 4.2
     z, density = Z[shown], DENSITY[shown]
     ax.plot(z, z**2 * density, color=GREY, linestyle=":", linewidth=2.5, label="f(z) = z: area 1")
@@ -146,11 +145,6 @@ def draw_moment():
     ax.plot(z, relu(z) ** 2 * density, color=ORANGE, linestyle="--", linewidth=2.5, label="ReLU: area 0.5")
     ax.annotate("what ELU saves\nof the\nnegative half", (-1.3, 0.07), (-4.3, 0.17), fontsize=11,
                 arrowprops={"arrowstyle": "->", "color": "#333333"})
-    ax.set_xlabel("z")
-    ax.set_ylabel("f(z)² · density of z")
-    ax.set_ylim(0, 0.33)
-    ax.legend(loc="upper center", fontsize=10)
-    return figure
 
 
 plot.show("06_moment", draw_moment)
@@ -270,6 +264,7 @@ print("five layers by hand and by minimask: the gradients of the inputs agree, l
 
 # %%
 FACTORS = {"xavier": 1.0, "he": 2.0, "elu": 1.5, "elus": 3.0}  # c = n * variance, here with n_in = n_out
+STYLES = {"elus": ("black", "-."), "he": (ORANGE, "--"), "elu": (BLUE, "-"), "xavier": (GREY, ":")}  # in the pictures
 
 
 def predict(c, depth=DEPTH):
@@ -287,32 +282,21 @@ for scheme, q in predicted.items():
     ratio = sizes[scheme][0] / q
     print(f"{scheme:7} measured / predicted over 30 layers: {ratio.min():.2f} to {ratio.max():.2f}")
 
-
-STYLES = {"elus": ("black", "-."), "he": (ORANGE, "--"), "elu": (BLUE, "-"), "xavier": (GREY, ":")}
-
-
-def draw_depth():
-    figure = plot.new_figure(9.5, 4.4)
-    left, right = figure.subplots(1, 2)
+# %% jupyter={"source_hidden": true}
+@plot.chart(9.5, 4.4, 2, x="layer", y=("E[z²], log scale", "mean of (dL/dz)², log scale"), yscale="log",
+            title=("forwards: lines predicted, dots measured", "backwards: measured, read from right to left"),
+            xticks=[1, 10, 20, 30])
+def draw_depth(left, right):
     layers = np.arange(1, DEPTH + 1)
     for scheme, (colour, style) in STYLES.items():
+        ahead, back = sizes[scheme]
         left.plot(layers, predicted[scheme], color=colour, linestyle=style, linewidth=2)
-        left.plot(layers[::2], sizes[scheme][0][::2], "o", color=colour, markersize=4)
-        left.text(DEPTH + 0.7, predicted[scheme][-1], scheme, va="center", fontsize=11, color="black")
-        right.plot(layers, sizes[scheme][1], color=colour, linestyle=style, linewidth=2, marker="o", markersize=3)
-        right.text(0.3, sizes[scheme][1][0], scheme, ha="right", va="center", fontsize=11)
-    left.set_title("forwards: lines predicted, dots measured", fontsize=11)
-    left.set_ylabel("E[z²], log scale")
+        left.plot(layers[::2], ahead[::2], "o", color=colour, markersize=4)
+        left.text(DEPTH + 0.7, predicted[scheme][-1], scheme, va="center", fontsize=11)
+        right.plot(layers, back, color=colour, linestyle=style, linewidth=2, marker="o", markersize=3)
+        right.text(0.3, back[0], scheme, ha="right", va="center", fontsize=11)
     left.set_xlim(0, DEPTH + 7)
-    right.set_title("backwards: measured, read from right to left", fontsize=11)
-    right.set_ylabel("mean of (dL/dz)², log scale")
     right.set_xlim(-5, DEPTH + 1)
-    for ax in (left, right):
-        ax.set_yscale("log")
-        ax.set_xlabel("layer")
-        ax.set_xticks([1, 10, 20, 30])
-        ax.grid(True, alpha=0.3)
-    return figure
 
 
 plot.show("06_depth", draw_depth)
@@ -352,34 +336,22 @@ for p in SHARES:
     print(f"ELUS with {p:4.0%} of the weights left: c p = {3 * p:.2f}, E[z^2] in layer 30 {masked[p][-1]:10.3g}, "
           f"predicted {predict(3 * p)[-1]:10.3g}")
 
-
-def draw_masked():
-    figure = plot.new_figure(9.5, 4.2)
-    left, right = figure.subplots(1, 2)
+# %% jupyter={"source_hidden": true}
+@plot.chart(9.5, 4.2, 2, x=("E[z²] in one layer", "layer"), y=("E[z²] in the next", "E[z²], log scale"),
+            title=("the map; grey line: no change", "ELUS, this share of the weights left"), legend="upper left")
+def draw_masked(left, right):
     q = np.linspace(0.01, 4, 60)
-    for scheme, (colour, style) in STYLES.items():
-        after = [FACTORS[scheme] * second_moment(elu, value) for value in q]
-        left.plot(q, after, color=colour, linestyle=style, linewidth=2, label=f"c = {FACTORS[scheme]:g} ({scheme})")
+    for (scheme, (colour, style)), p in zip(STYLES.items(), SHARES):
+        c = FACTORS[scheme]
+        left.plot(q, [c * second_moment(elu, value) for value in q], color=colour, linestyle=style, linewidth=2,
+                  label=f"c = {c:g} ({scheme})")
+        right.semilogy(range(1, DEPTH + 1), masked[p], color=colour, linestyle=style, linewidth=2.2)
+        right.text(DEPTH + 0.7, masked[p][-1], f"{p:.0%}", va="center", fontsize=11)
     left.plot([0, 4], [0, 4], color="#bbbbbb", linewidth=1.2)
     left.plot([fixed], [fixed], "o", color=BLUE, markersize=9)
     left.annotate("at rest", (fixed, fixed), (1.5, 0.35), fontsize=11, arrowprops={"arrowstyle": "->"})
-    left.set_xlim(0, 4)
-    left.set_ylim(0, 4)
-    left.set_xlabel("E[z²] in one layer")
-    left.set_ylabel("E[z²] in the next")
-    left.set_title("the map; grey line: no change", fontsize=11)
-    left.legend(fontsize=9, loc="upper left")
-    for p, (colour, style) in zip(SHARES, STYLES.values()):
-        right.plot(np.arange(1, DEPTH + 1), masked[p], color=colour, linestyle=style, linewidth=2.2)
-        right.text(DEPTH + 0.7, masked[p][-1], f"{p:.0%}", va="center", fontsize=11)
-    right.set_yscale("log")
-    right.set_xlim(0, DEPTH + 5)
-    right.set_xticks([1, 10, 20, 30])
-    right.set_xlabel("layer")
-    right.set_ylabel("E[z²], log scale")
-    right.set_title("ELUS, this share of the weights left", fontsize=11)
-    right.grid(True, alpha=0.3)
-    return figure
+    left.set(xlim=(0, 4), ylim=(0, 4))
+    right.set(xlim=(0, DEPTH + 5), xticks=[1, 10, 20, 30])
 
 
 plot.show("06_masked", draw_masked)

@@ -127,41 +127,29 @@ assert difference < 1e-13 and np.array_equal(ours, as_product(x, w))
 # %%
 tiny = np.arange(16).reshape(1, 4, 4, 1)
 A = windows(tiny, 2, 3)
+print("how often each pixel occurs in A:", *np.bincount(A.ravel()).reshape(4, 4), sep="\n")
 
-
-def draw_windows():
+# %% jupyter={"source_hidden": true}
+@plot.chart(8.6, 4, 2, x=("column", "entry of the window, row by row"), y=("row", "place of the window"), grid="",
+            title=("the image, and two windows", "A: a window is a row"), aspect=1)
+def draw_windows(left, right):
     from matplotlib.patches import Rectangle
 
-    figure = plot.new_figure(8.6, 4)
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
-    places = ((0, BLUE, "-"), (3, ORANGE, "--"))  # two windows and their rows
     for ax, values in ((left, tiny[0, :, :, 0]), (right, A)):
-        ax.imshow(np.zeros(values.shape), cmap="Greys", vmin=0, vmax=1)
+        rows, columns = values.shape
+        ax.pcolormesh(np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, np.zeros(values.shape), cmap="Greys",
+                      vmax=1, edgecolors="#bbbbbb", linewidth=0.6)
         for (i, j), value in np.ndenumerate(values):
             ax.text(j, i, str(value), ha="center", va="center", fontsize=13)
-        ax.set_xticks(np.arange(values.shape[1]))
-        ax.set_yticks(np.arange(values.shape[0]))
-        for edge in np.arange(-0.5, max(values.shape)):
-            ax.plot([edge, edge], [-0.5, values.shape[0] - 0.5], color="#bbbbbb", linewidth=0.6)
-            ax.plot([-0.5, values.shape[1] - 0.5], [edge, edge], color="#bbbbbb", linewidth=0.6)
-        ax.set_xlim(-0.6, values.shape[1] - 0.4)
-        ax.set_ylim(values.shape[0] - 0.4, -0.6)
-    for number, colour, style in places:
+        ax.set(xticks=range(columns), yticks=range(rows), xlim=(-0.6, columns - 0.4), ylim=(rows - 0.4, -0.6))
+    for number, colour, style in ((0, BLUE, "-"), (3, ORANGE, "--")):  # two windows and their rows
         i, j = divmod(number, 2)
         box = {"fill": False, "edgecolor": colour, "linestyle": style, "linewidth": 3.5}
         left.add_patch(Rectangle((j - 0.42, i - 0.42), 2.84, 1.84, **box))
         right.add_patch(Rectangle((-0.45, number - 0.42), 5.9, 0.84, **box))
-    left.set_title("the image, and two windows", fontsize=11)
-    left.set_xlabel("column")
-    left.set_ylabel("row")
-    right.set_title("A: a window is a row", fontsize=11)
-    right.set_xlabel("entry of the window, row by row")
-    right.set_ylabel("place of the window")
-    return figure
 
 
 plot.show("07_windows", draw_windows)
-print("how often each pixel occurs in A:", *np.bincount(A.ravel()).reshape(4, 4), sep="\n")
 
 # %% [markdown]
 # The last table is worth a thought: pixels in the middle occur often, the corners once. $A$ is a copy of the image with
@@ -348,22 +336,19 @@ for (images, rows), (copying, multiplying) in best.items():
     print(f"{images:2} x {rows:2} rows  {megabytes[images, rows]:7.2f} MB  {1000 * copying:6.1f} ms  "
           f"{1000 * multiplying:8.1f} ms  {1000 * (copying + multiplying):6.1f} ms")
 
-
-def draw_blocks():
-    figure = plot.new_figure(8.6, 4.4)
-    ax = figure.subplots()
+# %% jupyter={"source_hidden": true}
+@plot.chart(8.6, 4.4, x="block: rows of one image, or whole images; below it the MB of its windows",
+            y=f"milliseconds for {N} images", grid="", legend="upper center", ncols=2)
+def draw_blocks(ax):
     copying, multiplying = 1000 * np.array(list(best.values())).T
     at = np.arange(len(BLOCKS))
     ax.bar(at, multiplying, color=BLUE, width=0.75, label="multiplying")
     ax.bar(at, copying, bottom=multiplying, color=ORANGE, width=0.75, hatch="//", edgecolor="white",
            label="copying windows")
-    names = [f"{rows} row{'s' * (rows > 1)}" if rows < 32 else f"{images} images" for images, rows in BLOCKS]
-    ax.set_xticks(at, [f"{name}\n{megabytes[block]:.2g}" for name, block in zip(names, BLOCKS)], fontsize=10)
-    ax.set_xlabel("block: rows of one image, or whole images; below it the MB of its windows")
-    ax.set_ylabel(f"milliseconds for {N} images")
+    counts = [(rows, "row") if rows < 32 else (images, "image") for images, rows in BLOCKS]
+    ax.set_xticks(at, [f"{count}\n{what}{'s' * (count > 1)}\n{megabytes[block]:.2g}"
+                       for (count, what), block in zip(counts, BLOCKS)])
     ax.set_ylim(0, 1.22 * (copying + multiplying).max())
-    ax.legend(fontsize=10, loc="upper center", ncols=2)
-    return figure
 
 
 plot.show("07_blocks", draw_blocks)

@@ -49,7 +49,7 @@ BLUE, ORANGE, GREY = plot.KEPT, plot.INVERTED, "#777777"
 # - $m$: uniform on $[-b, b]$ with $b^2 = 6/(n_\text{in} + n_\text{out})$, Xavier. Half of the scores begin positive.
 #
 # $W$ is an ordinary array, and nobody will ever write to it. $m$ is a Tensor that wants a gradient. Beside each $m$
-# lies a velocity $v$ for the momentum.
+# lies a velocity $v$ for the momentum. One generator draws everything, weights and scores first.
 
 # %%
 SHAPES = [(64, 300), (300, 100), (100, 10)]
@@ -58,12 +58,17 @@ EPOCHS, BATCH = 150, 128
 digits = data.digits()
 STEPS = math.ceil(len(digits.train_images) / BATCH)  # an epoch: 11 batches of 128, and a short one
 
-rng = np.random.default_rng(0)
-W, M = [], []
-for shape in SHAPES:
-    W.append(init.draw(shape, rng, "elus", "signed_constant"))
-    M.append(Tensor(init.draw(shape, rng, "xavier", "uniform"), requires_grad=True))
-V = [np.zeros_like(m.data) for m in M]
+
+def begin():
+    """W, M and V of the three layers, and the generator, which goes on where they end."""
+    rng, W, M = np.random.default_rng(0), [], []
+    for shape in SHAPES:
+        W.append(init.draw(shape, rng, "elus", "signed_constant"))
+        M.append(Tensor(init.draw(shape, rng, "xavier", "uniform"), requires_grad=True))
+    return W, M, [np.zeros_like(m.data) for m in M], rng
+
+
+W, M, V, _ = begin()
 W_before, start = [w.copy() for w in W], [m.data.copy() for m in M]
 for w, m in zip(W, M):
     print(f"{w.shape!s:10} weights {np.unique(w)}, scores from {m.data.min():+.3f} to {m.data.max():+.3f}, "
@@ -131,6 +136,7 @@ def accuracy():
         return float(np.mean(forward(digits.test_images).data.argmax(axis=1) == digits.test_labels))
 
 
+W, M, V, rng = begin()  # afresh: run this cell twice, and it ends the same
 photographs, accuracies, t = [start], [accuracy()], 0
 for _ in range(EPOCHS):
     order = rng.permutation(len(digits.train_images))
@@ -185,31 +191,24 @@ print("after ten epochs, scores equal to the package's bit by bit:", same)
 D = np.concatenate([[0.0], np.cumsum(WD * 0.9 ** (np.arange(EPOCHS * STEPS) / (15 * STEPS)))])[::STEPS]  # per epoch
 bounds = [math.sqrt(6 / sum(shape)) for shape in SHAPES]
 idle = np.array([np.clip(1 - TAU / b * np.exp(D), 0, 1) for b in bounds]).T  # (epochs + 1, layers)
+for layer in range(3):
+    gap = np.abs(left[:, layer] - idle[:, layer])
+    print(f"layer {layer + 1}: measured and formula differ by at most {gap[:61].max():.1%} in the first 60 epochs; "
+          f"at the end {left[-1, layer]:.1%} are left, the formula says {idle[-1, layer]:.1%}")
 
-
-def draw_left():
-    figure = plot.new_figure(8, 5.4)
-    ax = figure.subplots()
+# %% jupyter={"source_hidden": true}
+@plot.chart(8, 5.4, x="epoch", y="weights left, %", legend="outside lower center", ncols=2, xlim=(0, EPOCHS),
+            ylim=(-3, 100))
+def draw_left(ax):
     for layer, (colour, style) in enumerate(((BLUE, "-"), (ORANGE, "--"), (GREY, "-."))):
         ax.plot(100 * left[:, layer], color=colour, linestyle=style, linewidth=2.5,
                 label=f"layer {layer + 1}, {sizes[layer]:,} weights: measured")
     for layer, marker in enumerate("osD"):
         ax.plot(np.arange(0, EPOCHS + 1, 10), 100 * idle[::10, layer], marker, color="black", markersize=4.5,
                 fillstyle="none", label=f"layer {layer + 1}: formula for idle scores")
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("weights left, %")
-    ax.set_xlim(0, EPOCHS)
-    ax.set_ylim(-3, 100)
-    ax.grid(True, alpha=0.3)
-    figure.legend(fontsize=10, loc="outside lower center", ncols=2)
-    return figure
 
 
 plot.show("08_left", draw_left)
-for layer in range(3):
-    gap = np.abs(left[:, layer] - idle[:, layer])
-    print(f"layer {layer + 1}: measured and formula differ by at most {gap[:61].max():.1%} in the first 60 epochs; "
-          f"at the end {left[-1, layer]:.1%} are left, the formula says {idle[-1, layer]:.1%}")
 
 # %% [markdown]
 # In the two large layers the measured curve lies on the formula for most of the way. In other words: **nearly all
@@ -238,33 +237,22 @@ lives = {
 }
 for name, who in lives.items():
     print(f"{name:10} {who.sum():6,} of {first.size:,}")
+paths = np.array([photograph[0] for photograph in photographs])  # the scores: (epochs + 1, 64, 300)
 
-paths = np.array([photograph[0] for photograph in photographs])  # (epochs + 1, 64, 300)
-
-
-def draw_lives():
-    figure = plot.new_figure(9.5, 5.4)
-    axes = figure.subplots(2, 2, sharex=True, sharey=True)
-    chance = np.random.default_rng(4)
-    for ax, (name, who) in zip(axes.flat, lives.items()):
+# %% jupyter={"source_hidden": true}
+@plot.chart(9.5, 5.4, (2, 2), x="epoch", y="score m, log scale outside", grid="", share=True, xlim=(0, EPOCHS),
+            title=[f"{name}: {who.sum():,} scores" for name, who in lives.items()])
+def draw_lives(*panels):
+    chance, ticks = np.random.default_rng(4), (-0.1, -0.03, -TAU, 0, TAU, 0.03, 0.1)
+    for ax, who in zip(panels, lives.values()):
         ax.axhspan(-TAU, TAU, color="#dcdcd4")
-        shown = chance.permutation(np.argwhere(who))[:4]
-        for (i, j), style in zip(shown, ("-", "--", "-.", ":")):
-            ax.plot(paths[:, i, j], color=BLUE if last[i, j] > 0 else ORANGE if last[i, j] < 0 else GREY,
-                    linestyle=style, linewidth=2)
-        ax.set_title(f"{name}: {who.sum():,} scores", fontsize=11)
-        ax.set_xlim(0, EPOCHS)
+        for (i, j), style in zip(chance.permutation(np.argwhere(who))[:4], ("-", "--", "-.", ":")):
+            ax.plot(paths[:, i, j], color={1: BLUE, 0: GREY, -1: ORANGE}[last[i, j]], linestyle=style, linewidth=2)
         ax.set_yscale("symlog", linthresh=TAU)  # linear between -tau and tau, logarithmic outside
-        ticks = (-0.1, -0.03, -TAU, 0, TAU, 0.03, 0.1)
         ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
         ax.set_ylim(-0.16, 0.16)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("score m, log scale outside")
-    for ax in axes[1]:
-        ax.set_xlabel("epoch")
-    axes[0, 0].text(4, 0, "hidden: |m| <= tau", fontsize=9, va="center")
-    return figure
+    panels[0].text(4, 0, "hidden: |m| <= tau", fontsize=9, va="center")
 
 
 plot.show("08_lives", draw_lives)
@@ -323,26 +311,19 @@ prices = {wd: run(wd) for wd in decays}
 for wd, (right, share) in prices.items():
     print(f"wd {wd:5g}: accuracy {right:.1%}, weights left {share:6.2%} ({round(share * sizes.sum()):6,})")
 
-
-def draw_price():
-    figure = plot.new_figure(7.5, 4.2)
-    ax = figure.subplots()
+# %% jupyter={"source_hidden": true}
+@plot.chart(7.5, 4.2, x="weights left, % (log scale)", y="held-out accuracy, %", xscale="log")
+def draw_price(ax):
     shown = [(wd, 100 * right, 100 * share) for wd, (right, share) in prices.items() if share > 0]
-    ax.plot([share for _, _, share in shown], [right for _, right, _ in shown], "o-", color=BLUE, linewidth=2,
-            markersize=7)
+    _, rights, shares = zip(*shown)
+    ax.plot(shares, rights, "o-", color=BLUE, linewidth=2, markersize=7)
     for i, (wd, right, share) in enumerate(shown):
         ax.annotate(f"wd {wd:g}", (share, right), (-8, 6) if i > 2 else (0, -18 if i % 2 else 9), fontsize=10,
                     textcoords="offset points", ha="right" if i > 2 else "center")
-    ax.set_xscale("log")
     ticks = [0.5, 1, 2, 5, 10, 20, 50, 100]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
-    ax.set_xlim(min(0.9, *(share for _, _, share in shown)) / 1.3, 150)
-    ax.set_ylim(min(right for _, right, _ in shown) - 2, 101.5)
-    ax.set_xlabel("weights left, % (log scale)")
-    ax.set_ylabel("held-out accuracy, %")
-    ax.grid(True, alpha=0.3)
-    return figure
+    ax.set(xlim=(min(0.9, *shares) / 1.3, 150), ylim=(min(rights) - 2, 101.5))
 
 
 plot.show("08_price", draw_price)

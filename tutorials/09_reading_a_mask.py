@@ -47,12 +47,19 @@ BLUE, ORANGE, GREY = plot.KEPT, plot.INVERTED, "#777777"
 
 # %%
 digits = data.digits()
-rng = np.random.default_rng(0)
-net = models.fcn(SignedSupermask(tau=0.01), rng, digits.input_shape)
-steps = math.ceil(len(digits.train_images) / 128)
-sgdw = optim.SGDW(net.parameters(), lr=0.05, wd=0.003, schedule=optim.exponential(0.9, every=15 * steps))
-record = train.fit(net, digits, sgdw, 150, rng)
 
+
+def net_of_lesson_08():
+    """300, 100 and 10 units on the digits, trained for 150 epochs: the same seed, so the same net to the bit."""
+    rng = np.random.default_rng(0)
+    net = models.fcn(SignedSupermask(tau=0.01), rng, digits.input_shape)
+    steps = math.ceil(len(digits.train_images) / 128)
+    sgdw = optim.SGDW(net.parameters(), lr=0.05, wd=0.003, schedule=optim.exponential(0.9, every=15 * steps))
+    train.fit(net, digits, sgdw, 150, rng)
+    return net
+
+
+net = net_of_lesson_08()
 masks = [mask.astype(int) for mask in net.masks().values()]  # (64, 300), (300, 100), (100, 10)
 frozen = [source.frozen for source in net.weights().values()]
 effective = [w * s for w, s in zip(frozen, masks)]
@@ -114,26 +121,15 @@ inverted = sum(int((s < 0).sum()) for s in masks) / sum(int((s != 0).sum()) for 
 
 units = np.argsort(-(masks[0] != 0).sum(axis=0))[:7]  # the units of the first layer that see most
 
-
-def draw_fields():
-    from matplotlib.colors import ListedColormap
-    from matplotlib.patches import Patch
-
-    figure = plot.new_figure(9.5, 3.9)
-    colours = ListedColormap([plot.INVERTED, plot.HIDDEN, plot.KEPT])
-    axes = figure.subplots(2, len(units))
-    for row, (fields, name) in enumerate(((masks[0], "mask s"), (np.sign(effective[0]), "sign of W s"))):
-        for ax, unit in zip(axes[row], units):
-            ax.imshow(fields[:, unit].reshape(8, 8), cmap=colours, vmin=-1, vmax=1, interpolation="nearest")
-            ax.set_xticks([])
-            ax.set_yticks([])
-            if row == 0:
-                ax.set_title(f"unit {unit}", fontsize=11)
-        axes[row, 0].set_ylabel(name, fontsize=11)
-    figure.legend(handles=[Patch(facecolor=colour, edgecolor="#888888", label=label) for colour, label in (
-        (plot.KEPT, "above: kept; below: positive"), (plot.INVERTED, "above: inverted; below: negative"),
-        (plot.HIDDEN, "hidden"))], loc="outside lower center", ncols=3, fontsize=10)
-    return figure
+# %% jupyter={"source_hidden": true}
+@plot.chart(9.5, 3.2, (2, 7), y=["mask s", *[""] * 6, "sign of W s", *[""] * 6], grid="", xticks=[], yticks=[],
+            title=[f"unit {unit}" for unit in units] + [""] * 7)
+def draw_fields(*panels):
+    for i, (ax, unit) in enumerate(zip(panels, [*units, *units])):
+        field = masks[0] if i < 7 else np.sign(effective[0])
+        ax.imshow(field[:, unit].reshape(8, 8), cmap=plot.mask_colours(), vmin=-1, vmax=1, interpolation="nearest")
+    panels[0].figure.legend(plot.mask_legend(), ("above: kept; below: positive", "above: inverted; below: negative",
+                                                 "hidden"), loc="outside lower center", ncols=3)
 
 
 plot.show("09_fields", draw_fields)
@@ -193,21 +189,14 @@ into, out = (masks[0] != 0).sum(axis=0), (masks[1] != 0).sum(axis=1)  # of the u
 together = np.corrcoef(into[alive[1]], out[alive[1]])[0, 1]
 print(f"correlation of weights in front and behind, over the living units of the first layer: {together:.2f}")
 
-
-def draw_units():
-    figure = plot.new_figure(7.5, 4.6)
-    ax = figure.subplots()
-    chance = np.random.default_rng(0).uniform(-0.3, 0.3, (2, 300))  # so that equal points do not cover each other
-    living = alive[1]
-    ax.plot(into[living] + chance[0, living], out[living] + chance[1, living], "o", color=BLUE, markersize=4.5,
-            alpha=0.8, label=f"alive: {living.sum()} units")
-    ax.plot(into[~living] + chance[0, ~living], out[~living] + chance[1, ~living], "x", color=ORANGE, markersize=6,
-            label=f"dead: {np.sum(~living)} units")
-    ax.set_xlabel("weights in front of the unit (pixels that it sees); points are moved by up to 0.3")
-    ax.set_ylabel("weights behind it (units that hear it)")
-    ax.grid(True, alpha=0.3)
-    ax.legend(fontsize=11)
-    return figure
+# %% jupyter={"source_hidden": true}
+@plot.chart(7.5, 4.6, x="weights in front of the unit (pixels that it sees); points are moved by up to 0.3",
+            y="weights behind it (units that hear it)", legend="upper left")
+def draw_units(ax):
+    moved = np.random.default_rng(0).uniform(-0.3, 0.3, (2, 300))  # so that equal points do not cover each other
+    for who, name, colour, marker, size in ((alive[1], "alive", BLUE, "o", 4.5), (~alive[1], "dead", ORANGE, "x", 6)):
+        ax.plot(into[who] + moved[0, who], out[who] + moved[1, who], marker, color=colour, markersize=size, alpha=0.8,
+                label=f"{name}: {who.sum()} units")
 
 
 plot.show("09_units", draw_units)

@@ -96,24 +96,16 @@ for mine, theirs, setting in ((my_keep_hide, ops.keep_hide, 0.01), (my_keep_larg
 # there the gradient is that of $s = m$. **A straight-through gradient pretends that a step was a simpler function. It
 # must be a function that goes the same way.**
 
-# %%
-def draw_steps():
-    figure = plot.new_figure(9.5, 3.4)
+# %% jupyter={"source_hidden": true}
+@plot.chart(9.5, 3.4, 3, x="score m", y="mask s", title=("signed supermask", "binary supermask", "edge-popup"),
+            share=True, legend=("", "", "lower center"))
+def draw_steps(*panels):
     m = np.linspace(-0.1, 0.1, 801)
     edge = 0.07  # where the k-th largest |m| happens to be
-    panels = (("signed supermask", np.sign(m) * (np.abs(m) > 0.01), m / 0.1),
-              ("binary supermask", 1.0 * (m > 0.01), m / 0.1),
-              ("edge-popup", 1.0 * (np.abs(m) > edge), np.abs(m) / 0.1))
-    axes = figure.subplots(1, 3, sharey=True)
-    for ax, (title, s, pretended) in zip(axes, panels):
+    masks = (np.sign(m) * (np.abs(m) > 0.01), m > 0.01, np.abs(m) > edge)
+    for ax, s, pretended in zip(panels, masks, (m, m, np.abs(m))):
         ax.plot(m, s, color=BLUE, linewidth=2.8, label="computed: s")
-        ax.plot(m, pretended, color=ORANGE, linestyle="--", linewidth=2.2, label="pretended (scaled)")
-        ax.set_title(title, fontsize=11)
-        ax.set_xlabel("score m")
-        ax.grid(True, alpha=0.3)
-    axes[0].set_ylabel("mask s")
-    axes[2].legend(fontsize=10, loc="lower center")
-    return figure
+        ax.plot(m, 10 * pretended, color=ORANGE, linestyle="--", linewidth=2.2, label="pretended (scaled)")
 
 
 plot.show("10_steps", draw_steps)
@@ -168,29 +160,19 @@ for name, (entries, net) in race.items():
     inverted = sum(counts[2] for counts in net.counts())
     print(f"{name:18}" + "".join(f"{entries[i]['test_accuracy']:9.1%}" for i in (0, 4, 9, -1))
           + f"{entries[-1]['weights_left']:15.1%}{inverted:11,}")
+STYLES = dict(zip(RACERS, ((BLUE, "-"), (ORANGE, "--"), (GREY, "-."), ("black", ":"))))  # in the pictures
 
-STYLES = dict(zip(RACERS, ((BLUE, "-"), (ORANGE, "--"), (GREY, "-."), ("black", ":"))))
-
-
-def draw_race():
-    figure = plot.new_figure(9.5, 4.3)
-    left, right = figure.subplots(1, 2)
+# %% jupyter={"source_hidden": true}
+@plot.chart(9.5, 4.3, 2, x="epoch", y=("held-out accuracy, %", "weights left, %"), legend="outside lower center",
+            ncols=4)
+def draw_race(left, right):
     for name, (entries, _) in race.items():
-        colour, style = STYLES[name]
+        style = dict(zip(("color", "linestyle"), STYLES[name]), linewidth=2.2)
         epochs = [entry["epoch"] for entry in entries]
-        left.plot(epochs, [100 * entry["test_accuracy"] for entry in entries], color=colour, linestyle=style,
-                  linewidth=2.2, label=name)
-        right.plot(epochs, [100 * entry["weights_left"] for entry in entries], color=colour, linestyle=style,
-                   linewidth=2.2)
-    left.set_ylabel("held-out accuracy, %")
+        left.plot(epochs, [100 * entry["test_accuracy"] for entry in entries], label=name, **style)
+        right.plot(epochs, [100 * entry["weights_left"] for entry in entries], **style)
     left.set_ylim(80, 100.5)
-    right.set_ylabel("weights left, %")
     right.set_ylim(0, 104)
-    for ax in (left, right):
-        ax.set_xlabel("epoch")
-        ax.grid(True, alpha=0.3)
-    figure.legend(fontsize=10, loc="outside lower center", ncols=4)
-    return figure
 
 
 plot.show("10_race", draw_race)
@@ -222,23 +204,14 @@ lead = [signed["test_accuracy"] - binary["test_accuracy"] for signed, binary in 
 print(f"the signed supermask leads by {100 * np.mean(lead):.1f} points on average, from {100 * min(lead):.1f} to "
       f"{100 * max(lead):.1f}")
 
-
-def draw_scarce():
-    figure = plot.new_figure(7.5, 3.8)
-    ax = figure.subplots()
+# %% jupyter={"source_hidden": true}
+@plot.chart(7.5, 3.8, x="size of the net", y="held-out accuracy, %", grid="y", legend="lower left", xlim=(-0.5, 1.6),
+            xticks=[0, 1.06], xticklabels=["50,200 weights (seed 0)", "2,320 weights (seeds 0, 1, 2)"])
+def draw_scarce(ax):
     for name, marker in (("signed supermask", "o"), ("binary supermask", "s")):
-        ends = [race[name][0][-1], *scarce[name]]
-        x, y = [0, 1, 1.06, 1.12], [100 * entry["test_accuracy"] for entry in ends]
-        ax.plot(x, y, marker, color=STYLES[name][0], markersize=10, label=name, alpha=0.85)
-    ax.set_xticks([0, 1.06], ["50,200 weights (seed 0)", "2,320 weights (seeds 0, 1, 2)"], fontsize=11)
-    ax.set_xlabel("size of the net")
-    ax.set_xlim(-0.5, 1.6)
-    low = min(100 * entry["test_accuracy"] for entries in scarce.values() for entry in entries)
-    ax.set_ylim(low - 2, 100)
-    ax.set_ylabel("held-out accuracy, %")
-    ax.grid(True, axis="y", alpha=0.3)
-    ax.legend(fontsize=11, loc="lower left")
-    return figure
+        ends = [100 * entry["test_accuracy"] for entry in (race[name][0][-1], *scarce[name])]
+        ax.plot([0, 1, 1.06, 1.12], ends, marker, color=STYLES[name][0], markersize=10, label=name, alpha=0.85)
+    ax.set_ylim(ax.dataLim.ymin - 2, 100)
 
 
 plot.show("10_scarce", draw_scarce)

@@ -240,17 +240,13 @@ different = len(np.unique(one_by_one))
 print(f"{different} different results of 2,000 orders; the largest error is {np.abs(errors).max():.1e} of the size")
 print(f"NumPy's own sum, which adds in pairs, is off by {abs(float(np.sum(terms)) - true) / size:.1e}")
 
-
-def draw_orders():
-    figure = plot.new_figure(7.5, 3.8)
-    ax = figure.subplots()
+# %% jupyter={"source_hidden": true}
+@plot.chart(7.5, 3.8, x="rounding error of the sum, in units of 1e-7 of its size", y="orders of summation", grid="")
+def draw_orders(ax):
     ax.hist(1e7 * errors, bins=31, color=BLUE, edgecolor="white", linewidth=0.4)
     for edge in (-(2.0**-23), 2.0**-23):
         ax.axvline(1e7 * edge, color=ORANGE, linestyle="--", linewidth=2.2)
     ax.text(1e7 * 2.0**-23, 0.97 * ax.get_ylim()[1], " spacing of float32\n numbers at 1", va="top", fontsize=10)
-    ax.set_xlabel("rounding error of the sum, in units of 1e-7 of its size")
-    ax.set_ylabel("orders of summation")
-    return figure
 
 
 plot.show("11_orders", draw_orders)

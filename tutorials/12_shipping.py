@@ -53,12 +53,20 @@ BLUE, ORANGE, GREY = plot.KEPT, plot.INVERTED, "#777777"
 
 # %%
 digits = data.digits()
-rng = np.random.default_rng(0)
-net = models.fcn(SignedSupermask(tau=0.01), rng, digits.input_shape)
-steps = math.ceil(len(digits.train_images) / 128)
-sgdw = optim.SGDW(net.parameters(), lr=0.05, wd=0.003, schedule=optim.exponential(0.9, every=15 * steps))
-record = train.fit(net, digits, sgdw, 150, rng)
-accuracy = record["epochs"][-1]["test_accuracy"]
+
+
+def net_of_lesson_08():
+    """300, 100 and 10 units on the digits, trained for 150 epochs: the same seed, so the same net to the bit."""
+    rng = np.random.default_rng(0)
+    net = models.fcn(SignedSupermask(tau=0.01), rng, digits.input_shape)
+    steps = math.ceil(len(digits.train_images) / 128)
+    sgdw = optim.SGDW(net.parameters(), lr=0.05, wd=0.003, schedule=optim.exponential(0.9, every=15 * steps))
+    train.fit(net, digits, sgdw, 150, rng)
+    return net
+
+
+net = net_of_lesson_08()
+accuracy = train.evaluate(net, digits.test_images, digits.test_labels)
 print(f"{accuracy:.1%} with {net.weights_left():.1%} of {net.size():,} weights: as float32 {4 * net.size():,} bytes")
 
 # %% [markdown]
@@ -161,6 +169,10 @@ def narrow(message):
     return low, width
 
 
+# %% [markdown]
+# The writer then looks for the shortest number in the last interval, and the reader cuts as the writer did:
+
+# %%
 def shortest(low, width):
     """(number, bits): the number in [low, low + width) that has fewest binary digits, number / 2^bits."""
     bits = 0
@@ -241,25 +253,16 @@ for name, (_, t) in layers.items():
 # empty, gaps are longer than chance would make them, and the coder has learned that on the way. Shuffle the entries,
 # and the gain is gone.
 
-# %%
-
-def draw_sizes():
-    figure = plot.new_figure(8, 4.2)
-    ax = figure.subplots()
-    kinds = {"float32": GREY, "base 3^5": ORANGE, "arithmetic": BLUE}
-    for row, name in enumerate(sizes):
-        for i, (kind, colour) in enumerate(kinds.items()):
-            bar = ax.barh(row + 0.27 * (i - 1), sizes[name][kind], 0.25, color=colour, label=kind if not row else None)
-            ax.bar_label(bar, [f"{sizes[name][kind]:,}"], padding=4, fontsize=9)
-        ax.plot([sizes[name]["entropy"]] * 2, [row - 0.45, row + 0.45], "k--", linewidth=1.5,
-                label="entropy, if the order is not used" if not row else None)
-    ax.set_yticks(range(len(sizes)), list(sizes))
-    ax.invert_yaxis()
-    ax.set_xscale("log")
-    ax.set_xlim(50, 600_000)
-    ax.set_xlabel("bytes (log scale)")
-    ax.legend(fontsize=9, loc="lower right")
-    return figure
+# %% jupyter={"source_hidden": true}
+@plot.chart(8, 4.2, x="bytes (log scale)", grid="", legend="lower right", xscale="log", xlim=(50, 600_000),
+            ylim=(len(sizes) - 0.4, -0.6), yticks=range(len(sizes)), yticklabels=list(sizes))
+def draw_sizes(ax):
+    rows = np.arange(len(sizes))
+    for i, (kind, colour) in enumerate((("float32", GREY), ("base 3^5", ORANGE), ("arithmetic", BLUE))):
+        bars = ax.barh(rows + 0.27 * (i - 1), [row[kind] for row in sizes.values()], 0.25, color=colour, label=kind)
+        ax.bar_label(bars, [f"{row[kind]:,}" for row in sizes.values()], padding=4, fontsize=9)
+    ax.vlines([row["entropy"] for row in sizes.values()], rows - 0.45, rows + 0.45, color="black", linestyle="--",
+              label="entropy, if the order is not used")
 
 
 plot.show("12_sizes", draw_sizes)
@@ -376,20 +379,15 @@ worth = anatomy.worth(net, digits, np.random.default_rng(0), repeats=5)
 for name, accuracies in worth.items():
     print(f"{name:20} {np.mean(accuracies):6.1%}  ({min(accuracies):.1%} to {max(accuracies):.1%})")
 
-
-def draw_worth():
-    figure = plot.new_figure(8, 3.4)
-    ax = figure.subplots()
+# %% jupyter={"source_hidden": true}
+@plot.chart(8, 3.4, x="accuracy on held-out images, % (bar: mean; marks: draws)", grid="", xlim=(0, 101),
+            ylim=(len(worth) - 0.5, -0.5), yticks=range(len(worth)), yticklabels=list(worth))
+def draw_worth(ax):
     for row, accuracies in enumerate(worth.values()):
         ax.barh(row, 100 * np.mean(accuracies), 0.6, color="#c9d6e6", edgecolor=BLUE)
-        ax.plot([100 * a for a in accuracies], [row] * len(accuracies), "o", color=ORANGE, markeredgecolor="black")
-    ax.set_yticks(range(len(worth)), list(worth))
-    ax.invert_yaxis()
-    ax.set_xlim(0, 101)
+        ax.plot(100 * np.array(accuracies), [row] * len(accuracies), "o", color=ORANGE, markeredgecolor="black")
     ax.axvline(10, color="black", linestyle="--", linewidth=1.5)
     ax.text(11, 0.5, "guessing", fontsize=9, va="center")
-    ax.set_xlabel("accuracy on held-out images, % (bar: mean; marks: draws)")
-    return figure
 
 
 plot.show("12_worth", draw_worth)

@@ -1,7 +1,8 @@
 """Pictures (extra ``plot``): masks, kept/hidden/inverted over time, accuracy against weights left; and the tape.
 
 Every picture is a matplotlib Figure and touches no global state; ``figure.savefig("x.png")`` writes it. A lesson draws
-on a :func:`new_figure` and hands the drawing function to :func:`show`. Only ``graph``, of mermaid.py, gives text.
+on the panels of a :func:`chart` and hands the drawing function to :func:`show`. Only ``graph``, of mermaid.py, gives
+text.
 Kept is dark blue, inverted orange, hidden nearly white: told apart in grey and by the colour-blind.
 """
 
@@ -61,6 +62,56 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def chart(width: float, height: float, panels: int | tuple[int, int] = 1, *, x: str | Sequence[str] = "",
+          y: str | Sequence[str] = "", title: str | Sequence[str] = "", share: bool = False, grid: str = "both",
+          legend: str | Sequence[str] = "best", ncols: int = 1, **axes: Any
+          ) -> Callable[[Callable[..., None]], Callable[[], Figure]]:
+    """Decorates a function that draws on matplotlib's Axes: -> one without parameters that gives the whole Figure.
+
+    What pictures repeat is said once, and :func:`show` takes what comes out::
+
+        @plot.chart(6.5, 4, x="step", y="loss")
+        def draw_losses(ax):
+            ax.plot(losses, label="ours")
+
+    Args:
+        width, height: in inches. panels: how many side by side, or (rows, columns); the function gets the Axes of each,
+            row by row.
+        x, y, title: of each panel in turn, or one text for all.
+        share: the panels have the same scales; only the outer ones bear them, and the labels.
+        grid: "both", "x" or "y": lines across these axes; "": none.
+        legend: where each panel explains what the function labelled, or "outside ...": once, beside all panels; "": not
+            at all. ncols: its columns.
+        axes: for all panels, as in matplotlib's ``Axes.set``: xlim, yscale, xticks ...
+    """
+    def of(texts: str | Sequence[str], panel: int) -> str:
+        return texts if isinstance(texts, str) else texts[panel]
+
+    def decorate(draw: Callable[..., None]) -> Callable[[], Figure]:
+        def picture() -> Figure:
+            figure = new_figure(width, height)
+            rows, columns = panels if isinstance(panels, tuple) else (1, panels)
+            all_axes = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).ravel()
+            for i, ax in enumerate(all_axes):
+                ax.set(xlabel=of(x, i), ylabel=of(y, i), **axes)
+                ax.set_title(of(title, i), fontsize=11)
+                if grid:
+                    ax.grid(True, axis=grid, alpha=0.3)
+                if share:
+                    ax.label_outer()
+            draw(*all_axes)
+            if isinstance(legend, str) and legend.startswith("outside"):
+                place: Any = legend  # matplotlib's own type is a list of all places
+                figure.legend(loc=place, ncols=ncols)
+                return figure
+            for i, ax in enumerate(all_axes):
+                if of(legend, i) and ax.get_legend_handles_labels()[0]:
+                    ax.legend(loc=of(legend, i), ncols=ncols)
+            return figure
+        return picture
+    return decorate
 
 
 @functools.cache

@@ -149,3 +149,39 @@ def test_mask_picture_colours_label_and_ink():
         a.images[0] for a in plot.masks(all_kept, d).axes if a.images and a.images[0].get_array().shape == (300, 64)
     )
     assert to_hex(im.cmap(im.norm(1))) == plot.KEPT
+
+
+def test_a_chart_has_the_labels_grid_and_legend_that_it_was_told():
+    @plot.chart(5, 3, 2, x="step", y=("loss", "accuracy"), title=("one", "two"), grid="y", legend=("upper left", ""),
+                yscale="log", xlim=(0, 9))
+    def draw(left, right):
+        assert left.get_xlabel() == "step", "what is drawn finds its axes ready"
+        left.plot([1, 2], label="ours")
+        right.plot([3, 4], label="theirs")
+
+    figure = draw()
+    left, right = figure.axes
+    assert figure.get_size_inches().tolist() == [5, 3] and draw() is not figure
+    assert [(ax.get_xlabel(), ax.get_ylabel(), ax.get_title()) for ax in (left, right)] == [
+        ("step", "loss", "one"), ("step", "accuracy", "two")]
+    assert all(ax.get_yscale() == "log" and ax.get_xlim() == (0, 9) for ax in (left, right))
+    assert [line.get_visible() for ax in (left, right) for line in (ax.get_ygridlines()[0], ax.get_xgridlines()[0])] == [
+        True, False] * 2
+    assert [text.get_text() for text in left.get_legend().texts] == ["ours"] and right.get_legend() is None
+    assert left.get_legend()._loc == 2 and not figure.legends  # 2 is "upper left" for matplotlib
+
+
+def test_a_chart_of_many_panels_says_once_what_they_share():
+    @plot.chart(5, 4, (2, 2), x="epoch", y="%", share=True, grid="", legend="outside lower center", ncols=2)
+    def draw(*panels):
+        for ax, end in zip(panels, (1, 2, 3, 4)):
+            ax.plot([0, end], label="ours" if end == 1 else None)
+
+    figure = draw()
+    assert [(ax.get_xlabel(), ax.get_ylabel()) for ax in figure.axes] == [("", "%"), ("", ""), ("epoch", "%"), ("epoch", "")]
+    assert len({ax.get_ylim() for ax in figure.axes}) == 1 and not figure.axes[0].get_ygridlines()[0].get_visible()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == ["ours"]
+    assert not any(ax.get_legend() for ax in figure.axes)
+    (ax,) = plot.chart(2, 1)(lambda ax: ax.plot([1, 2]))().axes
+    assert ax.get_legend() is None, "nothing is labelled, nothing to explain"

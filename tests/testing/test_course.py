@@ -21,6 +21,8 @@ HERE = Path(__file__).parent.parent
 TUTORIALS = HERE.parent / "tutorials"
 EXERCISES = TUTORIALS / "exercises"
 LESSONS = sorted(path.stem for path in EXERCISES.glob("lesson[0-9][0-9].py"))
+SCRIPTS = sorted(TUTORIALS.glob("[0-9]*.py"))
+FOLDED = ' jupyter={"source_hidden": true}'  # behind "# %%": a cell whose code JupyterLab folds
 
 
 def called(lesson, task):
@@ -392,7 +394,7 @@ def test_without_jupytext_one_sentence_says_what_to_install(monkeypatch, tmp_pat
     assert "the lessons are missing beside" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("script", sorted(TUTORIALS.glob("[0-9]*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_every_lesson_becomes_a_notebook(script):
     if importlib.util.find_spec("jupytext") is None:
         if os.environ.get("CI"):
@@ -410,9 +412,43 @@ def test_every_lesson_becomes_a_notebook(script):
             assert text in source and not cell["outputs"]
         else:
             assert not re.search(course.LESSON, text), text
+    nbformat = pytest.importorskip("nbformat")  # jupytext brings it
+    nbformat.validate(nbformat.reads(json.dumps(made), as_version=4))
+    folded = [cell["metadata"]["jupyter"] for cell in made["cells"] if "jupyter" in cell["metadata"]]
+    assert folded == [{"source_hidden": True}] * source.count(f"# %%{FOLDED}\n") and folded
 
 
-@pytest.mark.parametrize("script", sorted(TUTORIALS.glob("[0-9]*.py")), ids=lambda path: path.stem)
+def code_cells(script):
+    """(what stands behind '# %%', code) of every code cell of a lesson."""
+    cells = [cell.partition("\n") for cell in re.split(r"(?m)^# %%", script.read_text())[1:]]
+    return [(head, code) for head, _, code in cells if head != " [markdown]"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_cells_are_short_and_drawings_stand_in_folded_cells_of_their_own(script):
+    for head, code in code_cells(script):
+        lines = [line for line in code.splitlines() if line.strip() and not line.strip().startswith("#")]
+        assert len(lines) <= 30, f"a cell of {len(lines)} lines is too long to hold: {lines[0]}"
+        draws = "plot.chart(" in code or "plot.new_figure(" in code
+        assert head == (FOLDED if draws else ""), f"folded are drawings, and nothing else: {lines[0]}"
+        if draws:  # what the claims need is computed in sight
+            kinds = [type(statement) for statement in ast.parse(code).body]
+            assert kinds in ([ast.FunctionDef, ast.Expr], [ast.FunctionDef, ast.If]), f"more than draw and show: {lines[0]}"
+            assert f'plot.show("{script.stem[:2]}_' in lines[-1]
+
+
+@pytest.mark.parametrize("lesson", ["05", "08"])  # those that train by hand and with the package, and compare
+def test_cells_that_run_twice_end_in_the_same_claims(lesson, monkeypatch, capsys):
+    monkeypatch.setattr(minimask.plot, "show", lambda name, draw: None)
+    (script,) = (path for path in SCRIPTS if path.stem.startswith(lesson))
+    names = {"__name__": "__main__"}
+    for _, code in code_cells(script):
+        for _ in range(2):
+            exec(code, names)
+    assert capsys.readouterr().out.endswith("all claims hold\n" * 2)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_every_lesson_says_what_it_is_for_and_where_it_ends(script):
     text = script.read_text()
     for words in ("**You will build**", "**You will learn**", "**You need to know**", "**It takes** about ", "## Exercises",
