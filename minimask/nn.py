@@ -379,11 +379,15 @@ class Sequential(Layer):
                                   for part, old in layer.own_state().items()})
 
     def rows(self) -> list[tuple[str, ...]]:
-        """A head and a row per layer: name, what it is, the shape after it, its weights, how many trained or frozen."""
+        """A head and a row per layer: name, what it is, the shape after it, its weights, how many trained or frozen.
+
+        A layer that is used again counts where it is used first, so the rows add up to size().
+        """
+        seen: set[int] = set()
         rows: list[tuple[str, ...]] = [("layer", "", "output", "weights", "trained", "frozen"),
                 ("input", "", _shape(self.input_shape), "", "", "")]
         for name, layer in self.layers.items():
-            inside = [each for _, each in layer.walk()]
+            inside = [each for _, each in layer.walk(seen=seen)]
             sources = [each.weight for each in inside if each.weight is not None]
             weights = sum(int(np.prod(each.shape)) for each in inside if each.weight is not None)
             trained = sum(t.size for each in inside for t in each.own_parameters().values())
@@ -402,9 +406,9 @@ class Sequential(Layer):
         return "\n".join([line.rstrip() for line in lines] + [self._total()])
 
     def _repr_html_(self) -> str:
-        bars = [""]  # the input's
+        bars, seen = [""], set[int]()  # the input's
         for layer in self.layers.values():
-            inside = [each.weight.counts() for _, each in layer.walk() if each.weight is not None]
+            inside = [each.weight.counts() for _, each in layer.walk(seen=seen) if each.weight is not None]
             masked = [counts for counts in inside if counts is not None]
             bars.append(notebook.bar(*map(sum, zip(*masked))) if masked else "")
         return notebook.table(self.rows(), bars, self._total())

@@ -300,6 +300,8 @@ def test_compact_onnx(opset, kind, most, rng, tmp_path):
     x = images(rng, (8, 8, 1), 100)
     plain, compact = plain_and_compact(net, tmp_path, opset)
     assert compact.stat().st_size < most * plain.stat().st_size
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert all(re.search(rf"\b{path.stat().st_size:,}\b", readme) for path in (plain, compact))
     kinds = {each.name: each.data_type for each in onnx.load(compact).graph.initializer if each.name.endswith(".signs")}
     assert list(kinds) == [f"dense{i}.weight.signs" for i in (1, 2, 3)]
     assert set(kinds.values()) == {getattr(onnx.TensorProto, kind)}
@@ -416,7 +418,7 @@ def test_dtypes_and_other_array_libraries(rng, tmp_path):
 def test_the_readmes_example(rng, torch, tmp_path, monkeypatch):
     """It writes both files, and its module gives our logits."""
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    example, = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "interchange" in block)
+    example, = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "write_onnx" in block)
     monkeypatch.chdir(tmp_path)
     names = {"net": models.fcn(SignedSupermask(), rng, (4, 4, 1), (6, 3))}
     exec(compile(example, "README.md", "exec"), names)
@@ -438,6 +440,22 @@ def test_the_command_writes_what_the_ending_says(tmp_path, capsys, rng):
         assert main(["export", str(tmp_path / "run"), "-o", str(out)]) == 2  # there already
         assert main(["export", str(tmp_path / "run"), "-o", str(out), "--overwrite", "--codec", "base243"]) == 2
         assert "--codec is for .mmk files" in capsys.readouterr().err
+    for opset, most in ((15, 52_000), (21, 27_000)):
+        words = ["export", str(tmp_path / "run"), "-o", str(tmp_path / f"{opset}.onnx"), "--compact"]
+        assert main([*words, *(() if opset == 15 else ("--opset", str(opset)))]) == 0
+        out = capsys.readouterr().out
+        assert "signs and a magnitude for each layer" in out
+        assert (tmp_path / f"{opset}.onnx").stat().st_size < most
+        x = data.standardise(data.digits().test_images)
+        assert_same(from_onnx(tmp_path / f"{opset}.onnx", x), net(x).data)
+        assert onnx.load(tmp_path / f"{opset}.onnx").opset_import[0].version == opset
+    for name in ("other.safetensors", "other.mmk"):
+        for words, sentence in ((["--opset", "13"], "--opset is for .onnx"), (["--compact"], "--compact is for .onnx")):
+            assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / name), *words]) == 2
+            assert f"{sentence} files, and {name} is none; leave it out" in capsys.readouterr().err
+    for opset, sentence in (("12", "'12' is no whole number from 13 up"), ("99", "opset 99: the onnx that is installed")):
+        assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "old.onnx"), "--opset", opset]) == 2
+        assert sentence in capsys.readouterr().err
     assert main(["export", str(tmp_path / "run"), "-o", "net.pt"]) == 2
     assert "must end in .mmk, .safetensors or .onnx" in capsys.readouterr().err
 

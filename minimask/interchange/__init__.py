@@ -2,7 +2,7 @@
 
 from .layers import IDENTITY, Counterpart, Place, register
 from .dense import state_dict
-from .writers import WRITERS, torch_module, write_onnx, write_safetensors
+from .writers import OLDEST, OPSET, WRITERS, torch_module, write_onnx, write_safetensors
 
-__all__ = ["IDENTITY", "WRITERS", "Counterpart", "Place", "register", "state_dict", "torch_module", "write_onnx",
-           "write_safetensors"]
+__all__ = ["IDENTITY", "OLDEST", "OPSET", "WRITERS", "Counterpart", "Place", "register", "state_dict", "torch_module",
+           "write_onnx", "write_safetensors"]
