@@ -2,12 +2,15 @@
 
 A NumPy reference implementation of "Signing the Supermask: Keep, Hide, Invert" (Koster, Grothe and
 Rettinger, ICLR 2022, arXiv:2201.13361). Read the files in the order that their first lines give:
-backend, engine, ops, init, mask, nn, models, optim, train.
+backend, engine, ops, conv, init, mask, nn, models, optim, loop.
 """
 
 from . import checkpoint, conv, data, fast, init, mask, models, nn, ops, optim, plot, recipes, testing, train
 from .backend import MinimaskError, UsageError, plain
 from .engine import Tensor, no_grad, op
+
+# Named here, so that `python -X lazy_imports=all` (3.15) reads the files that fill the tables of ops and of twins.
+_ = (ops, conv, mask, fast)
 
 __version__ = "0.1.0"
 __all__ = ["MinimaskError", "Tensor", "UsageError", "checkpoint", "conv", "data", "fast", "init", "mask", "models",

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from .. import nn
+from .. import nn, resnet
 from ..errors import MinimaskError
 from .layers import COUNTERPARTS, Place
 
@@ -52,7 +52,7 @@ def places(net: nn.Sequential) -> list[Place]:
 def flat(places: Iterable[Place]) -> Iterator[Place]:
     """The same with the layers inside Residuals in their place."""
     for place in places:
-        if isinstance(place.layer, nn.Residual):
+        if isinstance(place.layer, resnet.Residual):
             yield from flat([*place.main, *place.shortcut])
         else:
             yield place
@@ -84,7 +84,7 @@ def _chain(prefix: str, layers: Mapping[str, nn.Layer], shape: tuple[int, ...], 
     found = []
     for part, layer in layers.items():
         name = prefix + part
-        if isinstance(layer, nn.Residual):
+        if isinstance(layer, resnet.Residual):
             place = _residual(name, layer, shape, order, wish)
         else:
             place = Place(name, layer, shape, order, _after(name, layer, shape, order, wish))
@@ -98,9 +98,9 @@ def _after(name: str, layer: nn.Layer, shape: tuple[int, ...], order: Order, wis
     kind, after = type(layer), layer.output_shape(shape)
     if kind not in COUNTERPARTS:
         raise MinimaskError(f"{name} is {layer!r}, which has no counterpart in other systems; known are "
-                            f"{', '.join(each.__name__ for each in (*COUNTERPARTS, nn.Residual))}; "
+                            f"{', '.join(each.__name__ for each in (*COUNTERPARTS, resnet.Residual))}; "
                             "minimask.interchange.register makes another one known")
-    if kind is nn.BatchNorm and len(shape) not in (1, 3):
+    if kind is resnet.BatchNorm and len(shape) not in (1, 3):
         raise MinimaskError(f"{name} is {layer!r} on samples of shape {shape}: other systems take the first axis for "
                             "its channels; normalise vectors or images (h, w, c)")
     if kind is nn.Flatten:
@@ -116,7 +116,7 @@ def _after(name: str, layer: nn.Layer, shape: tuple[int, ...], order: Order, wis
     return order
 
 
-def _residual(name: str, layer: nn.Residual, shape: tuple[int, ...], order: Order, wish: Order) -> Place:
+def _residual(name: str, layer: resnet.Residual, shape: tuple[int, ...], order: Order, wish: Order) -> Place:
     """Both ways must end in one order: where they do not, a Dense in one of them writes its outputs in the other's."""
     def way(prefix: str, layers: Mapping[str, nn.Layer], wish: Order) -> Chain:
         return _chain(f"{name}.{prefix}", layers, shape, order, wish)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import nn
+from .. import nn, resnet
 from ..backend import to_host
 from ..engine import no_grad
 from ..errors import MinimaskError, UsageError
@@ -108,7 +108,7 @@ def _conv(place: Place) -> dict[str, np.ndarray]:
 
 
 def _norm(place: Place) -> dict[str, np.ndarray]:
-    norm: nn.BatchNorm = place.layer
+    norm: resnet.BatchNorm = place.layer
     chosen: Any = slice(None) if place.order is None else place.order
     arrays = {"weight": norm.scale.data, "bias": norm.shift.data, "running_mean": norm.mean,
               "running_var": norm.variance}
@@ -168,9 +168,9 @@ COUNTERPARTS: dict[type, Counterpart] = {
     nn.Conv2D: Counterpart(_node("Conv", "weight", settings=_onnx_window), _torch_conv, _conv),
     nn.MaxPool2D: Counterpart(_node("MaxPool", settings=_onnx_window),
                               lambda torch, place: torch.nn.MaxPool2d(*_torch_window(place))),
-    nn.GlobalAvgPool: Counterpart(_onnx_mean, lambda torch, place: torch.nn.Sequential(
+    resnet.GlobalAvgPool: Counterpart(_onnx_mean, lambda torch, place: torch.nn.Sequential(
         torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())),
-    nn.BatchNorm: Counterpart(_node("BatchNormalization", "weight", "bias", "running_mean", "running_var",
+    resnet.BatchNorm: Counterpart(_node("BatchNormalization", "weight", "bias", "running_mean", "running_var",
                                     settings=lambda place: {"epsilon": place.layer.eps}),
                               _torch_norm, _norm, entrywise=True),  # each entry with its own numbers, put in order too
     nn.Flatten: Counterpart(_node("Flatten"), _module("Flatten")),

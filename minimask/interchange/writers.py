@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import files, nn
+from .. import files, nn, resnet
 from ..errors import MinimaskError, UsageError
 from ..windows import INTEGERS
 from .dense import channels_first, flat, places, state_dict
@@ -123,7 +123,7 @@ def _nodes(node: Any, places: Sequence[Place], value: str, output: str | None = 
     nodes: list[Any] = []
     for place in places:
         y = output if output and place is places[-1] else place.name
-        if isinstance(place.layer, nn.Residual):
+        if isinstance(place.layer, resnet.Residual):
             (main, after), (around, short) = (_nodes(node, way, value) for way in (place.main, place.shortcut))
             total = f"{place.name}.sum"
             nodes += [*main, *around, node("Add", [after, short], [total]), node("Elu", [total], [y])]
@@ -180,7 +180,7 @@ def torch_module(net: nn.Sequential) -> Any:
 
 def _module(torch: Any, place: Place) -> Any:
     """The torch module of one layer, its weights still to be loaded."""
-    if isinstance(place.layer, nn.Residual):
+    if isinstance(place.layer, resnet.Residual):
         return _residual(torch, place)
     return COUNTERPARTS[type(place.layer)].torch(torch, place)
 

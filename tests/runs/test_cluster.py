@@ -1,0 +1,124 @@
+"""A sweep on a real Dask scheduler with two worker processes on loopback, one of which is killed."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import needed
+from test_sweep import LONG, TINY, alone, digests, epochs, toml, wait_for
+
+from minimask import MinimaskError
+from minimask.__main__ import main
+from minimask.runs import cluster, sweep
+
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture(scope="module")
+def dask():
+    needed("distributed", "Dask", "'.[cluster]' to sweep on a cluster")
+
+
+@contextlib.contextmanager
+def process(*words):
+    """A Dask command in a process of its own, ended with the block."""
+    quiet = {"DASK_DISTRIBUTED__ADMIN__LOG_LEVEL": "critical", "OPENBLAS_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, "-m", "dask", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                          env={**os.environ, **quiet}) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+@contextlib.contextmanager
+def scheduler(folder):
+    """A scheduler on loopback; yields its address."""
+    file = folder / "scheduler.json"
+    with process("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)):
+        wait_for(lambda: file.exists() and file.read_text().endswith("}"))
+        yield json.loads(file.read_text())["address"]
+
+
+def worker(address, folder, name):
+    """A worker without a nanny, so that nobody begins it again."""
+    return process("worker", address, "--nworkers", "1", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--host",
+                   "127.0.0.1", "--name", name, "--local-directory", str(folder / name))
+
+
+def test_a_killed_worker_loses_no_run(dask, tmp_path, capsys):
+    """6 runs on two workers, one SIGKILLed in the middle of a run: all are there, once each, as they are alone."""
+    out, words = tmp_path / "out", [toml(tmp_path, LONG), "--seeds", "6"]
+    with scheduler(tmp_path) as address, worker(address, tmp_path, "a") as victim, worker(address, tmp_path, "b"):
+        command = [sys.executable, "-m", "minimask", "sweep", *words, "--scheduler", address, "--out", str(out)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as sweeping:
+            def under_way():
+                locks = [path for path in out.glob("long-seed*/.lock") if path.read_text() == str(victim.pid)]
+                return locks and epochs(locks[0].parent) > 2
+
+            wait_for(under_way, 90)
+            victim.send_signal(signal.SIGKILL)
+            stdout, stderr = sweeping.communicate(timeout=180)
+    assert sweeping.returncode == 0, stderr
+    tasks = sweep.tasks([LONG], range(6), out)
+    assert [line.split()[:2] for line in stdout.splitlines()[1:7]] == [[task.name, "40"] for task in tasks]
+    assert all(stderr.count(f"{task.name} done") == 1 for task in tasks) and "Traceback" not in stderr
+    assert digests(tasks) == alone(tmp_path / "alone", tasks)
+
+
+def test_a_cluster_that_cannot_do_the_work(dask, tmp_path, monkeypatch):
+    """No worker; then one that does not see the folder."""
+    monkeypatch.setattr(cluster, "TIMEOUT", 3.0)
+    with scheduler(tmp_path) as address:
+        with pytest.raises(MinimaskError, match="has no worker; start some with `dask worker tcp://"), \
+                cluster.connected(address, tmp_path):
+            pass
+        monkeypatch.setattr(cluster, "TIMEOUT", 60.0)
+        with worker(address, tmp_path, "a"), pytest.raises(MinimaskError, match=f"does not see {tmp_path}; every worker"), \
+                cluster.connected(address, tmp_path):
+            pass
+
+
+def test_a_scheduler_that_is_not_there_is_a_sentence(dask, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "TIMEOUT", 1.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"  # bound, but nobody listens
+        start = time.monotonic()
+        assert main(["sweep", toml(tmp_path, TINY), "--scheduler", address, "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert f"no Dask scheduler answers at {address} within 1 s" in error and error.count("\n") == 1
+    assert time.monotonic() - start < 30
+    assert main(["sweep", toml(tmp_path, TINY), "--scheduler", "nonsense", "--out", str(tmp_path / "out")]) == 1
+    assert "no Dask scheduler answers at nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("jobs", "width"), [([], 6), (["--jobs", "4"], 4), (["--jobs", "9"], 6)])
+def test_jobs_is_a_limit_on_a_cluster(jobs, width, tmp_path, monkeypatch):
+    """Two workers of 2 and 4 threads."""
+    widths = []
+
+    class Client:
+        get_executor = staticmethod(lambda: concurrent.futures.ThreadPoolExecutor(1))
+
+        def nthreads(self):
+            return {"tcp://a": 2, "tcp://b": 4}
+
+    monkeypatch.setattr(cluster, "connected", lambda *_: contextlib.nullcontext(Client()))
+    monkeypatch.setattr(sweep, "sweep", lambda todo, begin, width, view: widths.append(width()) or {
+        task.name: sweep.Outcome(task.name, "done") for task in todo})
+    assert main(["sweep", toml(tmp_path, TINY), "--scheduler", "tcp://c:1", "--out", str(tmp_path / "out"), *jobs]) == 0
+    assert widths == [width]
+
+
+def test_without_dask_a_sentence_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert main(["sweep", toml(tmp_path, TINY), "--scheduler", "tcp://127.0.0.1:1", "--out", str(tmp_path / "out")]) == 1
+    assert "pip install distributed" in capsys.readouterr().err
