@@ -65,20 +65,24 @@ def net_text(net: Sequential) -> str:
 
 def net_html(net: Sequential) -> str:
     """The same as an HTML table, with a bar of what is kept, inverted and hidden for every masked layer."""
-    bars = [""]  # the input's
+    bars, seen = [""], set[int]()  # the input's
     for layer in net.layers.values():
-        inside = [each.weight.counts() for _, each in layer.walk() if each.weight is not None]
+        inside = [each.weight.counts() for _, each in layer.walk(seen=seen) if each.weight is not None]
         masked = [counts for counts in inside if counts is not None]
         bars.append(bar(*map(sum, zip(*masked))) if masked else "")
     return table(net_rows(net), bars, _total(net))
 
 
 def net_rows(net: Sequential) -> list[tuple[str, ...]]:
-    """A head and a row per layer: name, what it is, the shape after it, its weights, how many are trained or frozen."""
+    """A head and a row per layer: name, what it is, the shape after it, its weights, how many are trained or frozen.
+
+    Weights that are used twice count where they are used first, so that the rows add up to the net's.
+    """
+    first, seen = {id(layer): name for name, layer in net.walk()}, set[int]()
     rows: list[tuple[str, ...]] = [("layer", "", "output", "weights", "trained", "frozen"),
                                    ("input", "", _shape(net.input_shape), "", "", "")]
     for name, layer in net.layers.items():
-        inside = [each for _, each in layer.walk()]
+        inside = [each for _, each in layer.walk(seen=seen)]
         sources = [each.weight for each in inside if each.weight is not None]
         weights = sum(int(np.prod(each.shape)) for each in inside if each.weight is not None)
         trained = sum(t.size for each in inside for t in each.own_parameters().values())
@@ -86,7 +90,8 @@ def net_rows(net: Sequential) -> list[tuple[str, ...]]:
                      if hasattr(a, "shape"))
         what = " scores" if frozen else ""
         sizes = (f"{weights:,}", f"{trained:,}{what}", f"{frozen:,}") if trained else ("", "", "")
-        rows.append((name, repr(layer), _shape(net.shapes[name]), *sizes))
+        again = "" if inside else f", {first[id(layer)]} again"
+        rows.append((name, f"{layer!r}{again}", _shape(net.shapes[name]), *sizes))
     return rows
 
 

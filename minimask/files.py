@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING
@@ -119,8 +120,13 @@ def write_arrays(archive: ZipFile, arrays: Mapping[str, np.ndarray]) -> None:
             member.write(raw(array))
 
 
-def _npy_text(dtype: str, shape: tuple[int, ...]) -> str:
-    return f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
+def _npy_text(dtype: str, shape: tuple[int, ...], fortran: bool = False) -> str:
+    return f"{{'descr': {dtype!r}, 'fortran_order': {fortran}, 'shape': {shape!r}, }}"
+
+
+#: What _npy_text gives for numbers and booleans, whatever their dtype and shape are.
+NPY_TEXT = re.compile(r"\{'descr': '([<>|](?:[iu][1248]|f[248]|b1))', 'fortran_order': (True|False), "
+                      r"'shape': \(((?:\d+, )*\d+|\d+,|)\), \}")
 
 
 def headers(arrays: Mapping[str, np.ndarray]) -> dict[str, Header]:
@@ -174,16 +180,19 @@ def opened(path: str | Path) -> Iterator[tuple[ZipFile, int]]:
                             "file: put back a copy of it, or begin anew") from error
 
 
-def members(archive: ZipFile, names: set[str], size: int | None = None) -> dict[str, ZipInfo]:
+def members(archive: ZipFile, names: set[str] | None, size: int | None = None) -> dict[str, ZipInfo]:
     """The archive's members by name. ValueError unless they are exactly `names`, each once, and fit into `size` bytes.
 
     Args:
+        names: None for any that end in ``.npy``.
         size: of the file, where nothing may be compressed; None for an archive that may be.
     """
     found = archive.infolist()
     listed = [info.filename for info in found]
     if len(set(listed)) < len(listed):
         raise ValueError("it has two members of one name")
+    if names is None:
+        names = {name for name in listed if name.endswith(".npy")}
     if set(listed) != names:
         raise ValueError(f"missing members: {_few(names - set(listed))}; unknown ones: {_few(set(listed) - names)}")
     for info in found:
@@ -199,23 +208,46 @@ def _few(names: set[str]) -> str:
     return ", ".join(sorted(names)[:3]) + (" ..." if len(names) > 3 else "") if names else "none"
 
 
-def read_array(archive: ZipFile, info: ZipInfo, header: Header) -> np.ndarray:
-    """The array in a member; ValueError unless its header says exactly what is promised and its size agrees."""
+def read_array(archive: ZipFile, info: ZipInfo, header: Header, fortran: bool = False) -> np.ndarray:
+    """The array in a member; ValueError unless its header says exactly what is promised and its size agrees.
+
+    Args:
+        fortran: whether its columns lie one after the other, not its rows.
+    """
     dtype, shape = header
     with archive.open(info) as member:
-        start = exactly(member, 10)  # magic, version 1.0, and the length of the text that follows
-        length = int.from_bytes(start[8:], "little")
-        text = exactly(member, length)
-        if start[:8] != b"\x93NUMPY\x01\x00" or text.rstrip() != _npy_text(dtype, shape).encode():
-            raise ValueError(f"{info.filename} says {text.rstrip()[:120]!r}, but {dtype} {shape} is needed")
+        text, length = _npy_header(member)
+        if text != _npy_text(dtype, shape, fortran).encode():
+            raise ValueError(f"{info.filename} says {text[:120]!r}, but {dtype} {shape} is needed")
         nbytes = int(dtype[2:]) * math.prod(shape)  # Python integers: no overflow
-        needed = 10 + length + nbytes
+        needed = length + nbytes
         if info.file_size != needed:
             raise ValueError(f"{info.filename} promises {info.file_size:,} bytes, but {needed:,} are needed")
         content = exactly(member, nbytes)
         if member.read(1):  # this also makes zipfile compare the checksum
             raise ValueError(f"{info.filename} goes on after its array")
-    return np.frombuffer(content, dtype).reshape(shape)
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def read_any_array(archive: ZipFile, info: ZipInfo) -> np.ndarray:
+    """The array in a member, of whatever numbers or booleans, shape and order; ValueError where it is damaged."""
+    with archive.open(info) as member:
+        text = _npy_header(member)[0].decode("latin-1")
+    said = NPY_TEXT.fullmatch(text)
+    if said is None:
+        raise ValueError(f"{info.filename} says {text[:120]!r}, which is no array of numbers")
+    dtype, order, sizes = said.groups()
+    shape = tuple(int(size) for size in sizes.split(",") if size)
+    return read_array(archive, info, (dtype, shape), order == "True")
+
+
+def _npy_header(member: IO[bytes]) -> tuple[bytes, int]:
+    """The text at the beginning of an array in NumPy's format 1.0, and how many bytes it takes with all around it."""
+    start = exactly(member, 10)  # magic, version 1.0, and the length of the text that follows
+    if start[:8] != b"\x93NUMPY\x01\x00":
+        raise ValueError(f"a member begins with {start[:8]!r}, which is no array in NumPy's format 1.0")
+    length = int.from_bytes(start[8:], "little")
+    return exactly(member, length).rstrip(), 10 + length
 
 
 def exactly(member: IO[bytes], count: int) -> bytes:

@@ -16,12 +16,16 @@ if os.environ.get("CI", "").lower() != "true" or sys.version_info >= (3, 15):
         pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[oracle]'")
 
 import onnx
+import onnx.reference
 import onnxruntime
 from safetensors.numpy import load as load_safetensors
 
-from minimask import MinimaskError, data, interchange, models, nn, runs
+from minimask import MinimaskError, UsageError, data, interchange, models, nn, runs
 from minimask.__main__ import main
 from minimask.files import WriteError
+from minimask.interchange import dense as dense_module
+from minimask.interchange import layers as layers_module
+from minimask.interchange import writers
 from minimask.mask import SignedSupermask, Trained
 
 #: Of the largest absolute logit: how far two systems may be apart, and how close two classes must be to swap places.
@@ -135,6 +139,216 @@ def test_layers_in_other_places(layers, shape, rng, torch, tmp_path):
     assert_same(interchange.torch_module(net)(torch.tensor(nchw(x))).numpy(), net(x).data)
 
 
+def dense(inputs, outputs, rng):
+    return nn.Dense(inputs, outputs, Trained(), rng)
+
+
+def conv(inputs, outputs, rng):
+    return nn.Conv2D(inputs, outputs, 3, Trained(), rng)
+
+
+def shared(rng):
+    layer = dense(12, 12, rng)
+    return [nn.Flatten(), layer, nn.ELU(), layer, nn.Residual([layer], [layer]), dense(12, 3, rng)]
+
+
+#: Nets whose vectors behind Flatten stand in another order there, in more ways than a chain has.
+ORDERS = {
+    "dense in a residual behind Flatten":
+        lambda rng: [nn.Flatten(), nn.Residual([dense(12, 12, rng)]), dense(12, 3, rng)],
+    "dense in the shortcut":
+        lambda rng: [nn.Flatten(), nn.Residual([nn.ELU()], [dense(12, 12, rng)]), dense(12, 3, rng)],
+    "dense in both ways":
+        lambda rng: [nn.Flatten(), nn.Residual([dense(12, 7, rng)], [dense(12, 7, rng)]), dense(7, 3, rng)],
+    "bottleneck":
+        lambda rng: [nn.Flatten(), nn.Residual([dense(12, 4, rng), nn.ELU(), dense(4, 12, rng)]), dense(12, 3, rng)],
+    "residual in a residual":
+        lambda rng: [nn.Flatten(), nn.Residual([dense(12, 12, rng), nn.Residual([dense(12, 12, rng), nn.BatchNorm(12)])]),
+                     dense(12, 3, rng)],
+    "residual in the shortcut of a residual":
+        lambda rng: [nn.Flatten(), nn.Residual([dense(12, 12, rng)], [nn.Residual([dense(12, 12, rng)])]),
+                     dense(12, 3, rng)],
+    "two residuals, batch norm between":
+        lambda rng: [nn.Flatten(), nn.Residual([dense(12, 12, rng)]), nn.BatchNorm(12), nn.Residual([dense(12, 12, rng)]),
+                     dense(12, 3, rng)],
+    "Flatten twice": lambda rng: [nn.Flatten(), nn.ReLU(), nn.Flatten(), dense(12, 3, rng)],
+    "Flatten again behind dense": lambda rng: [nn.Flatten(), dense(12, 6, rng), nn.Flatten(), dense(6, 3, rng)],
+    "Flatten in both ways": lambda rng: [nn.Residual([conv(2, 2, rng), nn.Flatten()], [nn.Flatten()]), dense(12, 3, rng)],
+    "Flatten in both ways, dense in one":
+        lambda rng: [nn.Residual([nn.Flatten(), dense(12, 12, rng)], [nn.Flatten()]), dense(12, 3, rng)],
+    "one layer in four places": shared,
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_vectors_behind_flatten_in_every_way(name, rng, torch, tmp_path):
+    import safetensors.torch
+
+    net = lively(nn.Sequential(ORDERS[name](rng), (2, 3, 2)), rng)
+    x = rng.standard_normal((40, 2, 3, 2)).astype("float32")
+    ours = net(x).data
+    interchange.write_onnx(net, tmp_path / "net.onnx")
+    assert_same(from_onnx(tmp_path / "net.onnx", x), ours)
+    module = interchange.torch_module(net)
+    assert_same(module(torch.tensor(nchw(x))).numpy(), ours)
+    interchange.write_safetensors(net, tmp_path / "net.safetensors")
+    for parameter in module.state_dict().values():
+        parameter.zero_()
+    module.load_state_dict(safetensors.torch.load_file(tmp_path / "net.safetensors"))
+    assert_same(module(torch.tensor(nchw(x))).numpy(), ours)
+
+
+def test_orders_that_cannot_be_written(rng, tmp_path):
+    """Two Flattens of images of two shapes meet, with nothing between that could put one in the other's order."""
+    for layers, sentence in (
+            ([nn.Residual([nn.Conv2D(4, 2, 1, Trained(), rng), nn.Flatten()],
+                          [nn.Conv2D(4, 4, 1, Trained(), rng, stride=(1, 2), padding="valid"), nn.Flatten()]),
+              dense(8, 3, rng)], "residual1 is Residual.*its two ways end in two orders there; put Dense into one"),
+            ([nn.Flatten(), nn.Residual([dense(16, 16, rng)])], "ends in Residual.* behind Flatten: its outputs would"),
+            ([], "the net has no layer")):
+        net = nn.Sequential(layers, (2, 2, 4))
+        for write in (interchange.write_onnx, interchange.write_safetensors):
+            with pytest.raises(MinimaskError, match=sentence):
+                write(net, tmp_path / "net")
+    net = nn.Sequential([nn.BatchNorm(4), nn.Flatten(), dense(16, 3, rng)], (4, 4))  # there, channels would be the rows
+    with pytest.raises(MinimaskError, match=r"batchnorm1 is BatchNorm\(4\) on samples of shape \(4, 4\)"):
+        interchange.write_onnx(net, tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+    gray = nn.Sequential([nn.Flatten()], (2, 3, 1))  # one channel: the order is the same
+    interchange.write_onnx(gray, tmp_path / "net.onnx")
+    x = rng.standard_normal((3, 2, 3, 1)).astype("float32")
+    np.testing.assert_array_equal(from_onnx(tmp_path / "net.onnx", x), gray(x).data)
+
+
+def test_a_net_that_ends_in_an_image(rng, torch, tmp_path):
+    net = nn.Sequential([conv(2, 5, rng)], (4, 3, 2))
+    x = rng.standard_normal((6, 4, 3, 2)).astype("float32")
+    interchange.write_onnx(net, tmp_path / "net.onnx")
+    for theirs in (from_onnx(tmp_path / "net.onnx", x), interchange.torch_module(net)(torch.tensor(nchw(x))).numpy()):
+        np.testing.assert_allclose(theirs, nchw(net(x).data), rtol=1e-4, atol=1e-5)
+
+
+def test_pools_that_pad_more_than_half_a_window(rng, torch, tmp_path):
+    """PyTorch's refuse when they run; ours says so when the module is built. ONNX has them."""
+    net = nn.Sequential([nn.MaxPool2D(3, 1, 2), nn.Flatten(), dense(6 * 6 * 2, 3, rng)], (4, 4, 2))
+    with pytest.raises(MinimaskError, match=r"maxpool2d1 is MaxPool2D.*pads \(\(2, 2\), \(2, 2\)\); PyTorch's pools pad at "
+                                            r"most half of the window \(3, 3\): write ONNX"):
+        interchange.torch_module(net)
+    x = rng.standard_normal((20, 4, 4, 2)).astype("float32")
+    interchange.write_onnx(net, tmp_path / "net.onnx")
+    assert_same(from_onnx(tmp_path / "net.onnx", x), net(x).data)
+    half = nn.Sequential([nn.MaxPool2D(2, 1, 1), nn.Flatten(), dense(5 * 5 * 2, 3, rng)], (4, 4, 2))
+    assert_same(interchange.torch_module(half)(torch.tensor(nchw(x))).numpy(), half(x).data)
+
+
+def test_safetensors_are_what_the_package_reads(rng, torch, tmp_path):
+    """0-d arrays stay 0-d; the package and PyTorch read every byte back, and every array begins aligned."""
+    import safetensors.torch
+
+    for dtype in ("float64", "float32"):
+        net = nn.Sequential([nn.BatchNorm(3, dtype=dtype), nn.Dense(3, 5, Trained(), rng, dtype=dtype)], (3,))
+        interchange.write_safetensors(net, tmp_path / "net.safetensors")
+        read, ours = safetensors.torch.load_file(tmp_path / "net.safetensors"), interchange.state_dict(net)
+        assert read["batchnorm1.num_batches_tracked"].shape == ours["batchnorm1.num_batches_tracked"].shape == ()
+        assert set(read) == set(ours) and {array.dtype.name for array in ours.values()} == {"int64", dtype}
+        for name, array in ours.items():
+            assert read[name].numpy().dtype == array.dtype
+            np.testing.assert_array_equal(read[name].numpy(), array)
+    content = (tmp_path / "net.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:8 + length])
+    assert length % 8 == 0 and all(entry["data_offsets"][0] % ours[name].itemsize == 0
+                                   for name, entry in header.items() if name != "__metadata__")
+
+
+@pytest.mark.parametrize("opset", [13, 14, 15, 17, 21, 23])
+@pytest.mark.parametrize("name", ["fcn", "resnet20"])
+def test_older_and_newer_opsets(name, opset, rng, tmp_path):
+    """Checked by onnx when it is written; the runtime, and onnx's own evaluator, give our logits."""
+    shape = (8, 8, 3) if name == "resnet20" else (4, 4, 2)
+    net = lively(models.MODELS[name](SignedSupermask(tau=0.01), rng, shape), rng)
+    x = rng.standard_normal((20, *shape)).astype("float32")
+    interchange.write_onnx(net, tmp_path / "net.onnx", opset=opset)
+    model = onnx.load(tmp_path / "net.onnx")
+    assert model.opset_import[0].version == opset and model.ir_version == {13: 7, 14: 7, 15: 8, 17: 8, 21: 10, 23: 11}[opset]
+    assert_same(from_onnx(tmp_path / "net.onnx", x), net(x).data)
+    if name != "resnet20" or opset >= 14:  # before, onnx's evaluator mixes the batch into batch norm: findings/
+        (logits,) = onnx.reference.ReferenceEvaluator(model).run(None, {"images": nchw(x)})
+        assert_same(logits, net(x).data)
+
+
+def plain_and_compact(net, folder, opset):
+    interchange.write_onnx(net, folder / "plain.onnx")
+    interchange.write_onnx(net, folder / "compact.onnx", opset=opset, compact=True)
+    return folder / "plain.onnx", folder / "compact.onnx"
+
+
+#: What the runtime dequantizes, to be seen as an output.
+def dequantized(path):
+    model = onnx.load(path)
+    names = [node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"]
+    for name in names:
+        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    shape = [1 if isinstance(size, str) else size for size in session.get_inputs()[0].shape]
+    return dict(zip(names, session.run(names, {"images": np.zeros(shape, "float32")})))
+
+
+@pytest.mark.parametrize("opset, kind, most", [(15, "INT8", 0.26), (21, "INT4", 0.14), (25, "INT2", 0.075)])
+def test_compact_onnx(opset, kind, most, rng, tmp_path):
+    """Signs in 8, 4 or 2 bits and one number a layer; the runtime multiplies with the same weights, bit for bit."""
+    net = models.fcn(SignedSupermask(tau=0.01), rng, (8, 8, 1))
+    x = images(rng, (8, 8, 1), 100)
+    plain, compact = plain_and_compact(net, tmp_path, opset)
+    assert compact.stat().st_size < most * plain.stat().st_size
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert all(re.search(rf"\b{path.stat().st_size:,}\b", readme) for path in (plain, compact))
+    kinds = {each.name: each.data_type for each in onnx.load(compact).graph.initializer if each.name.endswith(".signs")}
+    assert list(kinds) == [f"dense{i}.weight.signs" for i in (1, 2, 3)]
+    assert set(kinds.values()) == {getattr(onnx.TensorProto, kind)}
+    weights, arrays = dequantized(compact), interchange.state_dict(net)
+    assert list(weights) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(weights[name].view(np.uint32), array.view(np.uint32))
+    assert_same(from_onnx(compact, x), net(x).data)
+
+
+@pytest.mark.parametrize("opset", [15, 21, 25])
+def test_compact_onnx_of_other_shapes(opset, rng, tmp_path):
+    """Kernels, sizes that fill no byte, a layer without weights left, batch norm and trained weights that stay floats."""
+    source = SignedSupermask(tau=0.01)
+    net = nn.Sequential([nn.Conv2D(1, 3, 3, source, rng), nn.BatchNorm(3), nn.Residual([nn.Conv2D(3, 3, 1, source, rng)]),
+                         nn.Flatten(), nn.Dense(75, 7, source, rng), nn.Dense(7, 5, Trained(), rng)], (5, 5, 1))
+    lively(net, rng)
+    x = rng.standard_normal((20, 5, 5, 1)).astype("float32")
+    net.layers["residual1"].main["conv2d1"].weight.scores.data *= 0  # hides all of it
+    assert net.counts()[1] == (0, 9, 0)
+    _, compact = plain_and_compact(net, tmp_path, opset)
+    weights, arrays = dequantized(compact), interchange.state_dict(net)
+    assert list(weights) == ["conv2d1.weight", "residual1.conv2d1.weight", "dense1.weight"]
+    for name, weight in weights.items():
+        np.testing.assert_array_equal(weight.view(np.uint32), arrays[name].view(np.uint32))
+    assert_same(from_onnx(compact, x), net(x).data)
+
+
+def test_the_bits_of_a_compact_file_are_onnx_own():
+    for bits, kind in ((8, "INT8"), (4, "INT4"), (2, "INT2")):
+        for trits in ([1], [0, 1, -1], [-1, -1, 0, 1, 1], [1, 0, -1, 0, -1, 1, 1, -1, 0]):
+            made = onnx.helper.make_tensor("t", getattr(onnx.TensorProto, kind), [len(trits)],
+                                           writers.pack(np.array(trits, np.int8), bits), raw=True)
+            assert onnx.numpy_helper.to_array(made).astype(int).tolist() == trits
+
+
+def test_opsets_and_compactness_that_do_not_go(rng, tmp_path):
+    net = models.fcn(Trained(), rng, (4, 4, 1), (6, 3))
+    for opset in (12, 99, 15.0, "15"):
+        with pytest.raises(UsageError, match=f"opset {opset}: the onnx that is installed .* writes 13 to .*; give one"):
+            interchange.write_onnx(net, tmp_path / "net.onnx", opset=opset)
+    with pytest.raises(UsageError, match="no layer has weights of one magnitude .*leave it out"):
+        interchange.write_onnx(net, tmp_path / "net.onnx", compact=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_padding_that_is_not_even(rng, torch, tmp_path):
     """TensorFlow's 'same' with stride 2 pads one side more: ONNX can say so, PyTorch's layers cannot."""
     net = nn.Sequential([nn.Conv2D(2, 3, 3, Trained(), rng, stride=2), nn.MaxPool2D(2, 1, "same"), nn.Flatten(),
@@ -173,16 +387,20 @@ def test_the_files_say_what_they_are_and_repeat_byte_by_byte(rng, tmp_path):
     for kind in ("safetensors", "onnx"):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
     content = (tmp_path / "a.safetensors").read_bytes()
-    about = json.loads(content[8:8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-    about = json.loads(about["minimask"])
+    metadata = json.loads(content[8:8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    assert metadata["format"] == "pt"  # accelerate's loader refuses files that have metadata and not this
+    about = json.loads(metadata["minimask"])
     assert "standardised" in about["input"] and about["layers"]["dense1"] == "Dense(16, 6)"
     arrays = load_safetensors(content)
     zeros = arrays["dense1.weight"][arrays["dense1.weight"] == 0]
     assert net.counts()[0][1] == zeros.size > 0 and not np.signbit(zeros).any()
-    graph = onnx.load(tmp_path / "a.onnx").graph
+    model = onnx.load(tmp_path / "a.onnx")
+    graph = model.graph
+    assert model.opset_import[0].version == 15 and model.ir_version == 8
     assert [[d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
             for value in (*graph.input, *graph.output)] == [["n", 1, 4, 4], ["n", 3]]
-    assert "standardised" in graph.input[0].doc_string
+    assert "standardised" in graph.input[0].doc_string  # onnxslim drops this, onnx's Extractor the other
+    assert {each.key: each.value for each in model.metadata_props} == {"input": graph.input[0].doc_string}
 
 
 def test_dtypes_and_other_array_libraries(rng, tmp_path):
@@ -201,7 +419,7 @@ def test_dtypes_and_other_array_libraries(rng, tmp_path):
 def test_the_readmes_example(rng, torch, tmp_path, monkeypatch):
     """It writes both files, and its module gives our logits."""
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    example, = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "interchange" in block)
+    example, = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "write_onnx" in block)
     monkeypatch.chdir(tmp_path)
     names = {"net": models.fcn(SignedSupermask(), rng, (4, 4, 1), (6, 3))}
     exec(compile(example, "README.md", "exec"), names)
@@ -223,6 +441,22 @@ def test_the_command_writes_what_the_ending_says(tmp_path, capsys, rng):
         assert main(["export", str(tmp_path / "run"), "-o", str(out)]) == 2  # there already
         assert main(["export", str(tmp_path / "run"), "-o", str(out), "--overwrite", "--codec", "base243"]) == 2
         assert "--codec is for .mmk files" in capsys.readouterr().err
+    for opset, most in ((15, 52_000), (21, 27_000)):
+        words = ["export", str(tmp_path / "run"), "-o", str(tmp_path / f"{opset}.onnx"), "--compact"]
+        assert main([*words, *(() if opset == 15 else ("--opset", str(opset)))]) == 0
+        out = capsys.readouterr().out
+        assert "signs and a magnitude for each layer" in out
+        assert (tmp_path / f"{opset}.onnx").stat().st_size < most
+        x = data.standardise(data.digits().test_images)
+        assert_same(from_onnx(tmp_path / f"{opset}.onnx", x), net(x).data)
+        assert onnx.load(tmp_path / f"{opset}.onnx").opset_import[0].version == opset
+    for name in ("other.safetensors", "other.mmk"):
+        for words, sentence in ((["--opset", "13"], "--opset is for .onnx"), (["--compact"], "--compact is for .onnx")):
+            assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / name), *words]) == 2
+            assert f"{sentence} files, and {name} is none; leave it out" in capsys.readouterr().err
+    for opset, sentence in (("12", "'12' is no whole number from 13 up"), ("99", "opset 99: the onnx that is installed")):
+        assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "old.onnx"), "--opset", opset]) == 2
+        assert sentence in capsys.readouterr().err
     assert main(["export", str(tmp_path / "run"), "-o", "net.pt"]) == 2
     assert "must end in .mmk, .safetensors or .onnx" in capsys.readouterr().err
 
@@ -237,24 +471,103 @@ class Doubled(nn.Layer):
         return "Doubled()"
 
 
-def test_mistakes(rng, tmp_path, monkeypatch):
-    def dense(n):
-        return nn.Dense(n, 2, Trained(), rng)
+class Dropout(nn.Layer):
+    """Does nothing once a net is trained."""
 
+    def __call__(self, x, training=False):
+        return x * 0.0 if training else x
+
+    def __repr__(self):
+        return "Dropout()"
+
+
+class Offset(nn.Layer):
+    """Adds a number to each entry: not the same for all, so it is not entrywise."""
+
+    def __init__(self, numbers):
+        self.numbers = np.asarray(numbers, np.float32)
+
+    def __call__(self, x, training=False):
+        return x + self.numbers
+
+    def __repr__(self):
+        return "Offset()"
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """What a test registers is forgotten at its end."""
+    table = dict(layers_module.COUNTERPARTS)
+    for module in (layers_module, dense_module, writers):
+        monkeypatch.setattr(module, "COUNTERPARTS", table)
+
+
+def test_layers_of_ones_own(registered, rng, torch, tmp_path):
+    class Sum(torch.nn.Module):
+        def forward(self, x):
+            return x + x
+
+    class Plus(torch.nn.Module):
+        def __init__(self, count):
+            super().__init__()
+            self.numbers = torch.nn.Parameter(torch.zeros(count))
+
+        def forward(self, x):
+            return x + self.numbers
+
+    interchange.register(Dropout, interchange.IDENTITY)
+    interchange.register(Doubled, interchange.Counterpart(
+        onnx=lambda node, place, x, y: [node("Add", [x, x], [y], name=place.name)],
+        torch=lambda torch, place: Sum(), entrywise=True))
+    interchange.register(Offset, interchange.Counterpart(
+        onnx=lambda node, place, x, y: [node("Add", [x, f"{place.name}.numbers"], [y], name=place.name)],
+        torch=lambda torch, place: Plus(len(place.layer.numbers)),
+        arrays=lambda place: {"numbers": place.layer.numbers}))
+    net = nn.Sequential([nn.Residual([conv(2, 2, rng), Dropout()]), nn.Flatten(), Doubled(), Dropout(),
+                         dense(12, 4, rng), Offset([1, 2, 3, 4]), Dropout()], (2, 3, 2))
+    x = rng.standard_normal((20, 2, 3, 2)).astype("float32")
+    interchange.write_onnx(net, tmp_path / "net.onnx")
+    assert_same(from_onnx(tmp_path / "net.onnx", x), net(x).data)
+    with torch.no_grad():
+        assert_same(interchange.torch_module(net)(torch.tensor(nchw(x))).numpy(), net(x).data)
+    interchange.write_safetensors(net, tmp_path / "net.safetensors")
+    assert "offset1.numbers" in load_safetensors((tmp_path / "net.safetensors").read_bytes())
+    with pytest.raises(MinimaskError, match=r"offset1 is Offset\(\) behind Flatten, where entries come in another order"):
+        interchange.write_onnx(nn.Sequential([nn.Flatten(), Offset(range(12)), dense(12, 4, rng)], (2, 3, 2)), tmp_path / "n")
+    interchange.write_onnx(nn.Sequential([nn.Flatten(), Offset(range(6)), dense(6, 4, rng)], (2, 3, 1)), tmp_path / "n")
+
+
+def test_what_cannot_be_registered():
+    for kind, counterpart, sentence in ((Dropout(), interchange.IDENTITY, r"Dropout\(\) is no class of layers"),
+                                        (int, interchange.IDENTITY, "is no class of layers"),
+                                        (Dropout, "Identity", "'Identity' is no Counterpart; give interchange.Counter")):
+        with pytest.raises(UsageError, match=sentence):
+            interchange.register(kind, counterpart)
+
+
+def test_arrays_that_safetensors_has_no_name_for(registered, rng, tmp_path):
+    interchange.register(Offset, interchange.Counterpart(onnx=None, torch=None, arrays=lambda place: {
+        "numbers": np.array([1j])}))
+    with pytest.raises(MinimaskError, match=r"offset1\.numbers is complex128, which safetensors has not; there are float16"):
+        interchange.write_safetensors(nn.Sequential([Offset([1, 2])], (2,)), tmp_path / "net")
+
+
+def test_mistakes(rng, tmp_path, monkeypatch):
     for layers, sentence in (
-            ([Doubled(), nn.Flatten(), dense(8)], r"doubled1 is Doubled\(\), which has no counterpart .* known are Dense"),
-            ([nn.Residual([Doubled()]), nn.Flatten(), dense(8)], r"residual1.doubled1 is Doubled\(\) inside Residual"),
-            ([nn.Flatten()], "ends in Flatten: its outputs would come in another order"),
-            ([nn.ReLU(), nn.Flatten(), nn.ELU()], "ends in Flatten")):
+            ([Doubled(), nn.Flatten(), dense(8, 2, rng)], r"doubled1 is Doubled\(\), which has no counterpart .* known are Dense.*interchange\.register"),
+            ([nn.Residual([Doubled()]), nn.Flatten(), dense(8, 2, rng)], r"residual1.doubled1 is Doubled\(\), which has no"),
+            ([nn.Flatten()], r"ends in Flatten\(\) behind Flatten: its outputs would come in another order"),
+            ([nn.ReLU(), nn.Flatten(), nn.ELU()], "ends in ELU.* behind Flatten")):
         for write in (interchange.write_onnx, interchange.write_safetensors):
             with pytest.raises(MinimaskError, match=sentence):
                 write(nn.Sequential(layers, (2, 2, 2)), tmp_path / "net")
     assert not list(tmp_path.iterdir())
-    net = nn.Sequential([nn.Flatten(), dense(8)], (2, 2, 2))
+    net = nn.Sequential([nn.Flatten(), dense(8, 2, rng)], (2, 2, 2))
     with pytest.raises(WriteError, match="cannot be written"):
         interchange.write_onnx(net, tmp_path / "missing" / "net.onnx")
-    for module, package, write in (("onnx", "onnx", interchange.write_onnx),
-                                   ("safetensors.numpy", "safetensors", interchange.write_safetensors)):
-        monkeypatch.setitem(sys.modules, module, None)
-        with pytest.raises(MinimaskError, match=f"needs the package {package}: pip install {package}"):
-            write(net, tmp_path / "net")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MinimaskError, match="needs the package onnx: pip install onnx"):
+        interchange.write_onnx(net, tmp_path / "net")
+    for name in [each for each in sys.modules if each.partition(".")[0] == "safetensors"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    interchange.write_safetensors(net, tmp_path / "net")  # needs NumPy alone

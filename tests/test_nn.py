@@ -1,6 +1,7 @@
 """Layers, nets and the FCN: counts, names, printing, gradients through a whole net, saving and loading."""
 
 import doctest
+import re
 
 import numpy as np
 import pytest
@@ -54,6 +55,22 @@ def test_print_shows_shapes_and_counts(rng):
     assert text.splitlines()[-1].startswith("266,200 weights, 8")
     assert repr(nn.Sequential([nn.Flatten(), nn.ReLU(), nn.ELU(0.5)], (2, 2))).splitlines()[-2].split()[:2] == [
         "elu1", "ELU(alpha=0.5)"]
+
+
+def test_a_layer_used_twice_counts_once(rng):
+    """Its parameters, its weights and those left; the rows of print(net) add up to the last line."""
+    again = nn.Dense(32, 32, SignedSupermask(tau=0.01), rng)
+    net = nn.Sequential([nn.Flatten(), nn.Dense(64, 32, SignedSupermask(tau=0.01), rng), again, nn.ELU(), again,
+                         nn.Residual([again, nn.ELU()], [again]), nn.Dense(32, 10, SignedSupermask(tau=0.01), rng)], (8, 8))
+    assert net.size() == 64 * 32 + 32 * 32 + 32 * 10 == 3392
+    assert [p.shape for p in net.parameters()] == [(64, 32), (32, 32), (32, 10)]
+    assert net.weights_left() == 1 - sum(hidden for _, hidden, _ in net.counts()) / 3392 and len(net.counts()) == 3
+    *rows, total = repr(net).splitlines()
+    weights = [int(cell.replace(",", "")) for row in rows for cell in re.findall(r"[\d,]+(?= +[\d,]+ scores)", row)]
+    assert weights == [2048, 1024, 320] and total.startswith("3,392 weights")
+    assert "dense3     Dense(32, 32), dense2 again" in repr(net)
+    bars = [row.count("inverted") for row in net._repr_html_().split("<tr>")[4:]]
+    assert bars == [1, 1, 0, 0, 0, 1]  # of dense1, dense2, elu1, dense3, residual1, dense4
 
 
 def test_forward_is_what_one_would_write_by_hand(rng):

@@ -97,11 +97,11 @@ def paths(net: nn.Sequential, signed: bool = False, after: str | None = None) ->
             that the input speaks for the class, as far as a net without its nonlinearities can say so.
         after: count from the output of this layer (a name in ``net.layers``); from the input unless given.
     """
-    weights: dict[str, np.ndarray] = {name: t.astype(np.float64) for name, t in signs(net).items()}
-    weights |= {name: np.sign(to_host(layer.scale.data)).astype(np.float64)
-                for name, layer in net.walk() if isinstance(layer, resnet.BatchNorm)}
-    if not signed:
-        weights = {name: np.abs(weight) for name, weight in weights.items()}
+    effective, weights = signs(net), {}  # by layer: one that is used twice has one name only
+    for name, layer in net.walk():
+        weight = np.sign(to_host(layer.scale.data)) if isinstance(layer, resnet.BatchNorm) else effective.get(name)
+        if weight is not None:
+            weights[id(layer)] = (weight if signed else np.abs(weight)).astype(np.float64)
     names = list(net.layers)
     rest = names if after is None else names[names.index(after) + 1:]
     shape, (classes,) = net.input_shape if after is None else net.shapes[after], net.shapes[names[-1]]
@@ -117,19 +117,19 @@ def paths(net: nn.Sequential, signed: bool = False, after: str | None = None) ->
     return np.concatenate(blocks)
 
 
-def _linear(layer: nn.Layer, x: Tensor, name: str, weights: Mapping[str, np.ndarray]) -> Tensor:
-    """What the layer does to numbers of paths."""
+def _linear(layer: nn.Layer, x: Tensor, name: str, weights: Mapping[int, np.ndarray]) -> Tensor:
+    """What the layer does to numbers of paths. weights: by the layer's id."""
     if isinstance(layer, nn.Dense):
-        return ops.matmul(x, weights[name])
+        return ops.matmul(x, weights[id(layer)])
     if isinstance(layer, nn.Conv2D):
-        return conv.conv2d(x, weights[name], layer.stride, layer.padding)
+        return conv.conv2d(x, weights[id(layer)], layer.stride, layer.padding)
     if isinstance(layer, nn.MaxPool2D):  # any entry of the window may be the largest
         each = np.broadcast_to(np.eye(x.shape[3]), (layer.window, layer.window, x.shape[3], x.shape[3]))
         return conv.conv2d(x, np.ascontiguousarray(each), layer.stride, layer.padding)
     if isinstance(layer, resnet.GlobalAvgPool):
         return ops.sum(x, axis=(1, 2))
     if isinstance(layer, resnet.BatchNorm):
-        return x * weights[name]
+        return x * weights[id(layer)]
     if isinstance(layer, resnet.Residual):
         y = x
         for part, child in layer.main.items():

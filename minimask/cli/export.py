@@ -9,7 +9,7 @@ from typing import Any
 from .. import data, export, interchange, runs
 from ..errors import UsageError
 from ..export import ternary
-from .common import Parser
+from .common import Parser, whole_number
 
 
 def command(words: Sequence[str]) -> None:
@@ -22,14 +22,19 @@ def command(words: Sequence[str]) -> None:
                          f"{' or '.join(interchange.WRITERS)}")
     if dense is not None and options.codec:
         raise UsageError(f"--codec is for .mmk files; {out.suffix} holds plain floats, so leave it out")
+    for_onnx = {name: value for name, value in (("opset", options.opset), ("compact", options.compact or None))
+                if value is not None}
+    if for_onnx and out.suffix != ".onnx":
+        raise UsageError(f"--{next(iter(for_onnx))} is for .onnx files, and {out.name} is none; leave it out")
     if out.exists() and not options.overwrite:
         raise UsageError(f"{out} is there already: give another name, or --overwrite to replace it")
     if not out.parent.is_dir():
         raise UsageError(f"there is no folder {out.parent}; make it, or give another with -o")
     net, record = runs.load(folder)
     if dense is not None:
-        dense(net, out)
-        print(f"{out}: {out.stat().st_size:,} bytes, every weight as it is used; images (n, channels, height, width), "
+        dense(net, out, **for_onnx)
+        how = "signs and a magnitude for each layer" if options.compact else "every weight as it is used"
+        print(f"{out}: {out.stat().st_size:,} bytes, {how}; images (n, channels, height, width), "
               "standardised one by one")
         return
     end = record["epochs"][-1] if record["epochs"] else {}
@@ -49,11 +54,16 @@ def _parser() -> Parser:
                                 "without the data set: a number and a ternary tensor for each layer. Or, dense, for\n"
                                 "other systems: safetensors (PyTorch) and ONNX.",
                     epilog="example:\n  minimask export runs/fcn-0 -o tiny.mmk\n  minimask info tiny.mmk\n"
-                           "  minimask predict tiny.mmk digit.png\n  minimask export runs/fcn-0 -o net.onnx")
+                           "  minimask predict tiny.mmk digit.png\n  minimask export runs/fcn-0 -o net.onnx\n"
+                           "  minimask export runs/fcn-0 -o small.onnx --compact --opset 21")
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
     parser.add_argument("-o", "--out", metavar="FILE", required=True,
                         help="the file to write: NAME.mmk, NAME.safetensors or NAME.onnx")
     parser.add_argument("--codec", choices=tuple(ternary.CODECS),
                         help="how ternary tensors are coded (default: for each layer what needs fewer bytes)")
+    parser.add_argument("--opset", type=whole_number(interchange.OLDEST), metavar="N",
+                        help=f"of an .onnx file, {interchange.OLDEST} or later (default {interchange.OPSET})")
+    parser.add_argument("--compact", action="store_true",
+                        help="an .onnx file of signs, not floats: 8 bits a weight, from opset 21 on 4, from 25 on 2")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
     return parser

@@ -148,7 +148,8 @@ def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: 
     def layer(each: nn.Layer) -> dict[str, Any]:
         kind = type(each).__name__
         if kind not in KINDS:
-            raise ExportError(f"a layer of kind {kind} cannot be exported; there are {', '.join(sorted(KINDS))}")
+            raise ExportError(f"a layer of kind {kind} cannot be exported; there are {', '.join(sorted(KINDS))}; "
+                              "minimask.export.header.KINDS takes in another")
         settings = KINDS[kind].write(each, weight, layers)
         if isinstance(each, resnet.BatchNorm):
             blobs.append(b"".join(files.raw(_little(array)) for array in _batch_norm(each)))

@@ -96,7 +96,8 @@ def _read_pool(spec: Spec) -> nn.Layer:
     return nn.MaxPool2D(window, spec.integer("stride", 1), spec.padding("padding", window))
 
 
-#: By class name. A layer that is not here cannot be exported.
+#: By class name. A layer that is not here cannot be exported. One of one's own may enter, where files are written and
+#: where they are read: KINDS["Dropout"] = Kind(lambda *_: {}, lambda spec: Dropout()).
 KINDS: dict[str, Kind] = {
     "Dense": Kind(lambda layer, weight, _: {"weight": weight(layer)}, _read_dense),
     "Conv2D": Kind(lambda layer, weight, _: {"weight": weight(layer), "stride": _pair(layer.stride),

@@ -177,15 +177,10 @@ MOST_BYTES = 200_000_000
 def _read_masks(path: Path) -> Arrays:
     """Arrays of -1, 0, +1 by name from an .npz, which is not believed before it is checked."""
     with files.opened(path) as (archive, _):
-        infos = archive.infolist()
-        if sum(info.file_size for info in infos) > MOST_BYTES:
+        found = files.members(archive, None)
+        if sum(info.file_size for info in found.values()) > MOST_BYTES:
             raise ValueError(f"it promises more than {MOST_BYTES:,} bytes")
-        masks = {}
-        for info in infos:
-            with archive.open(info) as member:
-                np.lib.format.read_magic(member)
-                shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-            masks[info.filename.removesuffix(".npy")] = files.read_array(archive, info, (dtype.str, shape))
+        masks = {name.removesuffix(".npy"): files.read_any_array(archive, info) for name, info in found.items()}
     if any(name.endswith(".scores") for name in masks):
         raise UsageError(f"{path} is a net, not masks; give the folder of its run, which says what net it is")
     for name, mask in masks.items():

@@ -149,6 +149,20 @@ def test_paths_go_on_from_any_layer(rng):
     np.testing.assert_array_equal(anatomy.paths(net).reshape(4, 9), through)
 
 
+def test_paths_through_a_layer_used_twice(rng):
+    again, norm = nn.Dense(5, 5, sparse(), rng), nn.BatchNorm(5)
+    norm.scale.data = np.array([1, -1, 1, 0, 2], np.float32)
+    net = nn.Sequential([nn.Flatten(), nn.Dense(4, 5, sparse(), rng), again, norm, nn.ELU(), again, norm,
+                         nn.Residual([again]), nn.Dense(5, 3, sparse(), rng)], (2, 2, 1))
+    for signed in (False, True):
+        each = {name: (sign if signed else abs(sign)).astype(float) for name, sign in anatomy.signs(net).items()}
+        scale = np.sign(norm.scale.data) if signed else abs(np.sign(norm.scale.data))
+        once = each["dense2"] * scale
+        through = each["dense1"] @ once @ once @ (each["dense2"] + np.eye(5)) @ each["dense4"]
+        np.testing.assert_array_equal(anatomy.paths(net, signed).reshape(3, 4), through.T)
+        assert through.any()
+
+
 def test_many_classes_are_counted_in_blocks(rng):
     net = models.fcn(sparse(), rng, (3, 3, 1), (7, 23))
     sign = {name: abs(each).astype(float) for name, each in anatomy.signs(net).items()}

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimask import MinimaskError, UsageError, backend, data, export, init, mask, models, nn, no_grad
-from minimask.export import file, ternary
+from minimask.export import file, header, ternary
 from minimask.mask import SignedSupermask, Trained
 from minimask.prune import Fixed
 
@@ -428,3 +428,27 @@ def test_the_outlines_of_data_sets_are_theirs():
     assert data.blank("cifar100-validation").input_shape == (32, 32, 3)
     with pytest.raises(UsageError, match="did you mean 'mnist'"):
         data.blank("minst")
+
+
+class Dropout(nn.Layer):
+    """Of somebody's own: it does nothing once a net is trained."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, x, training=False):
+        return x
+
+
+def test_a_layer_of_ones_own(monkeypatch, tmp_path, rng):
+    net = nn.Sequential([nn.Flatten(), Dropout(0.25), nn.Dense(4, 2, SignedSupermask(tau=0.01), rng)], (2, 2, 1))
+    monkeypatch.setitem(header.KINDS, "Dropout", header.Kind(lambda layer, *_: {"rate": layer.rate},
+                                                             lambda spec: Dropout(spec.number("rate"))))
+    export.save(tmp_path / "net.mmk", net, "ab")
+    again = export.load(tmp_path / "net.mmk").net
+    x = rng.standard_normal((5, 2, 2, 1)).astype("float32")
+    assert again.layers["dropout1"].rate == 0.25
+    np.testing.assert_array_equal(again(x).data, net(x).data)
+    monkeypatch.delitem(header.KINDS, "Dropout")
+    with pytest.raises(MinimaskError, match="Dropout"):  # whoever reads it must know it, too
+        export.load(tmp_path / "net.mmk")

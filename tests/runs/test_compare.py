@@ -5,6 +5,8 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -227,9 +229,71 @@ def test_masks_that_are_none(tmp_path):
         compare.read(path)
 
 
+def test_masks_in_fortran_order(tmp_path):
+    mask = np.random.default_rng(0).integers(-1, 2, (5, 4, 3)).astype(np.int8)
+    np.savez(tmp_path / "m.npz", a=np.asfortranarray(mask), b=mask, c=np.asfortranarray(mask[0].astype(np.int64)))
+    read = compare.read(tmp_path / "m.npz").masks
+    for name, expected in (("a", mask), ("b", mask), ("c", mask[0])):
+        np.testing.assert_array_equal(read[name], expected)
+
+
+def npz(path, *members):
+    """A ZIP archive of members (name, content), their checksums right; names may repeat."""
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+        warnings.simplefilter("ignore")  # of names that repeat
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def npy(mask):
+    buffer = io.BytesIO()
+    np.save(buffer, mask)
+    return buffer.getvalue()
+
+
+def test_two_members_of_one_name(tmp_path):
+    ones, zeros = npy(np.ones((2, 2), np.int8)), npy(np.zeros((2, 2), np.int8))
+    with pytest.raises(MinimaskError, match="cannot be read .it has two members of one name"):
+        compare.read(npz(tmp_path / "m.npz", ("dense1.npy", ones), ("dense1.npy", zeros)))
+    with pytest.raises(MinimaskError, match="unknown ones: dense1"):  # once read, it would have the same name
+        compare.read(npz(tmp_path / "m.npz", ("dense1.npy", ones), ("dense1", zeros)))
+
+
+@pytest.mark.parametrize("text", [
+    "{'descr': '|i1', 'fortran_order': False, 'shape': (2, 2), ", "{'descr': '|i3', 'fortran_order': False, 'shape': (2, 2), }",
+    "{'descr': '|i1', 'fortran_order': None, 'shape': (2, 2), }", "{'descr': '|i1', 'fortran_order': False, 'shape': (2, -2), }",
+    "{'descr': '|i1', 'fortran_order': False, 'shape': (2, 2", "{'descr': '|O', 'fortran_order': False, 'shape': (2, 2), }",
+    "{'descr': ('|i1', (2,)), 'fortran_order': False, 'shape': (2,), }", "", "(" * 300, "\0" * 20, "1 +", "'" * 3])
+def test_headers_that_are_damaged(text, tmp_path):
+    """Each in the words of compare; some of them ended in a TokenError of Python's, "a bug in minimask"."""
+    raw = text.encode() + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(raw).to_bytes(2, "little") + raw + bytes(4)
+    with pytest.raises(MinimaskError, match=r"cannot be read \(dense1\.npy says .*it is damaged or another kind of file"):
+        compare.read(npz(tmp_path / "m.npz", ("dense1.npy", content)))
+
+
+def test_damaged_files_end_in_a_sentence(tmp_path):
+    """300 headers with up to three other bytes, checksums put right, and 300 files with bytes changed anywhere."""
+    rng, mask = np.random.default_rng(0), np.random.default_rng(1).integers(-1, 2, (5, 4)).astype(np.int8)
+    whole, path, refused = npz(tmp_path / "whole.npz", ("dense1.npy", npy(mask))).read_bytes(), tmp_path / "m.npz", 0
+    for k in range(600):
+        content = bytearray(whole if k % 2 else npy(mask))
+        for _ in range(rng.integers(1, 4)):
+            content[rng.integers(len(content) if k % 2 else 80)] = rng.choice(list(b"'{}(),:019<|ibTru"))
+        if k % 2:
+            path.write_bytes(content)
+        else:
+            npz(path, ("dense1.npy", bytes(content)))
+        try:
+            compare.read(path)
+        except MinimaskError:  # and nothing else
+            refused += 1
+    assert refused > 400
+
+
 def test_a_mask_that_promises_more_than_it_holds(tmp_path):
     """A header of 10^12 entries over few bytes is refused before memory is taken."""
-    import zipfile
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "|i1", "fortran_order": False, "shape": (10**6, 10**6)})
     with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
