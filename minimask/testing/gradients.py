@@ -54,10 +54,10 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
     Raises:
         GradientError: they disagree; a gradient is infinite or NaN; an array was written to; a second call differs.
         TypeError: there is no float64 array to check, or the gradient is a surrogate.
-        UsageError: with these settings nothing would be checked.
+        UsageError: with these settings or inputs nothing would be checked.
     """
     name = getattr(function, "__name__", "function")
-    _refuse_idle(directions=directions, eps=eps, rtol=rtol)
+    refuse_idle(directions=directions, eps=eps, rtol=rtol)
     if getattr(function, "surrogate", False):
         raise TypeError(f"gradcheck: the gradient of {name} is declared (straight-through), not derived; "
                         "differences cannot check it, compare it with its declaration")
@@ -65,11 +65,10 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
     if not checked or any(inputs[i].dtype != np.float64 for i in checked):
         raise TypeError("gradcheck: give float64 arrays; float32 rounds too coarsely for central differences")
     rng = np.random.default_rng((0, 1)) if rng is None else rng
-    inputs = tuple(_read_only(x) if isinstance(x, np.ndarray) else x for x in inputs)
 
-    def pulled(c: Any = None) -> tuple[np.ndarray, Any, dict[int, np.ndarray]]:
+    def once(c: Any = None) -> tuple[np.ndarray, Any, dict[int, np.ndarray]]:
         """The value, the cotangent (drawn unless given), and the gradient of every input that is checked."""
-        y, c, gradients = _pulled(name, function, inputs, checked, settings, c or rng.standard_normal)
+        y, c, gradients = pulled(name, function, inputs, checked, settings, c or rng.standard_normal)
         return y, c, {i: np.zeros_like(inputs[i]) if gradients[i] is None else gradients[i] for i in checked}
 
     def value(moved: dict[int, np.ndarray]) -> np.ndarray:
@@ -78,13 +77,16 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
             return function(*(Tensor(moved[i]) if i in moved else Tensor(x) if i in checked else x
                               for i, x in enumerate(inputs)), **settings).data
 
-    y, c, gradients = pulled(None if cotangent is None else _constant(cotangent))
-    _refuse_change(name, (y, gradients), pulled(lambda shape: c)[::2])
+    y, c, gradients = once(None if cotangent is None else _constant(cotangent))
+    if not y.size or not any(inputs[i].size for i in checked):
+        raise UsageError(f"gradcheck: {name} has inputs or a value with no entries, so nothing would be checked; "
+                         "give arrays with one entry or more")
+    _refuse_change(name, (y, gradients), once(lambda shape: c)[::2])
     rounds = [(c, gradients)]
     if cotangent is None and directions > 1:
         moves = {i: eps * rng.standard_normal(inputs[i].shape) for i in checked}
         ahead, behind = (value({i: inputs[i] + sign * move for i, move in moves.items()}) for sign in (1, -1))
-        _, c, gradients = pulled(lambda shape: _levelled(rng.standard_normal(shape), ahead - behind))
+        _, c, gradients = once(lambda shape: _levelled(rng.standard_normal(shape), ahead - behind))
         rounds.append((c, gradients))
     for i in checked:
         for number in range(directions if inputs[i].size else 0):
@@ -112,12 +114,13 @@ def elsewhere(function: Callable[..., Tensor], *inputs: Any, backend: str = "str
         GradientError: value or a gradient differs, or an array was written to. MinimaskError: the library or its
         device is not there. UsageError: with these tolerances nothing would be compared.
     """
-    _refuse_idle(rtol=rtol, atol=atol)
+    refuse_idle(rtol=rtol, atol=atol)
     xp, name = load(backend), getattr(function, "__name__", "function")
-    move = partial(xp.asarray, device=xp.Device("device1")) if hasattr(xp, "Device") else partial(xp.asarray, copy=True)
+    device = {"device": xp.Device("device1")} if hasattr(xp, "Device") else {}
+    move = partial(xp.asarray, copy=True, **device)
     arrays = [i for i, x in enumerate(inputs) if isinstance(x, np.ndarray) and is_floating(x)]
-    here, g, gradients = _pulled(name, function, [_read_only(x) if isinstance(x, np.ndarray) else x for x in inputs],
-                                 arrays, settings, np.random.default_rng(0).standard_normal)
+    here, g, gradients = pulled(name, function, inputs, arrays, settings, np.random.default_rng(0).standard_normal,
+                                finite=False)
     moved = [Tensor(move(x), requires_grad=True) if i in arrays else x for i, x in enumerate(inputs)]
     cotangent = move(g)
     there = function(*moved, **settings)
@@ -205,13 +208,15 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def _pulled(name: str, function: Callable[..., Tensor], inputs: Any, checked: list[int], settings: dict[str, Any],
-            cotangent: Callable[[tuple[int, ...]], Any]) -> tuple[np.ndarray, np.ndarray, dict[int, Any]]:
+def pulled(name: str, function: Callable[..., Tensor], inputs: Any, checked: list[int], settings: dict[str, Any],
+           cotangent: Callable[[tuple[int, ...]], Any], finite: bool = True
+           ) -> tuple[np.ndarray, np.ndarray, dict[int, Any]]:
     """Value, cotangent and gradients (None where backward leaves none) of one call whose arrays are all read-only.
 
-    Raises GradientError where one of them is written to, and where a gradient is infinite or NaN.
+    Raises GradientError where one of them is written to and, if `finite`, where a gradient is infinite or NaN.
     """
-    leaves = [Tensor(x, requires_grad=True) if i in checked else x for i, x in enumerate(inputs)]
+    seen = [_read_only(x) if isinstance(x, np.ndarray) else x for x in inputs]
+    leaves = [Tensor(x, requires_grad=True) if i in checked else x for i, x in enumerate(seen)]
     with _naming_writes(f"{name}: it writes into {{}}; {NOT_ITS_OWN}"):
         y = function(*leaves, **settings)
     if not isinstance(y, Tensor):
@@ -222,7 +227,7 @@ def _pulled(name: str, function: Callable[..., Tensor], inputs: Any, checked: li
             y.backward(_read_only(c))
     gradients = {i: leaves[i].grad for i in checked}
     for i, gradient in gradients.items():
-        if gradient is not None and not np.isfinite(gradient).all() and np.isfinite(inputs[i]).all():
+        if finite and gradient is not None and not np.isfinite(gradient).all():
             index = tuple(int(n) for n in np.argwhere(~np.isfinite(gradient))[0])
             where = f" at {list(index)}" if index else ""
             raise GradientError(f"{name}: the gradient of input {i}, shape {inputs[i].shape}, is {gradient[index]}"
@@ -269,33 +274,33 @@ class _Line:
         fault, error, moved = self.extrapolated(d, found)
         size = max(abs(found), abs(found + fault))
         if not error <= 1e-3 * max(size, moved) + noise:
-            return expected, found, ("cannot be checked, differences do not settle for any step: is there a kink, a tie "
-                                     "or the end of its domain")
-        return found + fault, found, "" if abs(fault) <= self.rtol * size + 2 * error else "is wrong"
+            return expected, found, ("cannot be checked, differences do not settle for any step: is there a kink, a tie, "
+                                     "noise or the end of its domain")
+        nothing = 1e-12 * moved  # beside what y moves by at the largest step, float64 cannot tell a smaller slope from 0
+        return found + fault, found, "" if abs(fault) <= self.rtol * size + 2 * error + nothing else "is wrong"
 
     def extrapolated(self, d: np.ndarray, found: float) -> tuple[float, float, float]:
         """(differences - backward) at step 0, an estimate of its error, and how much of y moved at the largest step.
 
-        Central differences have an error in even powers of the step, so of the values at h and at h/4 a combination
-        has none in h^2, and so on; the best entry of the table is the one that agrees best with those it is made of.
+        Stops early only where they agree; "wrong" is said after all steps, with the rounding that the smallest show:
+        from one of them to the next nothing else changes.
         """
-        best, least, moved, row = math.nan, math.inf, 0.0, []
-        for k in range(STEPS):
-            h = 1000 * self.eps / 4**k
+        steps: list[float] = []
+        faults: list[float] = []
+        moved, noise, best, error = 0.0, 1e-16 * self.size, math.nan, math.inf
+        for h in (1000 * self.eps / 4**k for k in range(STEPS)):
             slope, pulled, change = self.difference(d, h)
-            if not math.isfinite(slope):  # the step leads out of the domain: the table begins with a smaller one
-                row = []
+            if not math.isfinite(slope):  # the step leads out of the domain: begin with a smaller one
+                steps, faults = [], []
                 continue
-            moved, above, row = max(moved, change), row, [slope - pulled]
-            for m, old in enumerate(above[:4]):
-                new = row[m] + (row[m] - old) / (16**(m + 1) - 1)
-                error = max(abs(new - row[m]), abs(new - old)) + 1e-16 * self.size / h
-                row.append(new)
-                if error < least:
-                    best, least = new, error
-            if least <= self.rtol * max(abs(found), abs(found + best)) and abs(best) <= self.rtol * abs(found):
-                break
-        return best, least, moved
+            steps.append(h)
+            faults.append(slope - pulled)
+            moved = max(moved, change)
+            best, error = _at_zero(steps, faults, noise)
+            if error <= self.rtol * abs(found) and abs(best) <= self.rtol * abs(found):
+                return best, error, moved
+        noise = max([noise, *(abs(a - b) * h for a, b, h in list(zip(faults[1:], faults, steps[1:]))[-4:])])
+        return *_at_zero(steps, faults, noise), moved
 
     def first_wrong(self) -> str:
         """The first element that is wrong, as text; empty where there are too many to try."""
@@ -307,6 +312,24 @@ class _Line:
                 where = f"first at {list(index)}: " if index else ""
                 return f"; {where}expected {expected:.8g}, got {self.gradient[index]:.8g}"
         return ""
+
+
+def _at_zero(steps: list[float], values: list[float], noise: float) -> tuple[float, float]:
+    """What values at steps h, h/4, h/16 ... tend to, and an estimate of the error: Ridders' table.
+
+    Central differences err in even powers of the step, so of two neighbours one combination has no error in h^2, of two
+    such combinations one has none in h^4, and so on. Taken is the entry that agrees best with the two that it is made
+    of; `noise` / h is what rounding adds to each.
+    """
+    best, least, row = math.nan, math.inf, []
+    for h, value in zip(steps, values):
+        above, row = row[:4], [value]
+        for m, old in enumerate(above):
+            row.append(row[m] + (row[m] - old) / (16**(m + 1) - 1))
+            error = max(abs(row[m + 1] - row[m]), abs(row[m + 1] - old)) + noise / h
+            if error < least:
+                best, least = row[m + 1], error
+    return best, least
 
 
 def _levelled(drawn: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -331,14 +354,14 @@ def _constant(cotangent: Any) -> Callable[[tuple[int, ...]], np.ndarray]:
     return broadcast
 
 
-def _refuse_idle(**settings: float) -> None:
+def refuse_idle(**settings: float) -> None:
     """UsageError for settings with which every gradient would pass: no direction, no step, an endless tolerance."""
     for name, value in settings.items():
         if name == "directions":
             fine, needed = isinstance(value, (int, np.integer)) and value >= 1, "a whole number, 1 or more"
         elif name == "eps":
             fine, needed = 0 < value < 1, "a step between 0 and 1, such as 1e-5"
-        elif name == "rtol":
+        elif name in ("rtol", "tolerance"):
             fine, needed = 0 <= value < 1, "a share, 0 or more and below 1, such as 1e-5"
         else:
             fine, needed = 0 <= value < math.inf, "a finite number, 0 or more"

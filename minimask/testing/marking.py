@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backend import to_host
 from ..engine import Tensor
+from .gradients import refuse_idle
 
 #: Arrays with more entries are described, not printed.
 PRINTED = 60
@@ -32,9 +33,10 @@ def expect(got: Any, expected: Any, task: str, inputs: Mapping[str, Any] | None 
         same_dtype: whether another dtype is wrong, too.
 
     Raises:
-        AssertionError: the answer is wrong.
+        AssertionError: the answer is wrong. UsageError: a tolerance with which every answer would be right.
     """
     __tracebackhide__ = True
+    refuse_idle(tolerance=tolerance)
     if isinstance(expected, (tuple, list)) and any(hasattr(e, "shape") for e in expected):
         if not isinstance(got, (tuple, list)) or len(got) != len(expected):
             many = f"{len(got)} values" if isinstance(got, (tuple, list)) else f"one {type(got).__name__}"

@@ -27,6 +27,8 @@ from . import GradientError, elsewhere, marking
 from . import gradcheck as _gradcheck
 
 LESSONS = range(100)
+#: What gradcheck takes for itself; everything else by name goes to the function.
+SETTINGS = ("rng", "directions", "eps", "rtol", "cotangent")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -118,7 +120,7 @@ def gradcheck(pytestconfig: pytest.Config, minimask_backend: str) -> Callable[..
         try:
             _gradcheck(function, *inputs, **settings)
             if minimask_backend != "numpy":
-                for name in ("rng", "directions", "eps", "rtol", "cotangent"):
+                for name in SETTINGS:
                     settings.pop(name, None)
                 elsewhere(function, *inputs, backend=minimask_backend, **settings)
         except GradientError as error:
