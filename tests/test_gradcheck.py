@@ -135,10 +135,10 @@ def test_a_second_call_must_agree():
 
 
 def test_what_differences_cannot_check_is_not_called_wrong():
-    """Noise of 1e-4 at every step: no difference settles, so nothing can be said of the slope, neither good nor bad."""
+    """Noise of 1e-2 at every step: no difference settles, so nothing can be said of the slope, neither good nor bad."""
     @op(register=False)
     def noisy(xp, x):
-        return x + 1e-4 * xp.sin(1e13 * x), lambda g: (g,)
+        return x + 1e-2 * xp.sin(1e13 * x), lambda g: (g,)
 
     with pytest.raises(GradientError, match="noisy: .* cannot be checked, differences do not settle for any step: is there"):
         gradcheck(noisy, np.linspace(-1, 1, 4))

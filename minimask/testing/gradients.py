@@ -273,7 +273,7 @@ class _Line:
             return expected, found, ""
         fault, error, moved = self.extrapolated(d, found)
         size = max(abs(found), abs(found + fault))
-        if not error <= 1e-3 * max(size, moved) + noise:
+        if not error <= 1e-2 * max(size, moved) + noise:
             return expected, found, ("cannot be checked, differences do not settle for any step: is there a kink, a tie, "
                                      "noise or the end of its domain")
         nothing = 1e-12 * moved  # beside what y moves by at the largest step, float64 cannot tell a smaller slope from 0
@@ -295,7 +295,7 @@ class _Line:
                 continue
             steps.append(h)
             faults.append(slope - pulled)
-            moved = max(moved, change)
+            moved = moved if len(steps) > 1 else change
             best, error = _at_zero(steps, faults, noise)
             if error <= self.rtol * abs(found) and abs(best) <= self.rtol * abs(found):
                 return best, error, moved
