@@ -143,7 +143,7 @@ NOT_ITS_OWN = "others use that array too, so compute a new one (g * x, not g *= 
 
 
 @contextmanager
-def unwritten(name: str, y: Tensor) -> Iterator[None]:
+def unwritten(y: Tensor) -> Iterator[None]:
     """Inside the block every array on y's tape, and every cotangent that its pullbacks get, is read-only.
 
     Raises GradientError where a pullback writes into one; it names the op and what was written to.
@@ -220,10 +220,11 @@ def pulled(name: str, function: Callable[..., Tensor], inputs: Any, checked: lis
     with _naming_writes(f"{name}: it writes into {{}}; {NOT_ITS_OWN}"):
         y = function(*leaves, **settings)
     if not isinstance(y, Tensor):
-        raise TypeError(f"{name}: it returned a {type(y).__name__}, but gradients need a function that returns a Tensor")
+        raise TypeError(f"{name}: it returned a {type(y).__name__}, but gradients need a function that returns a "
+                        "Tensor")
     c = np.asarray(cotangent(y.shape)).astype(y.dtype)
     if y.requires_grad:
-        with unwritten(name, y):
+        with unwritten(y):
             y.backward(_read_only(c))
     gradients = {i: leaves[i].grad for i in checked}
     for i, gradient in gradients.items():
@@ -274,9 +275,9 @@ class _Line:
         fault, error, moved = self.extrapolated(d, found)
         size = max(abs(found), abs(found + fault))
         if not error <= 1e-2 * max(size, moved) + noise:
-            return expected, found, ("cannot be checked, differences do not settle for any step: is there a kink, a tie, "
-                                     "noise or the end of its domain")
-        nothing = 1e-12 * moved  # beside what y moves by at the largest step, float64 cannot tell a smaller slope from 0
+            return expected, found, ("cannot be checked, differences do not settle for any step: is there a kink, a "
+                                     "tie, noise or the end of its domain")
+        nothing = 1e-12 * moved  # beside what y moves by at the largest step, float64 tells no smaller slope from 0
         return found + fault, found, "" if abs(fault) <= self.rtol * size + 2 * error + nothing else "is wrong"
 
     def extrapolated(self, d: np.ndarray, found: float) -> tuple[float, float, float]:
@@ -333,7 +334,7 @@ def _at_zero(steps: list[float], values: list[float], noise: float) -> tuple[flo
 
 
 def _levelled(drawn: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """`drawn` with the share of each entry lowered to that of the entry with the smallest of `sizes`, by 1e-6 at most."""
+    """`drawn`, the share of each entry lowered to that of the entry with the smallest of `sizes`, by 1e-6 at most."""
     sizes = np.abs(sizes)
     largest = float(np.max(sizes, initial=0.0))
     if not 0 < largest < math.inf:
@@ -379,5 +380,5 @@ def _refuse_change(name: str, first: tuple[Any, ...], second: tuple[Any, ...]) -
                             "before it, or from a generator that is made anew with one seed in every call")
     for i, gradient in first[1].items():
         if not same(gradient, second[1][i]):
-            raise GradientError(f"{name}: the gradient of input {i} differs between two calls with the same inputs and "
-                                "cotangent; a pullback computes from g and arrays alone, and keeps nothing between calls")
+            raise GradientError(f"{name}: the gradient of input {i} differs between two calls with the same inputs "
+                                "and cotangent; a pullback computes from g and arrays alone, and keeps nothing between calls")

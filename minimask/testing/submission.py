@@ -50,7 +50,8 @@ class Submission:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.module, name)
-        return _watched(value, self) if isinstance(value, types.FunctionType) and not hasattr(value, "surrogate") else value
+        plain = isinstance(value, types.FunctionType) and not hasattr(value, "surrogate")  # an op is itself, in OPS too
+        return _watched(value, self) if plain else value
 
 
 def _watched(function: Callable[..., Any], submission: Submission) -> Callable[..., Any]:
@@ -73,9 +74,8 @@ def _watched(function: Callable[..., Any], submission: Submission) -> Callable[.
         inputs = [handed(x) for x in args], {name: handed(x) for name, x in named.items()}
 
         def checked(result: Any) -> Any:
-            for now, before, what in [(mine, theirs, what) for theirs, mine, what in copies.values()] + given:
-                if not np.array_equal(now, before, equal_nan=now.dtype.kind == "f"):
-                    marking.written(submission.task, function.__name__, what, before, now)
+            for before, now, what in [*copies.values(), *((old, x, what) for x, old, what in given)]:
+                marking.stays(before, now, submission.task, what, function.__name__)
             return result
 
         return _followed(checked(staying(submission.task, function, *inputs[0], **inputs[1])), submission, checked)
@@ -111,11 +111,11 @@ def staying(task: str, function: Callable[..., Any], *args: Any, **named: Any) -
 
 def left(task: str, error: BaseException) -> str:
     """The sentence for a submission that left the test."""
-    way = {"Skipped": "a skip", "SkipTest": "a skip", "XFailed": "an expected failure", "Exit": "the end of the session",
-           "SystemExit": "the end of the program", "UnsatisfiedAssumption": "the wish for another example"}
+    way = {"Skipped": "a skip", "SkipTest": "a skip", "XFailed": "an expected failure",
+           "Exit": "the end of the session", "SystemExit": "the end of the program"}
     kind = type(error).__name__
-    return (f"{task or 'exercise'}: your code raised {kind} ({error}), {way.get(kind, 'a way out')}; that is no answer, "
-            "and the task counts as unsolved. Take it out, and return the result")
+    return (f"{task or 'exercise'}: your code raised {kind} ({error}), {way.get(kind, 'a wish for another example')}; "
+            "that is no answer, and the task counts as unsolved. Take it out, and return the result")
 
 
 def passes_through(error: BaseException, path: Path) -> bool:
@@ -145,18 +145,19 @@ def fingerprint(test: types.ModuleType) -> dict[str, Any]:
             if isinstance(value, types.FunctionType):
                 found[f"{place}.__code__"] = value.__code__, value.__defaults__
             elif isinstance(value, type) and module is not builtins:
-                found |= {f"{place}.{n}": getattr(f, "__code__", f) for n, f in list(vars(value).items()) if callable(f)}
+                found |= {f"{place}.{n}": getattr(f, "__code__", f) for n, f in list(vars(value).items())
+                          if callable(f)}
     return found
 
 
 def changed(before: dict[str, Any], test: types.ModuleType) -> str:
     """The name of something that marks and is no longer what it was; empty if all is well."""
     now = fingerprint(test)
-    return next((name for name, value in before.items() if name in now and now[name] is not value
-                 and not (isinstance(value, tuple) and now[name] == value) or name not in now), "")
+    return next((name for name, value in before.items() if now.get(name) is not value
+                 and not (isinstance(value, tuple) and now.get(name) == value)), "")
 
 
-# ---- the two processes -------------------------------------------------------------------------------------------------
+# ---- the two processes -------------------------------------------------------------------------------------------
 
 
 class Apart:
@@ -177,13 +178,12 @@ class Apart:
             if self.path != item.path or self.process is None:
                 self._start(item)
             self._send(item, nextitem)
-            found, loaded = [], False
+            found = []
             while True:
                 message = self._receive(self.limit + GRACE)
                 if message["kind"] == "report":
                     found.append(self.config.hook.pytest_report_from_serializable(config=self.config,
                                                                                    data=message["report"]))
-                    loaded = True
                 elif message["kind"] == "done":
                     if message["tainted"]:
                         self.stop()
@@ -228,17 +228,16 @@ class Apart:
         self.process.join(GRACE)
         code, where = self.process.exitcode, self.trace.read_text(errors="replace")
         self.stop()
-        lines = [line.strip() for line in where.splitlines() if "File " in line]
-        name = _file(self.path)
-        mine = next((line for line in lines if f"/{name}\"" in line.replace("\\", "/")), "")
-        loading = bool(mine) and mine.endswith("in <module>")
+        lines = [line.strip() for line in where.splitlines() if f"{_file(self.path)}\"" in line]
         if isinstance(error, TimeoutError) or where:
-            at = f"; it was at {mine.removeprefix('File ')}" if mine else ""
+            at = f"; it was at {lines[0].removeprefix('File ')}" if lines else ""
             return (f"no answer within {self.limit:g} seconds, so the task counts as unsolved{at}. Is there a loop that "
-                    "never ends, or a wait for input? (--minimask-limit sets the seconds)"), loading
+                    "never ends, or a wait for input? (--minimask-limit sets the seconds)",
+                    any(line.endswith("in <module>") for line in lines))
         how = f"signal {-code}" if code and code < 0 else f"exit status {code}"
-        return (f"your code ended the whole process ({how}) in place of an answer, so the task counts as unsolved. Leave "
-                "out what ends a program (os._exit, exit, breakpoint()); to look inside, run pytest with --pdb"), False
+        return (f"your code ended the whole process ({how}) in place of an answer, so the task counts as unsolved. "
+                "Leave out what ends a program (os._exit, exit, breakpoint()); to look inside, run pytest with --pdb"
+                ), False
 
     def stop(self) -> None:
         """Ends the process, if there is one."""
@@ -277,7 +276,7 @@ def _plain(value: Any) -> bool:
 
 def serve(connection: Connection, options: dict[str, Any], path: str, trace: str, limit: float) -> None:
     """The submission's side: collects one file, and runs the tests that it is asked for until nobody asks."""
-    config = pytest.Config.fromdictargs(options, ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:junitxml", path])
+    config = pytest.Config.fromdictargs(options, ["-p", "no:terminal", "-p", "no:cacheprovider", path])
     config.pluginmanager.register(_Server(connection, Path(trace), limit), "minimask-server")
     config.hook.pytest_cmdline_main(config=config)
 
