@@ -381,4 +381,5 @@ def _refuse_change(name: str, first: tuple[Any, ...], second: tuple[Any, ...]) -
     for i, gradient in first[1].items():
         if not same(gradient, second[1][i]):
             raise GradientError(f"{name}: the gradient of input {i} differs between two calls with the same inputs "
-                                "and cotangent; a pullback computes from g and arrays alone, and keeps nothing between calls")
+                                "and cotangent; a pullback computes from g and arrays alone, and keeps nothing between "
+                                "calls")

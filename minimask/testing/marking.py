@@ -65,7 +65,8 @@ def stays(before: np.ndarray, now: Any, task: str, what: str, name: str = "funct
     wrong = _difference(now, before, 0.0, False)
     if wrong:
         _fail(task, f"your {name} wrote into {what}, which others hold, too: {wrong}",
-              {what: before} if what.isidentifier() else None, "x += ... and x[...] = ... write into the array that was given; x = x + ... makes a new one")
+              {what: before} if what.isidentifier() else None,
+              "x += ... and x[...] = ... write into the array that was given; x = x + ... makes a new one")
 
 
 def pull(y: Any, g: np.ndarray, task: str, inputs: Mapping[str, Any] | None = None) -> None:

@@ -41,7 +41,8 @@ SETTINGS = ("rng", "directions", "eps", "rtol", "cotangent")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The plugin's options."""
     group = parser.getgroup("minimask")
-    group.addoption("--minimask-seed", type=int, metavar="S", help="seed of the fixture rng and of Hypothesis (default: 0)")
+    group.addoption("--minimask-seed", type=int, metavar="S",
+                    help="seed of the fixture rng and of Hypothesis (default: 0)")
     group.addoption("--minimask-backend", choices=tuple(backend.LIBRARIES), default="numpy",
                     help="array library on which gradcheck repeats value and gradients, beside NumPy (default: numpy)")
     group.addoption("--minimask-solutions", metavar="DIR",
@@ -82,7 +83,8 @@ def _settle(config: pytest.Config, item: pytest.Function) -> None:
     if exercise and hypothesis.settings.default in builtin and not config.getoption("--hypothesis-profile", None):
         # The same examples in every run, whatever an earlier one found; one failure at a time, and the smallest.
         ours = hypothesis.settings(
-            deadline=None, database=None, max_examples=50, print_blob=False, report_multiple_bugs=False,
+            deadline=None, database=None, derandomize=False, max_examples=50, print_blob=False,
+            report_multiple_bugs=False,
             suppress_health_check=[hypothesis.HealthCheck.too_slow],  # a busy machine is no wrong answer
             phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain])
         if not getattr(function, "_hypothesis_internal_settings_applied", False):

@@ -203,7 +203,8 @@ class Apart:
         self.connection, theirs = context.Pipe()
         self.trace = Path(self.traces.name) / "where"
         self.trace.write_text("")
-        options = {name: value for name, value in vars(self.config.option).items() if _plain(value)}
+        options = {name: value for name, value in vars(self.config.option).items()
+                   if _plain(value) and name != "file_or_dir" and not name.startswith("_")}
         options |= {"rootdir": str(self.config.rootpath), "inifilename": str(self.config.inipath or "") or None,
                     "usepdb": False, "maxfail": 0, "xmlpath": None, "numprocesses": None, "dist": "no", "tx": [],
                     "collectonly": False, "plugins": [], "keyword": "", "markexpr": "", "deselect": None}
@@ -231,8 +232,8 @@ class Apart:
         lines = [line.strip() for line in where.splitlines() if f"{_file(self.path)}\"" in line]
         if isinstance(error, TimeoutError) or where:
             at = f"; it was at {lines[0].removeprefix('File ')}" if lines else ""
-            return (f"no answer within {self.limit:g} seconds, so the task counts as unsolved{at}. Is there a loop that "
-                    "never ends, or a wait for input? (--minimask-limit sets the seconds)",
+            return (f"no answer within {self.limit:g} seconds, so the task counts as unsolved{at}. Is there a loop "
+                    "that never ends, or a wait for input? (--minimask-limit sets the seconds)",
                     any(line.endswith("in <module>") for line in lines))
         how = f"signal {-code}" if code and code < 0 else f"exit status {code}"
         return (f"your code ended the whole process ({how}) in place of an answer, so the task counts as unsolved. "
