@@ -197,3 +197,30 @@ def test_settings_of_gradcheck_are_all_that_the_fixture_knows():
 
     own = set(inspect.signature(gradcheck).parameters) - {"function", "inputs", "settings"}
     assert own == set(plugin.SETTINGS)
+
+
+# ---- what is taught ----------------------------------------------------------------------------------------------
+
+
+def taught():
+    """The SiLU of minimask.testing's docstring, and that of lesson 04."""
+    from pathlib import Path
+
+    import minimask.testing
+
+    code = "\n".join(line[4:] for line in minimask.testing.__doc__.splitlines() if line.startswith((">>> ", "... ")))
+    lesson = (Path(__file__).parent.parent / "tutorials/04_add_an_op.py").read_text()
+    for text in (code.partition(">>> gradcheck")[0], lesson[lesson.index("@op(register=False)"):lesson.index("# %% [markdown]\n# Without")]):
+        names = {"np": np, "op": op, "gradcheck": gradcheck}
+        exec(text, names)
+        yield names["silu"]
+
+
+def test_the_sigmoid_that_is_taught_keeps_small_values():
+    """(1 + tanh(x/2)) / 2 gives 0 at -20 in float32, where the sigmoid is 2.061154e-09."""
+    x = np.float32([-80, -20, -15, -10, -1, 0, 1, 20, 80])
+    exact = x.astype(np.float64) / (1 + np.exp(-x.astype(np.float64)))
+    for silu in taught():
+        y = silu(x).data
+        assert y.dtype == np.float32
+        np.testing.assert_allclose(y, exact, rtol=5e-7)

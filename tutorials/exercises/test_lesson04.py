@@ -36,8 +36,8 @@ def test_task1_large_numbers_in_float32(lesson):
     with np.errstate(all="ignore"):
         marked(TASK1, lesson.softplus, x, np.float32([0.0, np.log(2), 1000.0]),
                lambda g: g * np.float32([0.0, 0.5, 1.0]),
-               "ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|), and the sigmoid is (1 + tanh(x/2)) / 2; Python numbers keep "
-               "float32 what it is")
+               "ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|), and the sigmoid is e^x / (1 + e^x) where x < 0, "
+               "1 / (1 + e^-x) elsewhere; Python numbers keep float32 what it is")
 
 
 def test_task1_passes_gradcheck(lesson, gradcheck, rng):
