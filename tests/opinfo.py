@@ -256,7 +256,10 @@ def outcome(name: str, info: Any, sample: Any, dtype: str) -> tuple[str, str]:
 
     arguments = [both(x) for x in (sample.input, *sample.args)]
     settings = {key: both(x) for key, x in sample.kwargs.items()}
-    theirs = info.op(*(t for t, _ in arguments), **{key: t for key, (t, _) in settings.items()})
+    try:
+        theirs = info.op(*(t for t, _ in arguments), **{key: t for key, (t, _) in settings.items()})
+    except RuntimeError as error:  # weights of classes, which it takes, but not with a gradient
+        raise Elsewhere(str(error)) from error
     try:
         with np.errstate(all="ignore"):
             ours = ROWS[name].call(*(m for _, m in arguments), **{key: m for key, (_, m) in settings.items()})

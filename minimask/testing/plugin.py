@@ -9,7 +9,7 @@ number fixes every input, and another gives others; in other tests only where th
 profile of your own win everywhere.
 
 Each submission runs in a process of its own, under a time limit per test: see :mod:`minimask.testing.submission`. With
-``--pdb`` or ``--trace`` everything stays in one process.
+``--pdb``, ``--trace`` or ``--minimask-limit=0`` everything stays in one process.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                     help="folder of the lessonNN.py to mark (default: the folder of the test file); "
                          "write it with the =, or pytest takes the folder for one with tests")
     group.addoption("--minimask-limit", type=float, default=60.0, metavar="SECONDS",
-                    help="how long a test of an exercise may take before it counts as unsolved (default: 60)")
+                    help="how long a test of an exercise may take before it counts as unsolved "
+                         "(default: 60); 0: no limit, and no process of its own")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -63,8 +64,8 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = config.getoption("--minimask-solutions")
     if folder and not Path(folder).is_dir():
         raise pytest.UsageError(f"--minimask-solutions {folder}: there is no such folder")
-    if not 0 < config.getoption("--minimask-limit") < math.inf:
-        raise pytest.UsageError("--minimask-limit is a number of seconds, more than 0")
+    if not 0 <= config.getoption("--minimask-limit") < math.inf:
+        raise pytest.UsageError("--minimask-limit is a number of seconds, 0 or more; 0 stands for none")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -121,11 +122,12 @@ APART = pytest.StashKey[Apart]()
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """An exercise runs in the process of its submission."""
     config = item.config
+    limit = config.getoption("--minimask-limit")
     here = config.pluginmanager.has_plugin("minimask-server") or config.getoption("usepdb") or config.getoption("trace")
-    if here or not _is_exercise(item):
+    if here or not limit or not _is_exercise(item):
         return None
     if APART not in config.stash:
-        config.stash[APART] = Apart(config, config.getoption("--minimask-limit"))
+        config.stash[APART] = Apart(config, limit)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in config.stash[APART].reports(item, nextitem):
         item.ihook.pytest_runtest_logreport(report=report)
