@@ -130,7 +130,7 @@ def getitem(x: Any, index: Any) -> Tensor:
     def basic(part: Any) -> bool:
         return part is None or part is ... or isinstance(part, slice) or (isinstance(part, int) and part is not True)
 
-    index = tuple(index) if isinstance(index, (list, tuple)) else (index,)
+    index = index if isinstance(index, tuple) else (index,)
     if not all(map(basic, index)):
         raise Elsewhere("an index that is an array")
     return x[index]
@@ -243,7 +243,7 @@ def outcome(name: str, info: Any, sample: Any, dtype: str) -> tuple[str, str]:
         """An argument for PyTorch and for us: floating tensors become leaves on both sides, others arrays on ours."""
         if isinstance(x, (list, tuple)) and not isinstance(x, torch.Size):
             mine = [both(part) for part in x]
-            return type(x)(m[0] for m in mine), [m[1] for m in mine]
+            return type(x)(m[0] for m in mine), type(x)(m[1] for m in mine)
         if not isinstance(x, torch.Tensor):
             return x, x
         if x.is_complex():

@@ -16,7 +16,7 @@ TUTORIALS = Path(__file__).parent.parent / "tutorials"
 def ran(folder, *words):
     """What pytest says in a folder, with this minimask."""
     root = str(Path(minimask.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]), **environment}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-m", "pytest", *map(str, words)], capture_output=True, text=True, cwd=folder,
                           env=environment, stdin=subprocess.DEVNULL, timeout=300)
     return done.stdout + done.stderr

@@ -5,7 +5,8 @@ r"""Checks for gradients, public: what our own tests use, for your own ops and l
 - :mod:`minimask.testing.strategies`: Hypothesis strategies for shapes and arrays (extra ``test``).
 - :mod:`minimask.testing.oracle`: values and gradients against PyTorch (extra ``oracle``).
 - :mod:`minimask.testing.plugin`: the same as pytest fixtures, for a conftest.py that asks for it; it marks the
-  exercises of the course, too, with :mod:`minimask.testing.marking`; what was handed in runs apart, in :mod:`minimask.testing.submission`.
+  exercises of the course, too, with :mod:`minimask.testing.marking`, each submission in a process of its own
+  (:mod:`minimask.testing.submission`).
 
 An op of your own in six lines, and its proof in one:
 
@@ -21,6 +22,7 @@ An op of your own in six lines, and its proof in one:
 Silence is the proof. Keep off kinks and ties (here there are none), and give float64. As a test, beside a conftest.py
 with the line ``pytest_plugins = ["minimask.testing.plugin"]``::
 
+    @settings(deadline=None)  # PyTorch's first call is slow
     @given(strategies.shapes().flatmap(strategies.arrays))
     def test_silu(gradcheck, torch_oracle, x):
         gradcheck(silu, x)
