@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backend import to_host
 from ..engine import Tensor
+from .gradients import GradientError, refuse_idle, unwritten
 
 #: Arrays with more entries are described, not printed.
 PRINTED = 60
@@ -32,9 +33,10 @@ def expect(got: Any, expected: Any, task: str, inputs: Mapping[str, Any] | None 
         same_dtype: whether another dtype is wrong, too.
 
     Raises:
-        AssertionError: the answer is wrong.
+        AssertionError: the answer is wrong. UsageError: a tolerance with which every answer would be right.
     """
     __tracebackhide__ = True
+    refuse_idle(tolerance=tolerance)
     if isinstance(expected, (tuple, list)) and any(hasattr(e, "shape") for e in expected):
         if not isinstance(got, (tuple, list)) or len(got) != len(expected):
             many = f"{len(got)} values" if isinstance(got, (tuple, list)) else f"one {type(got).__name__}"
@@ -55,6 +57,27 @@ def claim(condition: Any, task: str, message: str, hint: str = "", inputs: Mappi
     __tracebackhide__ = True
     if not condition:
         _fail(task, message, inputs, hint)
+
+
+def stays(before: np.ndarray, now: Any, task: str, what: str, name: str = "function") -> None:
+    """Asserts that an array which was handed out is what it was: a function of the student's wrote into it, or not."""
+    __tracebackhide__ = True
+    wrong = _difference(now, before, 0.0, False)
+    if wrong:
+        _fail(task, f"your {name} wrote into {what}, which others hold, too: {wrong}",
+              {what: before} if what.isidentifier() else None,
+              "x += ... and x[...] = ... write into the array that was given; x = x + ... makes a new one")
+
+
+def pull(y: Any, g: np.ndarray, task: str, inputs: Mapping[str, Any] | None = None) -> None:
+    """y.backward(g), in which no pullback may write into its g, into an input or into a value."""
+    __tracebackhide__ = True
+    claim(isinstance(y, Tensor), task, f"got {type(y).__name__}, expected a Tensor", inputs=inputs)
+    try:
+        with unwritten(y):
+            y.backward(g)
+    except GradientError as error:
+        _fail(task, str(error), {**(inputs or {}), "g": g}, "g *= ... writes into g; g * ... makes a new array")
 
 
 def shown(inputs: Mapping[str, Any] | None) -> str:
@@ -104,7 +127,8 @@ def _array(value: Any) -> np.ndarray | None:
     """The value as a host array; None where it is none."""
     value = value.data if isinstance(value, Tensor) else value
     try:
-        return to_host(value) if hasattr(value, "shape") and not isinstance(value, np.generic) else np.asarray(value)
+        host = to_host(value) if hasattr(value, "shape") and not isinstance(value, np.generic) else value
+        return np.asarray(host)  # an array of a class of one's own could compare as it likes
     except (TypeError, ValueError):
         return None
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..backend import is_floating
 from ..engine import Tensor
+from .gradients import pulled, refuse_idle
 
 
 def compare(ours: Callable[..., Tensor], theirs: Callable[..., Any], inputs: Sequence[Any],
@@ -21,21 +22,23 @@ def compare(ours: Callable[..., Tensor], theirs: Callable[..., Any], inputs: Seq
         rtol, atol: for ``numpy.testing.assert_allclose``.
 
     Raises:
-        AssertionError: they differ, with the array that does. ImportError: PyTorch is not installed.
+        AssertionError: they differ, with the array that does. GradientError, an AssertionError, too: ours writes into
+        an array that it was given. UsageError: with these tolerances nothing would be compared. ImportError: PyTorch
+        is not installed.
     """
     import torch
 
+    refuse_idle(rtol=rtol, atol=atol)
     settings = settings or {}
     rng = np.random.default_rng((0, 1)) if rng is None else rng  # not that of the inputs; see gradcheck
-    mine = [Tensor(x, requires_grad=True) if is_floating(x) else x for x in inputs]
+    name = getattr(ours, "__name__", "function")
+    y, g, gradients = pulled(name, ours, inputs, [i for i, x in enumerate(inputs) if is_floating(x)], settings,
+                             rng.standard_normal, finite=False)
     other = [torch.tensor(np.array(x), requires_grad=is_floating(x)) for x in inputs]
-    y, z = ours(*mine, **settings), theirs(*other, **settings)
-    np.testing.assert_allclose(np.asarray(y), z.detach().numpy(), rtol, atol, err_msg="value")
-    g = rng.standard_normal(y.shape).astype(y.dtype)
-    y.backward(g)
+    z = theirs(*other, **settings)
+    np.testing.assert_allclose(y, z.detach().numpy(), rtol, atol, err_msg="value")
     z.backward(torch.tensor(g))
-    for i, (a, b) in enumerate(zip(mine, other)):
-        if isinstance(a, Tensor):
-            expected = torch.zeros_like(b) if b.grad is None else b.grad
-            found = np.zeros(a.shape) if a.grad is None else a.grad
-            np.testing.assert_allclose(found, expected.numpy(), rtol, atol, err_msg=f"gradient of input {i}")
+    for i, gradient in gradients.items():
+        expected = torch.zeros_like(other[i]) if other[i].grad is None else other[i].grad
+        found = np.zeros(inputs[i].shape) if gradient is None else gradient
+        np.testing.assert_allclose(found, expected.numpy(), rtol, atol, err_msg=f"gradient of input {i}")

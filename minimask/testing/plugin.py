@@ -3,13 +3,19 @@
     pytest_plugins = ["minimask.testing.plugin"]
 
 Fixtures: `gradcheck`, `rng`, `torch_oracle`, `minimask_backend`, and `lesson`, the module that a test file marks.
-Markers: lesson00 to lesson12. Options: ``--minimask-seed``, ``--minimask-backend``, ``--minimask-solutions``.
-Hypothesis draws from ``--minimask-seed``, too, so that one number fixes every input, and another gives others.
+Markers: lesson00 to lesson12. Options: ``--minimask-seed``, ``--minimask-backend``, ``--minimask-solutions``,
+``--minimask-limit``. In exercises (tests that use `lesson`) Hypothesis draws from ``--minimask-seed``, too, so that one
+number fixes every input, and another gives others; in other tests only where the option is given. Settings, seeds and a
+profile of your own win everywhere.
+
+Each submission runs in a process of its own, under a time limit per test: see :mod:`minimask.testing.submission`. With
+``--pdb``, ``--trace`` or ``--minimask-limit=0`` everything stays in one process.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -25,20 +31,26 @@ from ..engine import OPS
 from ..errors import MinimaskError
 from . import GradientError, elsewhere, marking
 from . import gradcheck as _gradcheck
+from .submission import LEAVING, Apart, Submission, left, passes_through, told
 
 LESSONS = range(100)
+#: What gradcheck takes for itself; everything else by name goes to the function.
+SETTINGS = ("rng", "directions", "eps", "rtol", "cotangent")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The plugin's options."""
     group = parser.getgroup("minimask")
-    group.addoption("--minimask-seed", type=int, default=0, metavar="S",
+    group.addoption("--minimask-seed", type=int, metavar="S",
                     help="seed of the fixture rng and of Hypothesis (default: 0)")
     group.addoption("--minimask-backend", choices=tuple(backend.LIBRARIES), default="numpy",
                     help="array library on which gradcheck repeats value and gradients, beside NumPy (default: numpy)")
     group.addoption("--minimask-solutions", metavar="DIR",
                     help="folder of the lessonNN.py to mark (default: the folder of the test file); "
                          "write it with the =, or pytest takes the folder for one with tests")
+    group.addoption("--minimask-limit", type=float, default=60.0, metavar="SECONDS",
+                    help="how long a test of an exercise may take before it counts as unsolved "
+                         "(default: 60); 0: no limit, and no process of its own")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,33 +64,96 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = config.getoption("--minimask-solutions")
     if folder and not Path(folder).is_dir():
         raise pytest.UsageError(f"--minimask-solutions {folder}: there is no such folder")
-    if importlib.util.find_spec("hypothesis") and not config.getoption("--hypothesis-profile", None):
-        import hypothesis
-
-        # The same examples in every run, whatever an earlier one found; one failure at a time, and the smallest.
-        hypothesis.settings.register_profile(
-            "minimask", deadline=None, database=None, max_examples=50, print_blob=False, report_multiple_bugs=False,
-            suppress_health_check=[hypothesis.HealthCheck.too_slow],  # a busy machine is no wrong answer
-            phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain])
-        hypothesis.settings.load_profile("minimask")
+    if not 0 <= config.getoption("--minimask-limit") < math.inf:
+        raise pytest.UsageError("--minimask-limit is a number of seconds, 0 or more; 0 stands for none")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Seeds Hypothesis' tests."""
+    """Settings and seed of Hypothesis' tests, where their owner has said nothing."""
     for item in items:
         if isinstance(item, pytest.Function) and hasattr(item.function, "hypothesis"):
-            import hypothesis
+            _settle(config, item)
 
-            hypothesis.seed(config.getoption("--minimask-seed"))(item.function)
+
+def _settle(config: pytest.Config, item: pytest.Function) -> None:
+    """Our settings for an exercise, and our seed for it, or for any test if --minimask-seed is given."""
+    import hypothesis
+
+    function, exercise = item.function, _is_exercise(item)
+    builtin = [hypothesis.settings.get_profile(name) for name in ("default", "ci") if name == "default" or _has(name)]
+    if exercise and hypothesis.settings.default in builtin and not config.getoption("--hypothesis-profile", None):
+        # The same examples in every run, whatever an earlier one found; one failure at a time, and the smallest.
+        ours = hypothesis.settings(
+            deadline=None, database=None, derandomize=False, max_examples=50, print_blob=False,
+            report_multiple_bugs=False,
+            suppress_health_check=[hypothesis.HealthCheck.too_slow],  # a busy machine is no wrong answer
+            phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain])
+        if not getattr(function, "_hypothesis_internal_settings_applied", False):
+            ours(function)
+    given = config.getoption("--minimask-seed") is not None
+    own = getattr(function, "_hypothesis_internal_use_seed", None)
+    if (exercise or given) and own is None and config.getoption("--hypothesis-seed", None) is None:
+        hypothesis.seed(seed_of(config))(function)
+
+
+def _has(profile: str) -> bool:
+    """Whether Hypothesis knows a profile."""
+    import hypothesis
+
+    try:
+        return hypothesis.settings.get_profile(profile) is not None
+    except hypothesis.errors.InvalidArgument:
+        return False
+
+
+def seed_of(config: pytest.Config) -> int:
+    """--minimask-seed; 0 unless given."""
+    return int(config.getoption("--minimask-seed") or 0)
+
+
+def _is_exercise(item: pytest.Item) -> bool:
+    return "lesson" in getattr(item, "fixturenames", ())
+
+
+APART = pytest.StashKey[Apart]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """An exercise runs in the process of its submission."""
+    config = item.config
+    limit = config.getoption("--minimask-limit")
+    here = config.pluginmanager.has_plugin("minimask-server") or config.getoption("usepdb") or config.getoption("trace")
+    if here or not limit or not _is_exercise(item):
+        return None
+    if APART not in config.stash:
+        config.stash[APART] = Apart(config, limit)
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in config.stash[APART].reports(item, nextitem):
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """No process is left behind."""
+    if APART in config.stash:
+        config.stash[APART].stop()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Whatever fails in an exercise names its lesson and task, an error in the student's code, too."""
+    lesson, task = getattr(item, "funcargs", {}).get("lesson"), task_of(item)
+    if isinstance(lesson, Submission):
+        lesson.task = task
     try:
         return (yield)
+    except LEAVING as error:
+        if isinstance(lesson, Submission) and passes_through(error, Path(str(lesson.module.__file__))):
+            raise AssertionError(left(task, error)) from error
+        raise
     except Exception as error:
-        task = task_of(item)
         if task and task not in str(error):
             drawn = getattr(item, "callspec", None)  # of a parametrized test
             if drawn and drawn.params:
@@ -106,7 +181,7 @@ def minimask_backend(pytestconfig: pytest.Config) -> str:
 @pytest.fixture
 def rng(pytestconfig: pytest.Config) -> np.random.Generator:
     """A generator seeded with ``--minimask-seed``. With Hypothesis draw a seed in its place."""
-    return np.random.default_rng(pytestconfig.getoption("--minimask-seed"))
+    return np.random.default_rng(seed_of(pytestconfig))
 
 
 @pytest.fixture(scope="session")
@@ -114,11 +189,11 @@ def gradcheck(pytestconfig: pytest.Config, minimask_backend: str) -> Callable[..
     """:func:`minimask.testing.gradcheck`, seeded; on another backend value and gradients must equal NumPy's, too."""
     def check(function: Callable[..., Any], *inputs: Any, **settings: Any) -> None:
         __tracebackhide__ = True
-        settings.setdefault("rng", np.random.default_rng((pytestconfig.getoption("--minimask-seed"), 1)))  # not rng's
+        settings.setdefault("rng", np.random.default_rng((seed_of(pytestconfig), 1)))  # not rng's
         try:
             _gradcheck(function, *inputs, **settings)
             if minimask_backend != "numpy":
-                for name in ("rng", "directions", "eps", "rtol", "cotangent"):
+                for name in SETTINGS:
                     settings.pop(name, None)
                 elsewhere(function, *inputs, backend=minimask_backend, **settings)
         except GradientError as error:
@@ -137,22 +212,27 @@ def torch_oracle(pytestconfig: pytest.Config) -> Callable[..., None]:
 
     def check(*arguments: Any, **settings: Any) -> None:
         __tracebackhide__ = True
-        settings.setdefault("rng", np.random.default_rng((pytestconfig.getoption("--minimask-seed"), 1)))  # not rng's
+        settings.setdefault("rng", np.random.default_rng((seed_of(pytestconfig), 1)))  # not rng's
         compare(*arguments, **settings)
 
     return check
 
 
 @pytest.fixture(scope="module")
-def lesson(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
-    """The module that is marked, loaded anew: lesson03.py for test_lesson03.py, of the folder to mark."""
+def lesson(request: pytest.FixtureRequest) -> Iterator[Submission]:
+    """The module that is marked, loaded anew: lesson03.py for test_lesson03.py, of the folder to mark.
+
+    Its functions are called with copies of their arrays, and a write into one is named.
+    """
     name = _lesson_of(request.path)
     folder = Path(request.config.getoption("--minimask-solutions") or request.path.parent)
     path = folder / f"{name}.py"
     if not path.is_file():
         pytest.fail(f"{path} is missing; `minimask course` writes it into a new folder", pytrace=False)
     before = set(OPS)
-    yield _loaded(name, path)
+    with told(f"Lesson {int(name.removeprefix('lesson'))}", path):
+        module = _loaded(name, path)
+    yield Submission(module)
     for added in set(OPS) - before:  # ops that the exercise registered
         del OPS[added]
 

@@ -7,8 +7,9 @@ from minimask import Tensor, op
 
 @op(register=False)
 def softplus(xp, x):
-    p = (1 + xp.tanh(x / 2)) / 2  # the logistic sigmoid of x
-    return xp.log1p(xp.exp(-xp.abs(x))) + (x + xp.abs(x)) / 2, lambda g: (g * p,)
+    e = xp.exp(-xp.abs(x))
+    p = xp.where(x >= 0, 1.0, e) / (1 + e)  # the logistic sigmoid of x
+    return xp.log1p(e) + (x + xp.abs(x)) / 2, lambda g: (g * p,)
 
 
 @op(register=False)

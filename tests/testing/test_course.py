@@ -292,7 +292,7 @@ def test_nobody_gets_the_plugin_without_asking(tmp_path):
 def test_the_documented_test_of_an_op_passes_and_notices_a_wrong_one(tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed: the documented test compares with it")
     text = minimask.testing.__doc__
-    code = ["import torch", "import numpy as np", "from hypothesis import given", "from minimask.testing import strategies"]
+    code = ["import torch", "import numpy as np", "from hypothesis import given, settings", "from minimask.testing import strategies"]
     code += [line[4:] for line in text.splitlines() if line.startswith((">>> ", "... "))][1:-1]  # without the check
     code += [line[4:] for line in text.partition("::\n")[2].splitlines()]
     (tmp_path / "conftest.py").write_text((TUTORIALS / "conftest.py").read_text())

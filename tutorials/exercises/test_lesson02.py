@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimask import Tensor
-from minimask.testing.marking import claim, expect
+from minimask.testing.marking import claim, expect, pull, stays
 from minimask.testing.strategies import shapes, whole
 
 pytestmark = pytest.mark.lesson02
@@ -18,11 +18,12 @@ thresholds = st.sampled_from([0.25, 0.0, 1.0])
 
 def marked_step(task, step, m, settings, value, passes, value_hint, gradient_hint):
     """Marks the value of a step, and its gradient for the cotangent 1, 2, 3, ..., which is 0 where nothing passes."""
-    leaf = Tensor(m, requires_grad=True)
+    leaf = Tensor(m.copy(), requires_grad=True)
     s = step(leaf, **settings)
+    stays(m, leaf.data, task, "m")
     expect(s, np.float32(value).reshape(m.shape), task, {"m": m, **settings}, value_hint, 0, same_dtype=True)
     g = np.arange(1, m.size + 1, dtype=m.dtype).reshape(m.shape)
-    s.backward(g)
+    pull(s, g.copy(), task, {"m": m, **settings})
     expect(leaf.grad, np.where(np.reshape(passes, m.shape), g, 0), task, {"m": m, **settings, "g": g}, gradient_hint, 0)
 
 

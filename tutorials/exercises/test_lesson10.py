@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimask import Tensor
-from minimask.testing.marking import claim, expect
+from minimask.testing.marking import claim, expect, pull, stays
 
 pytestmark = pytest.mark.lesson10
 SHARES = st.sampled_from([0.0, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0])
@@ -53,9 +53,10 @@ def test_task3_relative_step(lesson, values, share, seed):
     g = np.round(np.random.default_rng(seed).standard_normal(m.shape), 1) + 0.05  # never 0
     leaf, task, inputs = Tensor(m.copy(), requires_grad=True), "Lesson 10, task 3", {"m": m, "share": share}
     s = lesson.relative_step(leaf, share)
+    stays(m, leaf.data, task, "m")
     expect(s, ranked(m, share) * np.array([-1.0 if value < 0 else 1.0 for value in values]), task, inputs, tolerance=0,
            hint="this is the value: sign(m) for the k largest |m|, 0 elsewhere; ties as in task 1")
-    s.backward(g)
+    pull(s, g.copy(), task, inputs)
     claim(leaf.grad is not None, task, "no gradient arrived at m, expected is g", inputs=inputs,
           hint="the pullback returns a tuple with one array: lambda g: (...,)")
     expect(leaf.grad, g, task, {**inputs, "g": g}, tolerance=0,
