@@ -21,7 +21,7 @@ import numpy as np
 from .errors import MinimaskError as MinimaskError
 from .errors import OutOfMemory as OutOfMemory
 from .errors import UsageError as UsageError
-from .errors import not_importable, out_of_memory, ran_out, unknown
+from .errors import not_importable, out_of_memory, ran_out, refuse_without_device, unknown
 
 Array = Any  # an array of any library; the standard has no common type to name
 
@@ -65,12 +65,7 @@ def load(library: str) -> ModuleType:
     except ImportError as error:
         raise not_importable(library, name, error) from error
     if library == "cupy":
-        try:
-            count, reason = xp.cuda.runtime.getDeviceCount(), "none is visible"
-        except Exception as error:  # CuPy's own class, or a missing driver's
-            count, reason = 0, str(error)
-        if not count:
-            raise MinimaskError(f"backend 'cupy' finds no CUDA device ({reason}); use --backend numpy")
+        refuse_without_device(xp)
     return xp
 
 
@@ -99,14 +94,6 @@ def place(array: Array) -> str:
     """The library and device that an array lives on, in words: 'numpy', 'cupy on <CUDA Device 0>'."""
     xp = namespace(array)
     return "numpy" if xp is np else f"{xp.__name__} on {array.device}"
-
-
-def refuse_mixed(name: str, first: Array, second: Array) -> None:
-    """TypeError, naming op `name` and both places, where two arrays are of two libraries or on two devices."""
-    xp = namespace(first)
-    if xp is not namespace(second) or (xp is not np and first.device != second.device):
-        raise TypeError(f"{name}: mixes arrays of {place(first)} and {place(second)}; move one first: "
-                        "minimask.backend.asarray(minimask.backend.to_host(x), like=y)")
 
 
 def to_host(array: Array) -> np.ndarray:

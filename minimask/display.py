@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from .mask import Supermask
     from .nn import Sequential
 
 #: Dark blue, nearly white and orange: told apart in grey and by the colour-blind.
@@ -42,6 +43,16 @@ def columns(rows: Sequence[Sequence[object]], left: int = 1) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*table)]
     return ["  ".join(cell.ljust(width) if i < left else cell.rjust(width)
                       for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in table]
+
+
+def mask_text(source: Supermask) -> str:
+    """Its rule, and once it is drawn what its mask does now."""
+    rule = ", ".join(f"{name}={value:g}" for name, value in source.settings.items() if not isinstance(value, dict))
+    text = f"{type(source).__name__}({rule})"
+    if source.scores is None:
+        return text
+    kept, hidden, inverted = source.counts()
+    return f"{text}, {source.scores.shape}: {kept:,} kept, {hidden:,} hidden, {inverted:,} inverted"
 
 
 # ---- nets ----------------------------------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
-from .backend import SWITCHES, Array, is_floating, namespace, refuse_mixed, unshared
+from .backend import SWITCHES, Array, is_floating, namespace, unshared
 from .backend import no_grad as no_grad
 from .errors import out_of_memory, ran_out
-from .inputs import cotangent_of, explained, of_one_kind
+from .inputs import check_replacement, cotangent_of, explained, freed, of_one_kind
 from .operators import OPS as OPS
 from .operators import Operators
 
@@ -97,12 +97,7 @@ class Tensor(Operators):
 
     @data.setter
     def data(self, array: Array) -> None:
-        if not hasattr(array, "dtype"):
-            raise TypeError(f"Tensor.data: {type(array).__name__} is no array; give one of shape {self.shape}")
-        refuse_mixed("Tensor.data", self._data, array)
-        if array.shape != self.shape or array.dtype != self.dtype:
-            raise ValueError(f"Tensor.data: {array.shape} {array.dtype} cannot replace {self.shape} {self.dtype}; "
-                             "shape and dtype stay as they were, make a new Tensor instead")
+        check_replacement(array, self._data)
         self._data = array
         self._version += 1
 
@@ -205,14 +200,8 @@ class Tensor(Operators):
         if self._node is None:
             return ()
         if self._node.pullback is None:
-            raise RuntimeError(f"backward: the tape through {self._node.name} was freed by an earlier backward(); "
-                               "compute the loss again (to look at its tape, before backward()), or add the losses "
-                               "and call backward() once")
+            raise freed(self._node.name)
         return self._node.inputs
-
-    def detach(self) -> "Tensor":
-        """The same array (shared, not copied) in a tensor without a past: no gradient flows through it."""
-        return Tensor(self._data)
 
 
 # ---- the op decorator ----------------------------------------------------------------------------------------------
@@ -278,12 +267,7 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
 
 
 class Parameters:
-    """How an op is called, read once from its function: arrays first, then settings.
-
-    Attributes:
-        name: of the op. arrays: names of its array parameters; `variadic`: they are one, ``*arrays``.
-        discrete: for each of them, whether it holds labels, conditions or indices. public: the signature without xp.
-    """
+    """How an op is called, read once from its function: arrays first, then settings."""
 
     def __init__(self, function: Callable[..., Any], discrete: tuple[str, ...]):
         signature = inspect.signature(function)
@@ -292,9 +276,9 @@ class Parameters:
         self.name = function.__name__
         self.arrays = [p.name for p in parameters
                        if p.kind is p.POSITIONAL_ONLY or (not split and p.kind is not p.KEYWORD_ONLY)]
-        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)  # its arrays are one parameter, *arrays
         self.discrete = tuple(name in discrete for name in self.arrays)
-        self.public = signature.replace(parameters=parameters, return_annotation=Tensor)
+        self.public = signature.replace(parameters=parameters, return_annotation=Tensor)  # without xp
 
     def split(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The arguments given by position: arrays, and settings. TypeError where arrays are missing."""
@@ -306,8 +290,7 @@ class Parameters:
         if not args or not isinstance(args[0], (list, tuple)):
             return args, ()
         if len(args) > 1:
-            raise TypeError(f"{self.name}: takes one list of arrays, and settings by name: "
-                            f"{self.name}([x, y], axis=1)")
+            raise TypeError(f"{self.name}: takes one list of arrays, and settings by name: {self.name}([x, y], axis=1)")
         return tuple(args[0]), ()
 
 

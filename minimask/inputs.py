@@ -13,12 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, asarray, is_floating, namespace, on_device_of, refuse_mixed
+from .backend import Array, asarray, is_floating, namespace, on_device_of, place
 from .errors import MinimaskError, UsageError, out_of_memory, ran_out
 
 Axis = int | tuple[int, ...] | None
 
 # ---- arrays of one library and one dtype ---------------------------------------------------------------------------
+
+
+def refuse_mixed(name: str, first: Array, second: Array) -> None:
+    """TypeError, naming op `name` and both places, where two arrays are of two libraries or on two devices."""
+    xp = namespace(first)
+    if xp is not namespace(second) or (xp is not np and first.device != second.device):
+        raise TypeError(f"{name}: mixes arrays of {place(first)} and {place(second)}; move one first: "
+                        "minimask.backend.asarray(minimask.backend.to_host(x), like=y)")
 
 
 def of_one_kind(name: str, arrays: list[Any], is_discrete: tuple[bool, ...]) -> tuple[Any, list[Array]]:
@@ -97,6 +105,16 @@ def explained(name: str, error: Exception, arrays: list[Array], signature: inspe
     return kind(text)
 
 
+def check_replacement(new: Any, old: Array) -> None:
+    """TypeError or ValueError unless an array can take the place of another in a Tensor."""
+    if not hasattr(new, "dtype"):
+        raise TypeError(f"Tensor.data: {type(new).__name__} is no array; give one of shape {old.shape}")
+    refuse_mixed("Tensor.data", old, new)
+    if new.shape != old.shape or new.dtype != old.dtype:
+        raise ValueError(f"Tensor.data: {new.shape} {new.dtype} cannot replace {old.shape} {old.dtype}; "
+                         "shape and dtype stay as they were, make a new Tensor instead")
+
+
 def cotangent_of(given: Any, data: Array) -> Array:
     """The cotangent that backward() starts from, for a tensor with this data: 1 unless given, if it has one entry."""
     if given is None:
@@ -110,6 +128,13 @@ def cotangent_of(given: Any, data: Array) -> Array:
         raise ValueError(f"backward: the cotangent is {g.shape} {g.dtype}, the tensor {data.shape} {data.dtype}; "
                          "both must agree")
     return g
+
+
+def freed(name: str) -> RuntimeError:
+    """The error for a tape that backward() has been along, at an op."""
+    return RuntimeError(f"backward: the tape through {name} was freed by an earlier backward(); "
+                        "compute the loss again (to look at its tape, before backward()), or add the losses "
+                        "and call backward() once")
 
 
 # ---- axes, indices, settings ---------------------------------------------------------------------------------------
@@ -222,11 +247,21 @@ def kept_count(share: object, m: Array) -> int:
     return round(float(share) * math.prod(m.shape))
 
 
-# ---- an optimizer's parameters, a net's arrays ---------------------------------------------------------------------
+def check_rule(kind: str, tau: float | None, tau_ratio: float | None) -> None:
+    """UsageError unless one of both is given at most, and it is a threshold on |score|, or a ratio."""
+    if tau is not None and tau_ratio is not None:
+        raise UsageError(f"{kind}: tau={tau} and tau_ratio={tau_ratio} are two rules; give one of them")
+    if tau is not None and not tau >= 0:
+        raise UsageError(f"{kind}: tau is {tau}, but a threshold on |score| must be 0 or more")
+    if tau_ratio is not None and not 0 <= tau_ratio < 1:
+        raise UsageError(f"{kind}: tau_ratio is {tau_ratio}, but must lie in [0, 1); at 1 all is hidden")
 
 
-def check_leaves(kind: str, parameters: Sequence[Any]) -> None:
-    """UsageError unless these are parameters that an optimizer of this kind can train: leaf Tensors, one or more."""
+# ---- an optimizer's parameters, a net's arrays and sources ---------------------------------------------------------
+
+
+def check_optimizer(kind: str, parameters: Sequence[Any], lr: float, schedule: Any) -> None:
+    """UsageError unless an optimizer of this kind can train these, leaf Tensors, with such a rate and schedule."""
     if not parameters:
         raise UsageError(f"{kind}: no parameters to train; give net.parameters(), or a list of leaf Tensors")
     for i, p in enumerate(parameters):
@@ -235,6 +270,19 @@ def check_leaves(kind: str, parameters: Sequence[Any]) -> None:
             what = repr(p) if not is_tensor else "without a gradient" if p.is_leaf else "made by an op"
             raise UsageError(f"{kind}: parameter {i} is {what}, but must be a leaf Tensor with requires_grad=True; "
                              "give net.parameters()")
+    if not callable(schedule):
+        raise UsageError(f"{kind}: schedule is {schedule!r}, but must be a function of the step, such as "
+                         "exponential(0.9, every=1000)")
+    if not 0 < lr < math.inf:
+        raise UsageError(f"{kind}: lr is {lr}, but must be above 0")
+
+
+def check_gradients(kind: str, parameters: Sequence[Any]) -> None:
+    """UsageError where a parameter has no gradient."""
+    for i, p in enumerate(parameters):
+        if p.grad is None:
+            raise UsageError(f"{kind}: parameter {i} of shape {p.shape} has no gradient; "
+                             "call loss.backward() before step(), and check that the loss depends on it")
 
 
 def check_arrays(given: Mapping[str, np.ndarray], needed: Mapping[str, np.ndarray]) -> None:
@@ -247,3 +295,10 @@ def check_arrays(given: Mapping[str, np.ndarray], needed: Mapping[str, np.ndarra
         if array.shape != needed[name].shape or array.dtype != needed[name].dtype:
             raise MinimaskError(f"load: {name} is {array.shape} {array.dtype}, "
                                 f"but {needed[name].shape} {needed[name].dtype} is needed")
+
+
+def check_source(name: str, weights: Any) -> None:
+    """UsageError unless a layer called `name` can draw its weight from this."""
+    if isinstance(weights, type) or not hasattr(weights, "draw"):
+        raise UsageError(f"{name}: weights is {weights!r}, but must be a weight source such as "
+                         "SignedSupermask(tau=0.01) or Trained(), with its brackets")

@@ -25,7 +25,7 @@ from .backend import Array, load, to_host
 from .engine import Tensor, no_grad, op
 from .errors import UsageError
 from .init import check
-from .inputs import kept_count, threshold
+from .inputs import check_rule, kept_count, threshold
 from .ops import Result, cast
 
 Shape = tuple[int, ...]
@@ -213,12 +213,7 @@ class Supermask:
         self.frozen = state["frozen"]
 
     def __repr__(self) -> str:
-        rule = ", ".join(f"{name}={value:g}" for name, value in self.settings.items() if not isinstance(value, dict))
-        if self.scores is None:
-            return f"{type(self).__name__}({rule})"
-        kept, hidden, inverted = self.counts()
-        return (f"{type(self).__name__}({rule}), {self.scores.shape}: {kept:,} kept, {hidden:,} hidden, "
-                f"{inverted:,} inverted")
+        return display.mask_text(self)
 
     def _repr_html_(self) -> str:
         return (display.bar(*self.counts()) + " " if self.scores is not None else "") + repr(self)
@@ -240,13 +235,7 @@ class SignedSupermask(Supermask):
 
     def __init__(self, *, tau: float | None = None, tau_ratio: float | None = None, **initial: Any):
         super().__init__(**initial)
-        kind = type(self).__name__
-        if tau is not None and tau_ratio is not None:
-            raise UsageError(f"{kind}: tau={tau} and tau_ratio={tau_ratio} are two rules; give one of them")
-        if tau is not None and not tau >= 0:
-            raise UsageError(f"{kind}: tau is {tau}, but a threshold on |score| must be 0 or more")
-        if tau_ratio is not None and not 0 <= tau_ratio < 1:
-            raise UsageError(f"{kind}: tau_ratio is {tau_ratio}, but must lie in [0, 1); at 1 all is hidden")
+        check_rule(type(self).__name__, tau, tau_ratio)
         self.tau, self.tau_ratio = 0.01 if tau is None else tau, tau_ratio
         self.settings |= {"tau": self.tau} if tau_ratio is None else {"tau_ratio": tau_ratio}
 

@@ -15,8 +15,7 @@ import numpy as np
 from . import conv, display, ops
 from .backend import Array, asarray, to_host
 from .engine import Tensor
-from .errors import UsageError
-from .inputs import check_arrays
+from .inputs import check_arrays, check_source
 from .mask import Supermask, WeightSource
 from .windows import Padding, check_channels, geometry
 
@@ -93,9 +92,7 @@ def named(layers: Iterable[Layer]) -> dict[str, Layer]:
 
 def own_source(name: str, weights: WeightSource, *arguments: Any) -> WeightSource:
     """A layer's own copy of a weight source, with arrays."""
-    if isinstance(weights, type) or not hasattr(weights, "draw"):
-        raise UsageError(f"{name}: weights is {weights!r}, but must be a weight source such as "
-                         "SignedSupermask(tau=0.01) or Trained(), with its brackets")
+    check_source(name, weights)
     return weights.draw(*arguments)
 
 

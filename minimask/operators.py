@@ -87,6 +87,10 @@ class Operators:
         values = np.array2string(to_host(self._data), precision=4, separator=", ", prefix="Tensor(")
         return f"Tensor({values}, dtype={self.dtype}{role})"
 
+    def detach(self: Any) -> Tensor:
+        """The same array (shared, not copied) in a tensor without a past: no gradient flows through it."""
+        return type(self)(self._data)
+
     def trace(self: Any) -> None:
         """Prints the tape that leads to self, a line per tensor: its number, the op and its inputs, shape, dtype.
 

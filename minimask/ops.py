@@ -17,16 +17,7 @@ import numpy as np
 
 from .backend import Array, asarray, on_device_of
 from .engine import OPS, Pullback, op
-from .inputs import (
-    Axis,
-    axes_of,
-    basic_index,
-    check_factors,
-    check_labels,
-    count_of,
-    indices_of,
-    python_number,
-)
+from .inputs import Axis, axes_of, basic_index, check_factors, check_labels, count_of, indices_of, python_number
 
 Result = tuple[Array, Pullback]
 

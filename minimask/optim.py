@@ -4,14 +4,13 @@ A schedule is a function of the step t = 0, 1, 2, ... that gives a factor; learn
 both multiplied by it: lr_t = lr * schedule(t), wd_t = wd * schedule(t).
 """
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from .backend import Array, asarray, namespace
 from .engine import Tensor, version
 from .errors import UsageError
-from .inputs import check_leaves
+from .inputs import check_gradients, check_optimizer
 from .plateau import Plateau as Plateau
 
 Schedule = Callable[[int], float]
@@ -41,15 +40,9 @@ class SGD:
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, schedule: Schedule = constant):
-        kind = type(self).__name__
         self.parameters = [] if isinstance(parameters, Tensor) else list(parameters)
         self.schedule, self.lr, self.steps = schedule, float(lr), 0
-        check_leaves(kind, self.parameters)
-        if not callable(schedule):
-            raise UsageError(f"{kind}: schedule is {schedule!r}, but must be a function of the step, such as "
-                             "exponential(0.9, every=1000)")
-        if not 0 < self.lr < math.inf:
-            raise UsageError(f"{kind}: lr is {lr}, but must be above 0")
+        check_optimizer(type(self).__name__, self.parameters, self.lr, schedule)
 
     def step(self) -> None:
         """Updates every parameter from its `.grad`, in place, and counts the step.
@@ -57,10 +50,7 @@ class SGD:
         Raises:
             UsageError: a parameter has no gradient; call backward() first.
         """
-        for i, p in enumerate(self.parameters):  # all of them before the first is changed
-            if p.grad is None:
-                raise UsageError(f"{type(self).__name__}: parameter {i} of shape {p.shape} has no gradient; "
-                                 "call loss.backward() before step(), and check that the loss depends on it")
+        check_gradients(type(self).__name__, self.parameters)  # all of them before the first is changed
         factor = float(self.schedule(self.steps))  # a NumPy scalar would promote float32
         for i, p in enumerate(self.parameters):
             p.data = self.update(i, p.data, p.grad, factor)

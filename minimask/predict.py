@@ -20,7 +20,7 @@ from .data import standardise
 from .engine import OPS, Tensor, no_grad, version
 from .errors import UsageError
 from .fast.blocks import LARGE_PRODUCT, product
-from .fast.memory import reused_memory
+from .fast.memory import kept_memory
 from .fast.threads import single_threaded_blas
 from .prune import Fixed, Take, size
 
@@ -138,7 +138,7 @@ def gathered(weight: np.ndarray) -> Function:
     return multiply
 
 
-@reused_memory()
+@kept_memory()
 def classify(net: nn.Sequential, images: np.ndarray, batch: int = 1000) -> tuple[np.ndarray, np.ndarray]:
     """Raw images (n, *input_shape) on the host -> the class of each (n,), and the net's confidence in it (n,), 0 to 1.
 

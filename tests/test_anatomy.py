@@ -525,7 +525,7 @@ def test_mistakes(tmp_path, capsys, monkeypatch, figures):
     assert main(["train", "digits", "--epochs", "1", "--out", str(tmp_path / "run"), "--quiet"]) == 0
     capsys.readouterr()
     before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    fails(2, "holds masks.png, which `minimask inspect` has not made and would be lost; give another folder",
+    fails(2, "holds what `minimask inspect` has not made and would be lost .masks.png.; give another folder",
           tmp_path / "run", "--out", tmp_path / "run", "--repeats", "1")
     assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
     (tmp_path / "file").write_text("")

@@ -17,7 +17,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minimask import MinimaskError, UsageError, checkpoint, data, files, models, nn, optim, recipes, runs, train
+from minimask import (
+    MinimaskError,
+    UsageError,
+    checkpoint,
+    data,
+    files,
+    loop,
+    mishaps,
+    models,
+    nn,
+    optim,
+    recipes,
+    runs,
+    train,
+)
 from minimask.checkpoint import State
 from minimask.mask import SignedSupermask, Trained
 from minimask.train import TrainingError
@@ -191,15 +205,15 @@ def test_ctrl_c_at_any_moment_leaves_no_half_step(place, tmp_path, monkeypatch):
         return call
 
     if place == "cross_entropy":
-        monkeypatch.setattr(train.ops, "cross_entropy", interrupting(train.ops.cross_entropy, 11))
+        monkeypatch.setattr(loop.ops, "cross_entropy", interrupting(loop.ops.cross_entropy, 11))
     elif place == "permutation":  # the order is drawn, no step is done
-        monkeypatch.setattr(train, "standardise", interrupting(train.standardise, 10))  # 8 of epoch 1, 1 test
+        monkeypatch.setattr(loop, "standardise", interrupting(loop.standardise, 10))  # 8 of epoch 1, 1 test
     elif place == "step":  # of six updates, the second: one parameter is new, two are old
         monkeypatch.setattr(optim.SGDW, "update", interrupting(optim.SGDW.update, 3 * 9 + 1))
     elif place == "evaluate":
-        monkeypatch.setattr(train, "evaluate", interrupting(train.evaluate, 2))
+        monkeypatch.setattr(loop, "evaluate", interrupting(loop.evaluate, 2))
     else:
-        monkeypatch.setattr(train, "layer_counts", interrupting(train.layer_counts, 2))
+        monkeypatch.setattr(nn.Sequential, "layer_counts", interrupting(nn.Sequential.layer_counts, 2))
     with pytest.raises(KeyboardInterrupt):
         stopped.fit(3, tmp_path / "c")
     assert len(stopped.record["epochs"]) in (1, 2)
@@ -258,7 +272,7 @@ def test_in_another_thread_and_with_another_handler_of_ctrl_c_training_works(tmp
     setup, handled = Setup(), []
     before = signal.signal(signal.SIGINT, lambda *_: handled.append(1))
     try:
-        with train.uninterrupted():
+        with mishaps.uninterrupted():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
             assert handled == [1]  # left alone
@@ -297,17 +311,17 @@ def test_no_more_than_a_fiftieth_of_the_time_goes_into_checkpoints(tmp_path, mon
 
     monkeypatch.setattr(checkpoint.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(checkpoint, "save", slow)
-    keeper = checkpoint.Keeper(tmp_path / "c", train.Training(
-        setup.net, BLOBS, setup.optimizer, setup.rng, 32, setup.record))
+    training = train.Training(setup.net, BLOBS, setup.optimizer, setup.rng, 32, setup.record)
+    keeper = checkpoint.Keeper(tmp_path / "c")
     for _ in range(400):
         clock[0] += 1.0
-        keeper.save_if_due()
+        keeper.step(training, 0.0)
     assert saved[0] == 33.0 and all(b - a >= 150 for a, b in itertools.pairwise(saved)) and len(saved) == 3
 
 
 def test_without_a_checkpoint_nothing_is_written_or_fingerprinted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checkpoint, "capture", lambda training: 1 / 0)
+    monkeypatch.setattr(checkpoint, "capture", lambda *_: 1 / 0)
     Setup().fit(1, None)
     assert os.listdir(tmp_path) == []
 
@@ -319,7 +333,7 @@ def test_without_a_checkpoint_nothing_is_written_or_fingerprinted(tmp_path, monk
 @pytest.mark.parametrize("kind", ["dense", "batch norm"])
 def test_a_loss_that_is_no_number_leaves_the_state_before_that_step(kind, tmp_path, monkeypatch):
     """Resumed, it meets the same step again; the state is that of a run stopped there, running statistics too."""
-    calls, real = [], train.to_net
+    calls, real = [], loop.to_net
 
     def poisoned(net, x):
         calls.append(1)
@@ -328,7 +342,7 @@ def test_a_loss_that_is_no_number_leaves_the_state_before_that_step(kind, tmp_pa
     setup, stopped, again = Setup(kind), Setup(kind), Setup(kind, seed=4)
     with pytest.raises(KeyboardInterrupt):
         stopped.fit(3, tmp_path / "stopped", progress=Stop(2, 3))
-    monkeypatch.setattr(train, "to_net", poisoned)
+    monkeypatch.setattr(loop, "to_net", poisoned)
     first = next(iter(setup.net.layers))
     with pytest.raises(TrainingError, match="the loss became nan in epoch 2, step 4: it begins in layer "
                                             f"{first}, with values up to [0-9.e+-]+ going in: training diverged"):
@@ -501,7 +515,7 @@ def test_a_checkpoint_moves_between_array_libraries(first, second, tmp_path):
     stored, here = checkpoint.load(tmp_path / "c"), checkpoint.capture(training)
     assert stored.digest() == here.digest()
     assert type(optimizer.velocity[0]) is type(net.parameters()[0].data)
-    training.run(2, checkpoint.Keeper(tmp_path / "c", training))
+    training.run(2, [checkpoint.Keeper(tmp_path / "c", resumed=True)])
     assert record["environment"]["continued"][0]["step"] == 11
     whole = setup(first)
     train.fit(whole[0], BLOBS, whole[1], 2, whole[2], 32, whole[3])

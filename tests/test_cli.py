@@ -80,10 +80,10 @@ def test_the_table_of_layers():
     layers = [{"name": "dense1", "weights": 2000, "kept": 3, "hidden": 1995, "inverted": 2},
               {"name": "residual10.conv2d1", "weights": 40, "kept": 10, "hidden": 0, "inverted": 30}]
     assert layer_table({"epochs": [{"layers": []}, {"layers": layers}]}).splitlines() == [
-        "layer                  weights      kept    hidden  inverted     left",
-        "dense1                   2,000         3     1,995         2     0.2%",
-        "residual10.conv2d1          40        10         0        30   100.0%",
-        "all                      2,040        13     1,995        32     2.2%"]
+        "layer               weights  kept  hidden  inverted    left",
+        "dense1                2,000     3   1,995         2    0.2%",
+        "residual10.conv2d1       40    10       0        30  100.0%",
+        "all                   2,040    13   1,995        32    2.2%"]
 
 
 def test_a_run_can_be_read_back(folder):
@@ -262,7 +262,7 @@ def test_plain_trains_the_same(folder):
     for words in ([], ["--plain"]):
         assert main(["train", "digits", "--epochs", "1", "--quiet", "--threads", "1", "--out", f"x{len(words)}", *words]) == 0
     a, b = (json.loads((folder / name / "record.json").read_text())["epochs"][0] for name in ("x0", "x1"))
-    assert a["train_loss"] == b["train_loss"]
+    assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-5)  # plain ELU: another formula, the last bits differ
 
 
 def test_a_recipe_that_cannot_start_leaves_the_old_run(folder):

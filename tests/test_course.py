@@ -351,7 +351,7 @@ def test_nothing_of_a_students_is_overwritten(plain_notebooks, tmp_path, capsys,
     (folder / "exercises").mkdir(parents=True)
     (folder / "exercises/lesson03.py").write_text("my work")
     assert main(["course", str(folder)]) == 2
-    assert f"{folder} is not empty (exercises), and nothing of yours is overwritten; name a folder" in capsys.readouterr().err
+    assert f"{folder} holds something already, which is not overwritten (exercises); name a folder" in capsys.readouterr().err
     assert [path.name for path in folder.rglob("*")] == ["exercises", "lesson03.py"]
     assert (folder / "exercises/lesson03.py").read_text() == "my work"
     assert main(["course", str(folder / "exercises/lesson03.py")]) == 2

@@ -56,14 +56,6 @@ def test_standardise_floor():
     assert y[0] == pytest.approx((1 / 30 - 1 / 27000) * 30)
 
 
-def test_batches_are_a_fresh_seeded_shuffle_with_the_short_last_one():
-    rng = np.random.default_rng(1)
-    first, second = list(data.batches(10, 4, rng)), list(data.batches(10, 4, rng))
-    assert [len(b) for b in first] == [4, 4, 2]
-    assert sorted(np.concatenate(first)) == list(range(10)) and not np.array_equal(first[0], second[0])
-    np.testing.assert_array_equal(first[0], next(data.batches(10, 4, np.random.default_rng(1))))
-
-
 @pytest.mark.parametrize("packed", [True, False])
 def test_an_idx_file_raw_or_packed(tmp_path, packed):
     if packed:

@@ -14,7 +14,23 @@ from cases import CASES
 from hypothesis import find, given
 from hypothesis import strategies as st
 
-from minimask import Tensor, UsageError, data, init, models, nn, no_grad, op, ops, optim, plot, recipes, runs, train
+from minimask import (
+    Tensor,
+    UsageError,
+    data,
+    init,
+    loop,
+    models,
+    nn,
+    no_grad,
+    op,
+    ops,
+    optim,
+    plot,
+    recipes,
+    runs,
+    train,
+)
 from minimask.engine import OPS
 from minimask.mask import SignedSupermask, Trained
 from minimask.testing import GradientError, gradcheck, oracle
@@ -257,11 +273,11 @@ def test_seconds_are_of_training_alone(monkeypatch):
 
 
 def test_every_epoch_has_a_fresh_order_of_rng(monkeypatch):
-    seen, real = [], train.standardise
+    seen, real = [], loop.standardise
     net, o, rng = net_opt()
     d = tiny()
     monkeypatch.setattr(
-        train, "standardise", lambda x, *a: (seen.append(x.tobytes()) if len(x) == 20 else None) or real(x, *a)
+        loop, "standardise", lambda x, *a: (seen.append(x.tobytes()) if len(x) == 20 else None) or real(x, *a)
     )
     train.fit(net, d, o, 3, rng, batch=20)
     assert len(set(seen)) == 3 and d.train_images.tobytes() not in seen
@@ -292,7 +308,7 @@ def test_float64_nets_train():
 
 def test_infinite_loss_stops(monkeypatch):
     net, o, rng = net_opt(Trained())
-    monkeypatch.setattr(train.ops, "cross_entropy", lambda a, b: Tensor(np.float32(np.inf)))
+    monkeypatch.setattr(loop.ops, "cross_entropy", lambda a, b: Tensor(np.float32(np.inf)))
     with pytest.raises(train.TrainingError, match="became inf in epoch 1, step 1"):
         train.fit(net, tiny(), o, 1, rng)
 
@@ -358,11 +374,10 @@ def test_overwrite_removes_the_old_files(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_eta(monkeypatch):
+def test_eta():
     clock = iter([0.0, 10.0])
-    monkeypatch.setattr(train.time, "perf_counter", lambda: next(clock))
     s = io.StringIO()
-    train.Progress("x", s, pause=0).epoch({"epoch": 2, "test_accuracy": 1, "weights_left": 1, "train_loss": 0}, 10)
+    train.Progress("x", s, pause=0, clock=lambda: next(clock)).epoch({"epoch": 2, "test_accuracy": 1, "weights_left": 1, "train_loss": 0}, 10)
     assert "40 s to go" in s.getvalue()
 
 

@@ -1,6 +1,7 @@
 """Using trained nets: logits without Tensors, classes and confidences, image files, and the three commands."""
 
 import gzip
+import json
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from minimask import (
     prune,
     recipes,
     runs,
+    train,
 )
 from minimask.__main__ import main
 from minimask.data import images as imagefiles
@@ -317,8 +319,8 @@ def test_export_info_predict(folder, trained, capsys):
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith(("dense", "all"))}
     stored = export.load("tiny.mmk").stored
     for name, each in stored.items():
-        assert rows[name][-6:] == [f"{each.plus:,}", f"{each.minus:,}", f"{(each.plus + each.minus) / each.weights:.1%}",
-                                   f"{each.bytes:,}", f"{each.bound:,.0f}", each.codec]
+        assert rows[name][1] == each.codec and rows[name][-5:] == [f"{each.plus:,}", f"{each.minus:,}", f"{(each.plus + each.minus) / each.weights:.1%}",
+                                   f"{each.bytes:,}", f"{each.bound:,.0f}"]
     after = prune.size(prune.prune(net))
     assert f"pruned: {after.units:,} of 410 units, {after.weights:,} of 50,200 weights, {after.multiply_adds:,} of" in out
 
@@ -397,7 +399,7 @@ def test_images_that_are_none_are_named_with_their_file(folder, trained, capsys)
 
 def test_a_run_on_data_that_only_python_knows(folder, trained, capsys):
     (folder / "run").mkdir()
-    (folder / "run/record.json").write_text('{"dataset": "mine"}')
+    (folder / "run/record.json").write_text(json.dumps(train.new_record({}, 0, "mine")))
     assert main(["export", "run", "-o", "a.mmk"]) == 2
     assert "unknown dataset 'mine'" in capsys.readouterr().err
 

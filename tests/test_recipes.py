@@ -225,8 +225,8 @@ def test_recipes_are_listed_and_shown(capsys, tmp_path):
     listed = capsys.readouterr().out
     lines = {line.split()[0]: line for line in listed.splitlines() if line}
     assert set(recipes.RECIPES) <= set(lines)
-    assert "266,200" in lines["fcn"] and "97.48   3.77" in lines["fcn"] and "mnist" in lines["fcn"]
-    assert "1,705,904" in lines["resnet110-dense"] and "62.70 100.00" in lines["resnet110-dense"]
+    assert "266,200" in lines["fcn"] and lines["fcn"].split()[4:6] == ["97.48", "3.77"] and "mnist" in lines["fcn"]
+    assert "1,705,904" in lines["resnet110-dense"] and lines["resnet110-dense"].split()[4:] == ["62.70", "100.00", "-", "-"]
     assert main(["recipes", "conv2-binary"]) == 0
     (tmp_path / "my.toml").write_text(capsys.readouterr().out)
     assert recipes.find(str(tmp_path / "my.toml")) == recipes.find("conv2-binary")

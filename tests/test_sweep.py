@@ -291,7 +291,7 @@ def swept_once(folder):
 def test_a_folder_with_other_things_is_left_alone(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("mine")
     assert main(["sweep", "digits", "--epochs", "1", "--out", str(tmp_path)]) == 2
-    assert f"{tmp_path} holds other things (thesis.txt) and no sweep.json; give an empty" in capsys.readouterr().err
+    assert f"{tmp_path} holds no sweep.json, but other things (thesis.txt); give an empty" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["thesis.txt"]
 
 
@@ -306,7 +306,7 @@ def test_a_sweep_of_another_format_or_recipe_is_left_alone(tmp_path):
         sweep.claim(tmp_path / "sweep", tasks)
     for damaged in (text[:40], "[]", "{}", text.replace('"runs": [', '"runs": 3, "walks": [')):
         index.write_text(damaged)
-        with pytest.raises(MinimaskError, match=r"sweep.json is damaged"):
+        with pytest.raises(MinimaskError, match=r"holds no sweep: .*sweep.json"):
             sweep.claim(tmp_path / "sweep", tasks)
     index.write_text(text)
     sweep.claim(tmp_path / "sweep", tasks)

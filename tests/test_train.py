@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -260,7 +262,7 @@ def test_a_log_gets_plain_lines(monkeypatch):
 
 
 def test_a_terminal_gets_one_line_that_renews_itself(monkeypatch):
-    monkeypatch.setattr(train.Progress, "columns", lambda self: 60)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((60, 24)))
     stream = Stream(terminal=True)
     net, optimizer, rng = setup()
     train.fit(net, BLOBS, optimizer, 3, rng, progress=train.Progress("x", stream))

@@ -223,10 +223,7 @@ def claim(folder: Path, todo: Iterable[Task], overwrite: bool = False) -> None:
     if index.exists():
         known = read_index(folder)
     else:
-        foreign = sorted(path.name for path in folder.iterdir() if path.name not in (files.LOCK, STOP))
-        if foreign:
-            raise UsageError(f"{folder} holds other things ({', '.join(foreign[:3])}{' ...' * (len(foreign) > 3)}) and "
-                             f"no {INDEX}; give an empty or a new folder with --out")
+        files.claim(folder, f"no {INDEX}, but other things", "give an empty or a new folder with --out")
     for task in todo:
         name, recipe = task.recipe["name"], json.loads(json.dumps(task.recipe))
         if overwrite and task.folder.exists():
