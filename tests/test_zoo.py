@@ -141,3 +141,20 @@ def test_all_of_it_is_small():
     files = [path for path in nets.HERE.iterdir() if path.suffix == zoo.ENDING]
     assert {path.stem for path in files} == set(NAMES)
     assert sum(path.stat().st_size for path in files) <= 400_000
+
+
+@pytest.mark.parametrize("name", ["conv2-published-config", "conv6-tau0.01-wd0.0006-fall1.5"])
+def test_a_net_comes_back_as_it_was_trained(name):
+    """Its frozen weights are drawn from the seed, its mask has the counts of the record, its logits are the same."""
+    net, entry = zoo.masked(name)
+    assert tuple(net.counts()) == entry.counts
+    images = np.random.default_rng(0).standard_normal((2, *net.input_shape)).astype(np.float32)
+    np.testing.assert_array_equal(net(images).data, zoo.load(name)(images).data)
+
+
+def test_frozen_weights_of_another_seed_are_refused(copied):
+    text = (copied / "index.json").read_text()
+    (copied / "index.json").write_text(text.replace('"conv2-published-config", "seed": 0', '"conv2-published-config", "seed": 9'))
+    (copied / "conv2-published-config-seed0.mmk").rename(copied / "conv2-published-config-seed9.mmk")
+    with pytest.raises(MinimaskError, match="frozen weights drawn again from seed 9 are not those of conv2-published-config-seed9"):
+        zoo.masked("conv2-published-config")

@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .. import export, fields, nn
+import numpy as np
+
+from .. import data, export, fields, nn, recipes
 from ..errors import MinimaskError, UsageError, unknown
+from ..mask import Supermask
 
 HERE, INDEX, ENDING = Path(__file__).parent, "index.json", ".mmk"
 
@@ -25,7 +30,8 @@ class Entry:
     """One net, by its record.
 
     Attributes:
-        recipe, seed: what it was trained by. dataset: what on. epochs: for how long.
+        recipe, seed: what it was trained by, the recipe by its name. settings: that recipe, as plain data.
+        dataset: what it was trained on. epochs: for how long.
         test_accuracy, weights_left: at the end, 0 to 1.
         unverified: trained and measured on files that are not known to be the official ones.
         counts: (kept, hidden, inverted) of each layer, in order.
@@ -34,6 +40,7 @@ class Entry:
 
     recipe: str
     seed: int
+    settings: Mapping[str, Any]
     dataset: str
     epochs: int
     test_accuracy: float
@@ -101,6 +108,28 @@ def load(name: str, seed: int | None = None, backend: str = "numpy") -> nn.Seque
         raise MinimaskError(f"the zoo's {entry.path.name} is damaged: it does not have the sha256 of the index; "
                             "install minimask anew")
     return export.load(entry.path, backend).net
+
+
+def masked(name: str, seed: int | None = None) -> tuple[nn.Sequential, Entry]:
+    """The same net as it was trained: frozen weights drawn from its seed, and scores that give its mask; and its entry.
+
+    The scores are the mask itself (-1, 0, +1): what they were beside their decision, the zoo does not hold. So that
+    :mod:`minimask.anatomy` can be asked of it.
+
+    Raises, beside what load raises, MinimaskError where the frozen weights drawn here are not those of the net.
+    """
+    entry = find(name, seed)
+    given, recipe = load(entry.name), recipes.from_dict(entry.settings)
+    net = recipe.build(data.blank(entry.dataset), np.random.default_rng(entry.seed))
+    for (layer, source), fixed in zip(net.weights().items(), given.weights().values()):
+        effective = fixed.effective().data
+        if not isinstance(source, Supermask):
+            raise MinimaskError(f"zoo: layer {layer} of {entry.name} is not masked; zoo.load gives the net as it is used")
+        source.parameters()["scores"].data = np.sign(effective * source.frozen)
+    if tuple(net.counts()) != entry.counts:
+        raise MinimaskError(f"zoo: the frozen weights drawn again from seed {entry.seed} are not those of {entry.name}: "
+                            f"NumPy {np.__version__} draws other numbers, or the index is damaged")
+    return net, entry
 
 
 def path_of(file: str) -> Path | str:
