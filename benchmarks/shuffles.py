@@ -2,9 +2,10 @@
 
     python benchmarks/shuffles.py RUN... --data DIR --json benchmarks/records/shuffles.json
 
-Every RUN is a folder of a trained supermask, or zoo:NAME for a net that comes with the package. The changes are those of minimask.anatomy.CHANGES: signs shuffled among
-the weights that are left, the whole mask shuffled within each layer, magnitudes or frozen weights drawn anew. All
-layers are changed at once, nothing is trained again, and each change is drawn --repeats times for every run.
+Every RUN is a folder of a trained supermask, or zoo:NAME for a net that comes with the package. The changes are those
+of minimask.anatomy.CHANGES: signs shuffled among the weights that are left, the whole mask shuffled within each layer,
+magnitudes or frozen weights drawn anew. All layers are changed at once, nothing is trained again, and each change is
+drawn --repeats times for every run.
 """
 
 import argparse

@@ -28,7 +28,8 @@ def entry(record, content, path):
     left = [stored.plus + stored.minus for stored in exported.stored.values()]
     if left != [kept + inverted for kept, _, inverted in counts]:
         raise SystemExit(f"zoo.py: {path} and its record do not have the same weights left: {left}, {counts}")
-    return zoo.Entry(record["recipe"]["name"], record["seed"], record["recipe"], record["dataset"], end["epoch"], end["test_accuracy"],
+    return zoo.Entry(record["recipe"]["name"], record["seed"], record["recipe"], record["dataset"], end["epoch"],
+                     end["test_accuracy"],
                      end["weights_left"], bool(record.get("unverified")), tuple(counts), len(content),
                      hashlib.sha256(content).hexdigest())
 

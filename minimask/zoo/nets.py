@@ -124,11 +124,12 @@ def masked(name: str, seed: int | None = None) -> tuple[nn.Sequential, Entry]:
     for (layer, source), fixed in zip(net.weights().items(), given.weights().values()):
         effective = fixed.effective().data
         if not isinstance(source, Supermask):
-            raise MinimaskError(f"zoo: layer {layer} of {entry.name} is not masked; zoo.load gives the net as it is used")
+            raise MinimaskError(f"zoo: layer {layer} of {entry.name} is not masked; zoo.load gives the net as it "
+                                "is used")
         source.parameters()["scores"].data = np.sign(effective * source.frozen)
     if tuple(net.counts()) != entry.counts:
-        raise MinimaskError(f"zoo: the frozen weights drawn again from seed {entry.seed} are not those of {entry.name}: "
-                            f"NumPy {np.__version__} draws other numbers, or the index is damaged")
+        raise MinimaskError(f"zoo: the frozen weights drawn again from seed {entry.seed} are not those of "
+                            f"{entry.name}: NumPy {np.__version__} draws other numbers, or the index is damaged")
     return net, entry
 
 
