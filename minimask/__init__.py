@@ -9,6 +9,9 @@ from . import checkpoint, conv, data, fast, init, mask, models, nn, ops, optim, 
 from .backend import MinimaskError, UsageError, plain
 from .engine import Tensor, no_grad, op
 
+# Named here, so that `python -X lazy_imports=all` (3.15) reads the files that fill the tables of ops and of twins.
+_ = (ops, conv, mask, fast)
+
 __version__ = "0.1.0"
 __all__ = ["MinimaskError", "Tensor", "UsageError", "checkpoint", "conv", "data", "fast", "init", "mask", "models",
            "nn", "no_grad", "op", "ops", "optim", "plain", "plot", "recipes", "testing", "train"]
