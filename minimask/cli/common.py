@@ -27,6 +27,7 @@ COMMANDS = {"demo": "the same as no command",
             "export": "write a trained network into one small file",
             "info": "show what such a file holds",
             "predict": "classify images with such a file",
+            "zoo": "list the trained networks that come with the package",
             "data": "fetch and check data sets",
             "course": "write the lessons and their exercises into a folder"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import export, prune
+from .. import export, prune, zoo
 from ..display import columns
 from ..export.header import Stored
 from .common import Parser
@@ -16,7 +16,7 @@ from .common import Parser
 def command(words: Sequence[str]) -> None:
     """Prints where the net comes from, a row per layer, its size on disk and as floats, and what pruning leaves."""
     options: Any = _parser().parse_args(words)
-    exported = export.load(options.file)
+    exported = export.load(zoo.path_of(options.file))
     net, stored = exported.net, exported.stored
     print(f"{options.file}: {exported.about or 'a net'}")
     names = ", ".join(exported.classes[:10]) + (" ..." if len(exported.classes) > 10 else "")
@@ -54,5 +54,5 @@ def _parser() -> Parser:
                                 "bytes that the entropy of each layer's counts allows (a code that learns from the\n"
                                 "order can need less), and what exact pruning leaves.",
                     epilog="example:\n  minimask info tiny.mmk")
-    parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote")
+    parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote, or a net of `minimask zoo`")
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import export, prune
+from .. import export, prune, zoo
 from ..data import images as imagefiles
 from ..errors import UsageError
 from ..predict import classify
@@ -15,7 +15,7 @@ from .common import Parser, whole_number
 def command(words: Sequence[str]) -> None:
     """Prints a line per image: file and number, class, confidence."""
     options: Any = _parser().parse_args(words)
-    exported = export.load(options.file, options.backend)
+    exported = export.load(zoo.path_of(options.file), options.backend)
     net = prune.prune(exported.net)
     for path in options.images:
         images = imagefiles.read(path, net.input_shape)[:options.first]
@@ -36,9 +36,9 @@ def _parser() -> Parser:
                                 "confidence, the largest entry of the softmax.",
                     epilog="Images are of the size that the net takes, light on dark where it was trained so: MNIST's\n"
                            "digits are white on black.\n\n"
-                           "example:\n  minimask predict tiny.mmk digit.png\n"
+                           "example:\n  minimask predict fcn digit.png\n"
                            "  minimask predict tiny.mmk DIR/mnist/t10k-images-idx3-ubyte.gz --first 20")
-    parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote")
+    parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote, or a net of `minimask zoo`")
     parser.add_argument("images", metavar="IMAGES", nargs="+",
                         help="IDX as MNIST's (.gz too), .npy of one image or many, or .png (needs matplotlib)")
     parser.add_argument("--first", type=whole_number(1), metavar="N", help="of each file the first N images only")
