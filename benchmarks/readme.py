@@ -165,6 +165,17 @@ def shuffles():
     return "\n".join(lines) + "\n"
 
 
+def shuffles_cifar10():
+    """The same of the trained Conv nets: a column each, accuracy in percent, means over the draws."""
+    found = json.loads((HERE / "records" / "shuffles-cifar10.json").read_text())["runs"]
+    lines = ["| in every layer | " + " | ".join(f"`{run['name']}`" for run in found) + " |",
+             "|---" * (1 + len(found)) + "|"]
+    for name in found[0]["accuracy"]:
+        cells = " | ".join(f"{100 * statistics.mean(run['accuracy'][name]):.1f}" for run in found)
+        lines.append(f"| {CHANGES[name]} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
 def reading():
     """The files of the reading path, in order, with their lines."""
     lines = ["| file | what you learn | lines |", "|---|---|---|"]
@@ -192,7 +203,8 @@ def syllabus():
 #: The files with tables, and what makes each table.
 TABLES = {README: {"results": results, "shuffles": shuffles, "speed": speed, "reading": reading},
           STUDIES: {"initialisations": initialisations, "frontier": frontier, "cifar10": cifar10,
-                    "cifar10_grid": cifar10_grid, "cifar10_unfinished": cifar10_unfinished, "gpu_steps": gpu_steps},
+                    "cifar10_grid": cifar10_grid, "cifar10_unfinished": cifar10_unfinished, "gpu_steps": gpu_steps,
+                    "shuffles_cifar10": shuffles_cifar10},
           SYLLABUS: {"syllabus": syllabus}}
 
 

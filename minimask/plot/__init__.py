@@ -3,8 +3,8 @@
 from ..errors import MissingMatplotlib
 from ..display import HIDDEN, INVERTED, KEPT
 from .mermaid import graph
-from .pictures import (COLOURS, MARKERS, accuracy_against_weights, chart, mask_colours, mask_legend, masks, new_figure, png,
-                       show, svg, training)
+from .pictures import (COLOURS, MARKERS, accuracy_against_weights, chart, mask_colours, mask_legend, masks,
+                       new_figure, png, show, svg, training)
 
-__all__ = ["COLOURS", "HIDDEN", "INVERTED", "KEPT", "MARKERS", "MissingMatplotlib", "accuracy_against_weights",
-           "chart", "graph", "mask_colours", "mask_legend", "masks", "new_figure", "png", "show", "svg", "training"]
+__all__ = ["COLOURS", "HIDDEN", "INVERTED", "KEPT", "MARKERS", "MissingMatplotlib", "accuracy_against_weights", "chart",
+           "graph", "mask_colours", "mask_legend", "masks", "new_figure", "png", "show", "svg", "training"]
