@@ -23,9 +23,10 @@ import numpy as np
 
 from minimask import data, export, models, no_grad, predict, prune, train
 from minimask.backend import MinimaskError
-from minimask.fast.memory import reused_memory
+from minimask.fast.memory import kept_memory
 from minimask.fast.threads import blas_threads
-from minimask.mask import Fixed, SignedSupermask
+from minimask.mask import SignedSupermask
+from minimask.prune import Fixed
 
 #: Single layers: (in, out), share of weights left, images.
 LAYERS = [(shape, share, images) for shape in ((784, 300), (2048, 256), (16384, 256))
@@ -41,7 +42,7 @@ def alternate(calls, rounds, repeats):
     for _ in range(rounds + 1):
         row = []
         for call in calls:
-            with reused_memory():
+            with kept_memory():
                 call()
                 row.append(statistics.median(timed(call) for _ in range(repeats)))
         rows.append(row)

@@ -24,7 +24,7 @@ import numpy as np
 from steps import BATCH, NETS, OurSide, gemm_gflops, layer_flop, sample
 
 from minimask import Tensor, engine, ops, train
-from minimask.fast.memory import reused_memory
+from minimask.fast.memory import kept_memory
 from minimask.fast.threads import blas_threads
 
 
@@ -78,7 +78,7 @@ def measure_layers(name, rounds):
             calls.append(timed_torch(side.layers[i], there.requires_grad_(wanted), back, side.trained))
         seconds = [[], [], []]
         for _ in range(rounds + 1):
-            for call, column, setting in zip(calls, seconds, (reused_memory, nullcontext, nullcontext)):
+            for call, column, setting in zip(calls, seconds, (kept_memory, nullcontext, nullcontext)):
                 with setting():
                     call()
                     column.append(call())
@@ -173,7 +173,7 @@ def main():
         for row in layers:
             print(f"{row['layer'] + '  ' + row['kind']:52.50}{row['forward_ms']:9.2f}{row['backward_ms']:10.2f}"
                   f"{row['torch_forward_ms']:9.2f}{row['torch_backward_ms']:10.2f}{row['ratio']:7.2f}")
-        with reused_memory():
+        with kept_memory():
             inside, step = measure_ops(options.net, options.rounds)
         print(f"\n{f'op in our step of {step:.1f} ms':52}{'calls':>9}{'forward':>10}{'backward':>9}{'share':>10}")
         for row in inside:

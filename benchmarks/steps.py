@@ -32,7 +32,7 @@ from contextlib import nullcontext
 import numpy as np
 
 from minimask import backend, data, models, nn, ops, optim, recipes, train
-from minimask.fast.memory import reused_memory
+from minimask.fast.memory import kept_memory
 from minimask.fast.threads import blas_threads
 
 if importlib.util.find_spec("torch") is None:
@@ -108,7 +108,7 @@ def alternate(calls, rounds, repeats):
     seconds = []
     for _ in range(rounds + 1):
         turns = []
-        for call, setting in zip(calls, [reused_memory] + [nullcontext] * (len(calls) - 1)):  # ours as in train.fit
+        for call, setting in zip(calls, [kept_memory] + [nullcontext] * (len(calls) - 1)):  # ours as in train.fit
             with setting():
                 turns.append([timed(call) for _ in range(repeats)])
         seconds.append([statistics.median(turn[1:] or turn) for turn in turns])
@@ -174,7 +174,7 @@ def print_peak(name, side, library):
         x, y = ours.images(x), torch.tensor(y)
     else:
         ours, x, y = OurSide(name, library=library), move(x, library), move(y, library)
-    with reused_memory() if side == "ours" else nullcontext():  # as in train.fit
+    with kept_memory() if side == "ours" else nullcontext():  # as in train.fit
         for _ in range(3):
             ours.step(x, y)
     if library == "cupy":

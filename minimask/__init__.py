@@ -2,7 +2,7 @@
 
 A NumPy reference implementation of "Signing the Supermask: Keep, Hide, Invert" (Koster, Grothe and
 Rettinger, ICLR 2022, arXiv:2201.13361). Read the files in the order that their first lines give:
-backend, engine, ops, init, mask, nn, models, optim, train.
+backend, engine, ops, conv, init, mask, nn, models, optim, loop.
 """
 
 from . import checkpoint, conv, data, fast, init, mask, models, nn, ops, optim, plot, recipes, testing, train

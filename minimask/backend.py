@@ -1,4 +1,4 @@
-"""Read 1 of 8 · needs nothing · which array library an array belongs to, and how to move it.
+"""Read 1 of 10 · needs nothing · which array library an array belongs to, and how to move it.
 
 minimask computes with whatever array library its inputs come from: NumPy, CuPy, or any other that
 follows the Python array API standard. The code on the reading path asks :func:`namespace` for that
@@ -21,10 +21,7 @@ import numpy as np
 from .errors import MinimaskError as MinimaskError
 from .errors import OutOfMemory as OutOfMemory
 from .errors import UsageError as UsageError
-from .errors import not_importable
-from .errors import out_of_memory as out_of_memory
-from .errors import ran_out as ran_out
-from .errors import unknown as unknown
+from .errors import not_importable, out_of_memory, ran_out, refuse_without_device, unknown
 
 Array = Any  # an array of any library; the standard has no common type to name
 
@@ -68,12 +65,7 @@ def load(library: str) -> ModuleType:
     except ImportError as error:
         raise not_importable(library, name, error) from error
     if library == "cupy":
-        try:
-            count, reason = xp.cuda.runtime.getDeviceCount(), "none is visible"
-        except Exception as error:  # CuPy's own class, or a missing driver's
-            count, reason = 0, str(error)
-        if not count:
-            raise MinimaskError(f"backend 'cupy' finds no CUDA device ({reason}); use --backend numpy")
+        refuse_without_device(xp)
     return xp
 
 
@@ -83,14 +75,14 @@ def asarray(value: Any, like: Array) -> Array:
     Raises OutOfMemory where there is no room for it.
     """
     try:
-        return namespace(like).asarray(value, dtype=like.dtype, **beside(like))
+        return namespace(like).asarray(value, dtype=like.dtype, **on_device_of(like))
     except Exception as error:
         if ran_out(error):
             raise out_of_memory(f"moving an array of shape {np.shape(value)} to {place(like)}", error) from error
         raise
 
 
-def beside(like: Array) -> dict[str, Any]:
+def on_device_of(like: Array) -> dict[str, Any]:
     """The keywords with which a creation function puts its array on `like`'s device.
 
     None for NumPy, which has one device, and for CuPy, which uses its current one and knows no ``device=``.
@@ -102,14 +94,6 @@ def place(array: Array) -> str:
     """The library and device that an array lives on, in words: 'numpy', 'cupy on <CUDA Device 0>'."""
     xp = namespace(array)
     return "numpy" if xp is np else f"{xp.__name__} on {array.device}"
-
-
-def refuse_mixed(name: str, first: Array, second: Array) -> None:
-    """TypeError, naming op `name` and both places, where two arrays are of two libraries or on two devices."""
-    xp = namespace(first)
-    if xp is not namespace(second) or (xp is not np and first.device != second.device):
-        raise TypeError(f"{name}: mixes arrays of {place(first)} and {place(second)}; move one first: "
-                        "minimask.backend.asarray(minimask.backend.to_host(x), like=y)")
 
 
 def to_host(array: Array) -> np.ndarray:
@@ -124,7 +108,7 @@ def to_host(array: Array) -> np.ndarray:
     return np.from_dlpack(array)
 
 
-def own(array: Array) -> Array:
+def unshared(array: Array) -> Array:
     """`array` itself where it surely is nobody else's view and can be written to, a copy of it elsewhere."""
     if isinstance(array, np.ndarray) and array.base is None and array.flags.writeable:
         return array

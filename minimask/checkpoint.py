@@ -18,21 +18,26 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import files
-from .backend import MinimaskError, UsageError, to_host
+from .backend import to_host
+from .errors import MinimaskError, UsageError
 from .fields import Fields, parse
-from .optim import Plateau
+from .loop import Listener
+from .mishaps import TrainingError, refuse_not_finite
+from .plateau import Plateau
 
 if TYPE_CHECKING:  # imported where files are read and written: `import minimask` stays quick
     from pathlib import Path
     from zipfile import ZipFile
 
-    from .train import Training
+    from .data import Dataset
+    from .loop import Training
 
 #: The layout described above. A file with a higher number is refused.
 FORMAT = 1
@@ -86,8 +91,8 @@ def _digested(value: Any) -> Any:
 # ---- from a run and back -------------------------------------------------------------------------------------------
 
 
-def capture(training: Training) -> State:
-    """The state of a run between two steps.
+def capture(training: Training, known: dict[str, Any] | None = None) -> State:
+    """The state of a run between two steps; `known`: its :func:`settings`, where they are at hand.
 
     Raises:
         TrainingError: it is not finite. UsageError: its generator is not PCG64.
@@ -97,10 +102,10 @@ def capture(training: Training) -> State:
     if bits["bit_generator"] != "PCG64":
         raise UsageError(f"fit: a checkpoint keeps the state of PCG64, not of {bits['bit_generator']}; "
                          "give rng=numpy.random.default_rng(seed)")
-    arrays = {**_prefixed("net.", net.arrays()), **_prefixed("last.", training.last), "order": training.order,
+    arrays = {**_prefixed("net.", net.arrays()), **_prefixed("last.", training.last_arrays), "order": training.order,
               **_prefixed("optimizer.", {name: to_host(array) for name, array in optimizer.slots().items()})}
-    training.refuse_not_finite(arrays)
-    run = {"settings": settings(training), "begun": training.begun, "step": training.step,
+    refuse_not_finite(arrays, training.epoch, training.step)
+    run = {"settings": known or settings(training), "begun": training.epochs_before, "step": training.step,
            "loss_sum": training.loss_sum, "right": training.right, "seconds": training.seconds,
            "steps": optimizer.steps, "rng": bits, "record": training.record,
            "schedule": schedule.state() if isinstance(schedule, Plateau) else float(schedule(optimizer.steps))}
@@ -110,11 +115,17 @@ def capture(training: Training) -> State:
 def settings(training: Training) -> dict[str, Any]:
     """What must be as it was for a run to go on, beside what :func:`origin` finds in its record."""
     schedule = training.optimizer.schedule
-    return {"dataset": training.dataset.name, "images": training.images, "batch": training.batch,
+    return {"dataset": training.dataset.name, "images": fingerprint(training.dataset), "batch": training.batch,
             "augment": training.augment,
             "weights": {name: {"source": type(source).__name__, **source.settings}
                         for name, source in training.net.weights().items()},
             **training.optimizer.settings(), "schedule": schedule.settings() if isinstance(schedule, Plateau) else {}}
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """sha256 of the images and labels of a data set."""
+    parts = ("train_images", "train_labels", "test_images", "test_labels")
+    return State({part: getattr(dataset, part) for part in parts}, {}).digest()
 
 
 def origin(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,14 +178,14 @@ def restore(training: Training, path: str | Path, epochs: int) -> None:
         raise MinimaskError(f"{path} holds no state of a run: {type(error).__name__} {error}") from error
     # From here on nothing fails.
     training.net.load(_without_prefix("last.", arrays))  # flips are counted from its masks
-    training.last, training.masks = training.net.arrays(), training.net.masks()
+    training.last_arrays, training.last_masks = training.net.arrays(), training.net.masks()
     training.net.load(_without_prefix("net.", arrays))
     training.optimizer.load_slots(_without_prefix("optimizer.", arrays))
     training.optimizer.steps = run["steps"]
     if isinstance(training.optimizer.schedule, Plateau):
         training.optimizer.schedule.load_state(run["schedule"])
     training.rng.bit_generator.state = run["rng"]
-    training.order, training.step, training.begun = order, run["step"], run["begun"]
+    training.order, training.step, training.epochs_before = order, run["step"], run["begun"]
     training.loss_sum, training.right, training.seconds = run["loss_sum"], run["right"], run["seconds"]
     _continue_record(training, run["record"])
 
@@ -336,38 +347,54 @@ def _header(promised: Any) -> files.Header:
 # ---- now and then --------------------------------------------------------------------------------------------------
 
 
-class Keeper:
-    """Saves a run now and then: when `every` seconds have passed since the last time, and when told to.
+class Keeper(Listener):
+    """Saves a run now and then: at its start and end, when it is cut short, and when `every` seconds have passed.
 
     Where a checkpoint takes so long that this would cost more than SHARE of the time, it waits longer.
 
     Args:
-        path: of the checkpoint; None saves nothing. every: seconds.
+        path: of the checkpoint. every: seconds. resumed: the run was taken up from this file, which is not written anew
+            at the start.
     """
 
-    def __init__(self, path: str | Path | None, training: Training, every: float = 30.0):
-        self.path, self.training, self.every = path, training, every
+    def __init__(self, path: str | Path, every: float = 30.0, resumed: bool = False):
+        self.path, self.every, self.resumed = path, every, resumed
         self.due = time.perf_counter() + every
+        self.known: dict[str, Any] | None = None
 
-    def save(self) -> None:
+    def save(self, training: Training) -> None:
         """Saves now. Raises WriteError where the file cannot be written; the one before is untouched."""
-        if self.path is None:
-            return
         start = time.perf_counter()
         try:
-            save(self.path, capture(self.training))
+            self.known = self.known or settings(training)  # which reads the whole data set, once
+            save(self.path, capture(training, self.known))
         finally:
             end = time.perf_counter()
             self.due = end + max(self.every, (end - start) / SHARE)
 
-    def save_or_warn(self) -> None:
+    def save_or_warn(self, training: Training) -> None:
         """Saves now; where the file cannot be written it warns, and the run may go on."""
         try:
-            self.save()
+            self.save(training)
         except files.WriteError as error:
             warnings.warn(f"no checkpoint this time: {error}", UserWarning, stacklevel=3)
 
-    def save_if_due(self) -> None:
+    def begin(self, training: Training) -> None:
+        """Saves, unless the file is where the run comes from; raises as save()."""
+        if not self.resumed:
+            self.save(training)
+
+    def step(self, training: Training, loss: float) -> None:
         """Saves if it is time; warns as save_or_warn()."""
-        if self.path is not None and time.perf_counter() >= self.due:
-            self.save_or_warn()
+        if time.perf_counter() >= self.due:
+            self.save_or_warn(training)
+
+    def cut_short(self, training: Training) -> None:
+        """Saves unless a step is half done, or a number is not finite: the last good state stays then."""
+        if training.between_steps:
+            with suppress(TrainingError):
+                self.save_or_warn(training)
+
+    def end(self, training: Training) -> None:
+        """Saves; raises as save()."""
+        self.save(training)

@@ -1,6 +1,7 @@
 """The errors that one clear sentence explains: what came, what was needed, the way out. Beside the path."""
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class MinimaskError(Exception):
@@ -44,6 +45,16 @@ def not_importable(library: str, module: str, error: ImportError) -> MinimaskErr
     reason = str(error.__cause__ or error).strip().partition("\n")[0]  # CuPy's own text is a page
     return MinimaskError(f"backend {library!r}: {module} is installed but cannot be imported ({reason}); "
                          f"install {package} anew, for the CUDA version of the driver")
+
+
+def refuse_without_device(xp: Any) -> None:
+    """MinimaskError where CuPy, which is imported, finds no GPU."""
+    try:
+        count, reason = xp.cuda.runtime.getDeviceCount(), "none is visible"
+    except Exception as error:  # CuPy's own class, or a missing driver's
+        count, reason = 0, str(error)
+    if not count:
+        raise MinimaskError(f"backend 'cupy' finds no CUDA device ({reason}); use --backend numpy")
 
 
 def ran_out(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # imported where it is used: `import minimask` stays quick
+if TYPE_CHECKING:
     from pathlib import Path
 
 

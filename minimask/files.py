@@ -10,7 +10,7 @@ import contextlib
 import math
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -74,6 +74,35 @@ def write(path: Path, content: bytes) -> None:
     """Writes a file in one go; WriteError where that fails."""
     with atomically(path) as file:
         file.write(content)
+
+
+def claim(folder: Path, what: str, way_out: str, names: Iterable[str] | None = None,
+          ours: Callable[[Path], bool] = lambda path: False) -> list[Path]:
+    """What is in a folder of the files that something is to be written over; nothing is touched.
+
+    Args:
+        what: those are that would be lost. way_out: what to do then. Both are for the sentence.
+        names: of the files that will be written; None for whatever does not begin with a dot.
+        ours: whether a file may go.
+
+    Raises UsageError where the folder is a file, or holds one that may not go.
+    """
+    try:
+        listed = [path for path in folder.iterdir() if path.name[0] != "."] if folder.exists() else []
+        there = sorted(listed) if names is None else [folder / name for name in names if (folder / name).exists()]
+        lost = [path.name for path in there if not ours(path)]
+    except NotADirectoryError as error:
+        raise UsageError(f"{folder} is a file; {way_out}") from error
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be read ({error.strerror}); {way_out}") from error
+    if lost:
+        raise UsageError(f"{folder} holds {what} ({', '.join(lost[:6])}{', ...' * (len(lost) > 6)}); {way_out}")
+    return there
+
+
+def begins_with(path: Path, sign: str) -> bool:
+    """Whether a text, such as a page that minimask makes, has the sign of its maker near its beginning."""
+    return path.exists() and sign in path.read_text(encoding="utf-8", errors="replace")[:600]
 
 
 def write_arrays(archive: ZipFile, arrays: Mapping[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-r"""Read 5 of 8 · needs backend · initial weights: a variance (Xavier, He, ELU, ELUS) and a distribution.
+r"""Read 5 of 10 · needs backend · initial weights: a variance (Xavier, He, ELU, ELUS) and a distribution.
 
 A layer y = sum over fan_in of w x keeps the size of its signal if fan_in * Var(w) * E[x^2] = E[z^2], z the
 value before the activation that made x. The four schemes are four answers to that; every one is a *variance*

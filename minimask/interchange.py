@@ -23,13 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from . import files, nn
-from .backend import MinimaskError, to_host
+from . import files, nn, resnet
+from .backend import to_host
 from .engine import no_grad
+from .errors import MinimaskError
 from .windows import geometry
 
 #: Layers that have a counterpart in PyTorch and in ONNX.
-KNOWN = (nn.Dense, nn.Conv2D, nn.MaxPool2D, nn.GlobalAvgPool, nn.BatchNorm, nn.Residual, nn.Flatten, nn.ELU, nn.ReLU)
+KNOWN = (nn.Dense, nn.Conv2D, nn.MaxPool2D, resnet.GlobalAvgPool, resnet.BatchNorm, resnet.Residual, nn.Flatten,
+         nn.ELU, nn.ReLU)
 #: Of the ONNX file. Old enough for runtimes of 2021.
 OPSET, IR_VERSION = 15, 8
 #: What both files say of their input.
@@ -143,7 +145,7 @@ def _channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _arrays(layer: nn.Layer, order: np.ndarray | None) -> dict[str, np.ndarray]:
     """The layer's own arrays as PyTorch names and lays them out. order: of its inputs, None where it is ours."""
     chosen: Any = slice(None) if order is None else order
-    if isinstance(layer, nn.BatchNorm):
+    if isinstance(layer, resnet.BatchNorm):
         arrays = {"weight": layer.scale.data, "bias": layer.shift.data, "running_mean": layer.mean,
                   "running_var": layer.variance}
         return {**{part: to_host(array)[chosen] for part, array in arrays.items()},
@@ -182,11 +184,11 @@ def _producer() -> str:
 
 def _nodes(node: Any, name: str, layer: nn.Layer, before: tuple[int, ...], x: str, y: str) -> list[Any]:
     """The ONNX nodes that compute value y from value x as `layer` does. node: onnx.helper.make_node."""
-    if isinstance(layer, nn.Residual):
+    if isinstance(layer, resnet.Residual):
         main, after = _chain(node, name, "", layer.main, before, x)
         around, short = _chain(node, name, "shortcut_", layer.shortcut, before, x)
         return [*main, *around, node("Add", [after, short], [f"{name}.sum"]), node("Elu", [f"{name}.sum"], [y])]
-    if isinstance(layer, nn.GlobalAvgPool):  # ONNX keeps the image's axes, (n, c, 1, 1)
+    if isinstance(layer, resnet.GlobalAvgPool):  # ONNX keeps the image's axes, (n, c, 1, 1)
         return [node("GlobalAveragePool", [x], [f"{name}.mean"]), node("Flatten", [f"{name}.mean"], [y])]
     weights: list[str] = []
     settings: Mapping[str, Any] = {}
@@ -197,7 +199,7 @@ def _nodes(node: Any, name: str, layer: nn.Layer, before: tuple[int, ...], x: st
         (top, bottom), (left, right) = at.padding
         kind, weights = ("Conv", ["weight"]) if isinstance(layer, nn.Conv2D) else ("MaxPool", [])
         settings = {"kernel_shape": at.kernel, "strides": at.stride, "pads": (top, left, bottom, right)}
-    elif isinstance(layer, nn.BatchNorm):
+    elif isinstance(layer, resnet.BatchNorm):
         kind, weights = "BatchNormalization", ["weight", "bias", "running_mean", "running_var"]
         settings = {"epsilon": layer.eps}
     else:
@@ -222,7 +224,7 @@ def _chain(node: Any, name: str, prefix: str, layers: Mapping[str, nn.Layer], sh
 
 def _module(torch: Any, name: str, layer: nn.Layer, before: tuple[int, ...]) -> Any:
     """The torch module of one layer, its weights still to be loaded."""
-    if isinstance(layer, nn.Residual):
+    if isinstance(layer, resnet.Residual):
         return _residual(torch, name, layer, before)
     if isinstance(layer, nn.Dense):
         return torch.nn.Linear(*layer.shape, bias=False)
@@ -235,17 +237,17 @@ def _module(torch: Any, name: str, layer: nn.Layer, before: tuple[int, ...]) -> 
         if isinstance(layer, nn.MaxPool2D):
             return torch.nn.MaxPool2d(at.kernel, at.stride, (top, left))
         return torch.nn.Conv2d(*layer.shape[2:], at.kernel, at.stride, (top, left), bias=False)
-    if isinstance(layer, nn.BatchNorm):
+    if isinstance(layer, resnet.BatchNorm):
         kind = torch.nn.BatchNorm2d if len(before) == 3 else torch.nn.BatchNorm1d
         return kind(before[-1], eps=layer.eps, momentum=1 - layer.momentum)
     if isinstance(layer, nn.ELU):
         return torch.nn.ELU(layer.alpha)
-    if isinstance(layer, nn.GlobalAvgPool):
+    if isinstance(layer, resnet.GlobalAvgPool):
         return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     return {nn.Flatten: torch.nn.Flatten, nn.ReLU: torch.nn.ReLU}[type(layer)]()
 
 
-def _residual(torch: Any, name: str, layer: nn.Residual, before: tuple[int, ...]) -> Any:
+def _residual(torch: Any, name: str, layer: resnet.Residual, before: tuple[int, ...]) -> Any:
     """ELU(main(x) + shortcut(x)), its layers under the names of ours."""
     class Residual(torch.nn.Module):
         def __init__(self) -> None:

@@ -1,38 +1,119 @@
-r"""Read 6 of 8 · needs ops, init · where a layer's weight comes from: trained, or frozen and masked.
+r"""Read 6 of 10 · needs ops, init · the method: keep, hide or invert; and where a layer's weight comes from.
 
-A layer asks its *weight source* for the weight and knows nothing of masks. The sources here:
+First the steps that make a mask of scores, as ops: :func:`keep_hide_invert` and its relatives. Then the *weight
+sources*, which a layer asks for its weight and knows nothing of masks:
 
 - :class:`Trained`: the weight itself is trained (the dense baseline).
 - :class:`SignedSupermask`: random weights W stay frozen; a score m per weight is trained and decides to keep,
   hide or invert it: W_eff = W * s(m), s in {-1, 0, +1} (Koster et al. 2022, arXiv:2201.13361).
 - :class:`BinarySupermask` keeps or hides (Zhou et al. 2019), :class:`EdgePopup` keeps a fixed share (Ramanujan et
   al. 2020): the relatives, in deterministic forms of ours.
-- :class:`Fixed`: a weight that is given, in a net that is only used.
 
-One interface, so that one model builder serves every method. A source is written down once as a template,
-``SignedSupermask(tau=0.01)``, and each layer calls ``draw`` for a copy that holds arrays of its own:
-
-- ``draw(shape, rng, dtype, backend)`` -> a copy of the source with its arrays;
-- ``effective()`` -> the weight that the layer multiplies with, a Tensor of that shape;
-- ``parameters()`` -> name -> Tensor, what is trained; ``state()`` -> name -> array, what is not;
-- ``counts()`` -> (kept, hidden, inverted) as integers, None where nothing is masked.
-
-A new method is a class with these; one that masks derives from :class:`Supermask` and gives ``step``.
+One interface, so that one model builder serves every method. A new method is a class with the methods of
+:class:`WeightSource`; one that masks derives from :class:`Supermask` and gives ``step``.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
-from . import init, notebook, ops
-from .backend import Array, UsageError, load, to_host
-from .engine import Tensor, no_grad
+from . import display, init, ops
+from .backend import Array, load, to_host
+from .engine import Tensor, no_grad, op
+from .errors import UsageError
 from .init import check
+from .inputs import check_rule, kept_count, threshold
+from .ops import Result, cast
 
 Shape = tuple[int, ...]
+
+# ---- from scores to a mask -----------------------------------------------------------------------------------------
+
+
+@op(surrogate=True)
+def keep_hide_invert(xp: Any, m: Array, /, tau: float) -> Result:
+    r"""The signed supermask s = sign(m) where |m| > tau, else 0: scores, any shape -> exact {-1, 0, +1}, same shape.
+
+    The step has no useful slope, so one is declared (straight-through): dL/dm := dL/ds, for hidden entries
+    too, which is how a hidden weight comes back. Koster et al. 2022 (arXiv:2201.13361).
+
+    Args:
+        tau: threshold, a Python number, 0 or more; |m| == tau is hidden.
+    """
+    tau = threshold("keep_hide_invert", tau)
+    return cast(xp, m > tau, m.dtype) - cast(xp, m < -tau, m.dtype), lambda g: (g,)
+
+
+@op(surrogate=True)
+def keep_hide(xp: Any, m: Array, /, tau: float) -> Result:
+    r"""The binary mask s = 1 where m > tau, else 0: scores, any shape -> exact {0, 1}, same shape. Inverts nothing.
+
+    Straight-through as in keep_hide_invert: dL/dm := dL/ds. After Zhou et al. 2019 (arXiv:1905.01067), made
+    deterministic.
+
+    Args:
+        tau: threshold, a Python number, 0 or more; m == tau is hidden.
+    """
+    tau = threshold("keep_hide", tau)
+    return cast(xp, m > tau, m.dtype), lambda g: (g,)
+
+
+@op(surrogate=True)
+def keep_largest(xp: Any, m: Array, /, share: float) -> Result:
+    r"""s = 1 for the k = round(share * size) largest |m|, else 0: scores, any shape -> exact {0, 1}, same shape.
+
+    Of entries that tie at the edge those that come first in row-major order are kept, so exactly k are.
+    Straight-through with the slope of |m|: dL/dm := sign(m) dL/ds. After Ramanujan et al. 2020 (edge-popup,
+    arXiv:1911.13299).
+
+    Args:
+        share: of the entries to keep, a Python number from 0 to 1.
+    """
+    k = kept_count(share, m)
+    sizes = xp.reshape(xp.abs(m), (-1,))
+    order = np.argsort(-sizes, stable=True) if xp is np else xp.argsort(-sizes)  # elsewhere it always is
+    chosen = xp.argsort(order) < k  # (size,) the rank of every entry
+    return cast(xp, xp.reshape(chosen, m.shape), m.dtype), lambda g: (g * xp.sign(m),)
+
+
+# ---- where a layer's weight comes from -----------------------------------------------------------------------------
+
+
+class WeightSource(Protocol):
+    """What a layer may take its weight from.
+
+    A source is written down once as a template, ``SignedSupermask(tau=0.01)``; draw() gives each layer a copy.
+    `settings` is what it was made with, plain data for JSON.
+    """
+
+    settings: dict[str, Any]
+
+    def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:
+        """A copy with arrays of its own, drawn from rng, in a dtype and in the library `backend`."""
+        ...
+
+    def effective(self) -> Tensor:
+        """The weight that the layer multiplies with, of the shape that was drawn."""
+        ...
+
+    def parameters(self) -> dict[str, Tensor]:
+        """What is trained, by name."""
+        ...
+
+    def state(self) -> dict[str, Array | float]:
+        """What is not trained, by name: frozen weights, thresholds."""
+        ...
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        """Takes back what state() gave."""
+        ...
+
+    def counts(self) -> tuple[int, int, int] | None:
+        """(kept, hidden, inverted): how many weights have s = +1, 0, -1; None where nothing is masked."""
+        ...
 
 
 class Trained:
@@ -55,19 +136,18 @@ class Trained:
         return drawn
 
     def effective(self) -> Tensor:
-        return _drawn(self.weight)
+        return _made(self.weight)
 
     def parameters(self) -> dict[str, Tensor]:
-        return {"weight": _drawn(self.weight)}
+        return {"weight": _made(self.weight)}
 
     def state(self) -> dict[str, Array | float]:
         return {}
 
     def load_state(self, state: dict[str, Array]) -> None:
-        """Takes back what state() gave."""
+        pass
 
     def counts(self) -> None:
-        """Nothing is masked."""
         return None
 
     def __repr__(self) -> str:
@@ -92,18 +172,17 @@ class Supermask:
                  frozen_factor: float | None = None, scores: str = "xavier", scores_distribution: str = "uniform"):
         check(frozen, frozen_distribution, frozen_factor)
         check(scores, scores_distribution)
-        self.frozen_settings: dict[str, Any] = {"scheme": frozen, "distribution": frozen_distribution,
-                                                "factor": frozen_factor}
-        self.score_settings: dict[str, Any] = {"scheme": scores, "distribution": scores_distribution}
-        self.settings: dict[str, Any] = {"frozen": self.frozen_settings, "scores": self.score_settings}
+        self.settings: dict[str, Any] = {
+            "frozen": {"scheme": frozen, "distribution": frozen_distribution, "factor": frozen_factor},
+            "scores": {"scheme": scores, "distribution": scores_distribution}}
         self.frozen: Array = None
         self.scores: Tensor | None = None
 
     def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:
         """A copy with its own arrays: the frozen weights are drawn first, then the scores."""
         drawn, xp = copy.copy(self), load(backend)
-        drawn.frozen = xp.asarray(init.draw(shape, rng, dtype=dtype, **self.frozen_settings))
-        drawn.scores = Tensor(xp.asarray(init.draw(shape, rng, dtype=dtype, **self.score_settings)), requires_grad=True)
+        frozen, scores = (init.draw(shape, rng, dtype=dtype, **self.settings[part]) for part in ("frozen", "scores"))
+        drawn.frozen, drawn.scores = xp.asarray(frozen), Tensor(xp.asarray(scores), requires_grad=True)
         return drawn
 
     def step(self, scores: Tensor) -> Tensor:
@@ -112,39 +191,32 @@ class Supermask:
 
     def effective(self) -> Tensor:
         """W * s: every entry is 0, w or -w, exactly."""
-        return ops.multiply(self.frozen, self.step(_drawn(self.scores)))
+        return ops.multiply(self.frozen, self.step(_made(self.scores)))
 
     def mask(self) -> np.ndarray:
         """The mask now, as int8 on the host: +1 kept, 0 hidden, -1 inverted."""
         with no_grad():
-            return to_host(self.step(_drawn(self.scores)).data).astype(np.int8)
+            return to_host(self.step(_made(self.scores)).data).astype(np.int8)
 
     def counts(self) -> tuple[int, int, int]:
-        """(kept, hidden, inverted): how many weights have s = +1, 0, -1."""
         mask = self.mask()
         kept, inverted = int(np.count_nonzero(mask > 0)), int(np.count_nonzero(mask < 0))
         return kept, mask.size - kept - inverted, inverted
 
     def parameters(self) -> dict[str, Tensor]:
-        return {"scores": _drawn(self.scores)}
+        return {"scores": _made(self.scores)}
 
     def state(self) -> dict[str, Array | float]:
         return {"frozen": self.frozen}
 
     def load_state(self, state: dict[str, Array]) -> None:
-        """Takes back what state() gave."""
         self.frozen = state["frozen"]
 
     def __repr__(self) -> str:
-        rule = ", ".join(f"{name}={value:g}" for name, value in self.settings.items() if not isinstance(value, dict))
-        if self.scores is None:
-            return f"{type(self).__name__}({rule})"
-        kept, hidden, inverted = self.counts()
-        return (f"{type(self).__name__}({rule}), {self.scores.shape}: {kept:,} kept, {hidden:,} hidden, "
-                f"{inverted:,} inverted")
+        return display.mask_text(self)
 
     def _repr_html_(self) -> str:
-        return (notebook.bar(*self.counts()) + " " if self.scores is not None else "") + repr(self)
+        return (display.bar(*self.counts()) + " " if self.scores is not None else "") + repr(self)
 
 
 class SignedSupermask(Supermask):
@@ -163,24 +235,18 @@ class SignedSupermask(Supermask):
 
     def __init__(self, *, tau: float | None = None, tau_ratio: float | None = None, **initial: Any):
         super().__init__(**initial)
-        kind = type(self).__name__
-        if tau is not None and tau_ratio is not None:
-            raise UsageError(f"{kind}: tau={tau} and tau_ratio={tau_ratio} are two rules; give one of them")
-        if tau is not None and not tau >= 0:
-            raise UsageError(f"{kind}: tau is {tau}, but a threshold on |score| must be 0 or more")
-        if tau_ratio is not None and not 0 <= tau_ratio < 1:
-            raise UsageError(f"{kind}: tau_ratio is {tau_ratio}, but must lie in [0, 1); at 1 all is hidden")
+        check_rule(type(self).__name__, tau, tau_ratio)
         self.tau, self.tau_ratio = 0.01 if tau is None else tau, tau_ratio
         self.settings |= {"tau": self.tau} if tau_ratio is None else {"tau_ratio": tau_ratio}
 
     def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:
         drawn = super().draw(shape, rng, dtype, backend)
         if self.tau_ratio is not None:  # tau_l = ratio * max|m_l|, once and for all
-            drawn.tau = self.tau_ratio * float(np.abs(to_host(_drawn(drawn.scores).data)).max())
+            drawn.tau = self.tau_ratio * float(np.abs(to_host(_made(drawn.scores).data)).max())
         return drawn
 
     def step(self, scores: Tensor) -> Tensor:
-        return ops.keep_hide_invert(scores, self.tau)
+        return keep_hide_invert(scores, self.tau)
 
     def state(self) -> dict[str, Array | float]:
         return {**super().state(), "tau": self.tau}
@@ -197,7 +263,7 @@ class BinarySupermask(SignedSupermask):
     """
 
     def step(self, scores: Tensor) -> Tensor:
-        return ops.keep_hide(scores, self.tau)
+        return keep_hide(scores, self.tau)
 
 
 class EdgePopup(Supermask):
@@ -219,51 +285,10 @@ class EdgePopup(Supermask):
         self.settings |= {"share": share}
 
     def step(self, scores: Tensor) -> Tensor:
-        return ops.keep_largest(scores, self.share)
+        return keep_largest(scores, self.share)
 
 
-class Fixed:
-    """A weight that is given and stays as it is: in a net that is used and no longer trained.
-
-    Args:
-        weight: an array of the layer's shape, of any library.
-    """
-
-    def __init__(self, weight: Array):
-        self.settings: dict[str, Any] = {}
-        self.weight = Tensor(weight)
-
-    def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:
-        if self.weight.shape != shape:
-            raise ValueError(f"Fixed: the weight has shape {self.weight.shape}, but the layer needs {shape}")
-        drawn = copy.copy(self)
-        drawn.weight = Tensor(load(backend).asarray(to_host(self.weight.data).astype(dtype)))
-        return drawn
-
-    def effective(self) -> Tensor:
-        return self.weight
-
-    def parameters(self) -> dict[str, Tensor]:
-        return {}
-
-    def state(self) -> dict[str, Array | float]:
-        return {"weight": self.weight.data}
-
-    def load_state(self, state: dict[str, Array]) -> None:
-        """Takes back what state() gave."""
-        self.weight = Tensor(state["weight"])
-
-    def counts(self) -> tuple[int, int, int]:
-        """(kept, hidden, inverted): what is not 0, what is, and none."""
-        kept = int(np.count_nonzero(to_host(self.weight.data)))
-        return kept, self.weight.size - kept, 0
-
-
-#: What a layer may take its weight from.
-WeightSource = Trained | Supermask | Fixed
-
-
-def _drawn(tensor: Tensor | None) -> Tensor:
+def _made(tensor: Tensor | None) -> Tensor:
     if tensor is None:
         raise UsageError("this weight source is a template without arrays; call draw(shape, rng) first, or give it "
                          "to a model builder, which does")

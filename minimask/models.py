@@ -1,4 +1,4 @@
-"""Read 7 of 8, continued · needs nn, mask · the paper's networks as tables, one builder each, any weight source.
+"""Read 8 of 10 · needs nn, mask · the paper's networks as tables, one builder each, any weight source.
 
 >>> import numpy as np
 >>> from minimask.mask import SignedSupermask
@@ -21,17 +21,12 @@ import numpy as np
 
 from . import nn
 from .mask import WeightSource
+from .resnet import resnet as resnet
 
 #: Units of the FCN's hidden layers and output (Koster et al. 2022; LeCun's 300-100-10).
 FCN = (300, 100, 10)
 #: The Conv nets: channels of each pair of 3x3 convolutions, each pair followed by a 2x2 max-pool.
 CONVS = {"conv2": (64,), "conv4": (64, 128), "conv6": (64, 128, 256), "conv8": (64, 128, 256, 512)}
-#: The ResNets: per stage of 16, 32, 64 channels its blocks and the stride of each C block (METHOD of the paper's
-#: code, not He et al.'s exact nets). "C" changes shape, "I" is an identity block.
-RESNETS = {"resnet20": (("CII", (1,)), ("CII", (2,)), ("CII", (2,))),
-           "resnet56": (("C" + 8 * "I", (1,)), ("C" + 8 * "I", (2,)), ("C" + 8 * "I", (2,))),
-           "resnet110": ((2 * ("C" + 8 * "I"), (1, 1)), (2 * ("C" + 8 * "I"), (2, 2)), (2 * ("C" + 8 * "I"), (2, 2))),
-           "resnet110-dense": (("C" + 17 * "I", (1,)), ("C" + 17 * "I", (2,)), ("C" + 17 * "I", (2,)))}
 
 
 def fcn(weights: WeightSource, rng: np.random.Generator, input_shape: tuple[int, ...] = (28, 28, 1),
@@ -74,48 +69,6 @@ def _dense(inputs: int, units: tuple[int, ...], **draw: Any) -> list[nn.Layer]:
         layers += [nn.Dense(inputs, outputs, **draw), nn.ELU()]
         inputs = outputs
     return layers[:-1]
-
-
-def resnet(name: str, weights: WeightSource, rng: np.random.Generator, input_shape: tuple[int, ...] = (32, 32, 3),
-           classes: int = 10, width: int = 1, norm: str = "all", dtype: str = "float32",
-           backend: str = "numpy") -> nn.Sequential:
-    """The paper's ResNet20, 56 or 110: stem, three stages of 16, 32 and 64 channels times `width`, mean, dense.
-
-    Args:
-        name: of a row of RESNETS; the published dense baseline of ResNet110 is another net, 'resnet110-dense'.
-        norm: where batch norm is: 'all' (the dense baselines), 'stem' (masked ResNet20), 'none' (masked ResNet56 and
-            110). In the paper's masked blocks it is frozen at mean 0 and variance 1, so it only divides by
-            sqrt(1.001); that factor is left out here.
-    """
-    check(width, norm)
-    draw: dict[str, Any] = {"weights": weights, "rng": rng, "dtype": dtype, "backend": backend}
-
-    def conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: str = "same",
-                  live: bool = norm == "all") -> list[nn.Layer]:
-        batch_norm = [nn.BatchNorm(outputs, dtype=dtype, backend=backend)] if live else []
-        return [nn.Conv2D(inputs, outputs, kernel, stride=stride, padding=padding, **draw), *batch_norm]
-
-    channels = 16 * width
-    layers: list[nn.Layer] = [*conv_norm(input_shape[2], channels, 3, live=norm != "none"), nn.ELU(),
-                              nn.MaxPool2D(3, stride=1, padding="same")]
-    for outputs, (blocks, strides) in zip((16 * width, 32 * width, 64 * width), RESNETS[name]):
-        remaining = list(strides)
-        for block in blocks:
-            if block == "C":  # 1x1 with the stride, then 3x3; around it a 1x1 with the same stride
-                stride = remaining.pop(0)
-                main = [*conv_norm(channels, outputs, 1, stride, "valid"), nn.ELU(), *conv_norm(outputs, outputs, 3)]
-                layers.append(nn.Residual(main, conv_norm(channels, outputs, 1, stride, "valid")))
-            else:
-                main = [*conv_norm(outputs, outputs, 3), nn.ELU(), *conv_norm(outputs, outputs, 3)]
-                layers.append(nn.Residual(main))
-            channels = outputs
-    return nn.Sequential([*layers, nn.GlobalAvgPool(), nn.Dense(channels, classes, **draw)], input_shape)
-
-
-def check(width: int = 1, norm: str = "all") -> None:
-    """ValueError unless these are settings of a ResNet."""
-    if norm not in ("all", "stem", "none") or width < 1:
-        raise ValueError(f"resnet: norm {norm!r} must be 'all', 'stem' or 'none', and width {width} 1 or more")
 
 
 conv2, conv4, conv6, conv8 = (partial(conv_net, name) for name in CONVS)

@@ -1,4 +1,4 @@
-"""Read 7 of 8 · needs mask, ops · layers, and a sequence of them. No layer has a bias, as in the paper.
+"""Read 7 of 10 · needs mask, ops · layers, and a sequence of them. No layer has a bias, as in the paper.
 
 A layer is callable on a Tensor. What it holds it tells by name and in order of declaration:
 ``named_parameters()`` is what is trained, ``state()`` what is not (frozen weights, thresholds).
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from . import conv, notebook, ops
-from .backend import Array, MinimaskError, UsageError, asarray, load, namespace, to_host
-from .engine import Tensor, version
+from . import conv, display, ops
+from .backend import Array, asarray, to_host
+from .engine import Tensor
+from .inputs import check_arrays, check_source
 from .mask import Supermask, WeightSource
 from .windows import Padding, check_channels, geometry
 
@@ -63,6 +64,38 @@ class Layer:
             yield from child.walk(f"{name}.{part}" if name else part, seen)
 
 
+def through(layers: Mapping[str, Layer], x: Tensor, training: bool = False) -> Tensor:
+    """x through layers one after the other."""
+    for layer in layers.values():
+        x = layer(x, training)
+    return x
+
+
+def shapes_after(layers: Mapping[str, Layer], shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shape of one sample after each of these layers, from its shape before the first. ValueError from a layer."""
+    shapes = {}
+    for name, layer in layers.items():
+        shapes[name] = shape = layer.output_shape(shape)
+    return shapes
+
+
+def named(layers: Iterable[Layer]) -> dict[str, Layer]:
+    """Layers by kind and number: conv2d1, elu1, conv2d2, ..."""
+    named: dict[str, Layer] = {}
+    numbers: dict[str, int] = {}
+    for layer in layers:
+        kind = type(layer).__name__.lower()
+        numbers[kind] = numbers.get(kind, 0) + 1
+        named[f"{kind}{numbers[kind]}"] = layer
+    return named
+
+
+def own_source(name: str, weights: WeightSource, *arguments: Any) -> WeightSource:
+    """A layer's own copy of a weight source, with arrays."""
+    check_source(name, weights)
+    return weights.draw(*arguments)
+
+
 class Dense(Layer):
     """x @ W: (n, in) -> (n, out), no bias.
 
@@ -75,7 +108,7 @@ class Dense(Layer):
     def __init__(self, inputs: int, outputs: int, weights: WeightSource, rng: np.random.Generator,
                  dtype: str = "float32", backend: str = "numpy"):
         self.shape = (inputs, outputs)
-        self.weight: WeightSource = _drawn("Dense", weights, self.shape, rng, dtype, backend)
+        self.weight: WeightSource = own_source("Dense", weights, self.shape, rng, dtype, backend)
 
     def __call__(self, x: Tensor, training: bool = False) -> Tensor:
         return ops.matmul(x, self.weight.effective())  # (n, out)
@@ -104,7 +137,7 @@ class Conv2D(Layer):
                  budget: int | None = None):
         self.shape, self.stride, self.padding = (kernel, kernel, inputs, outputs), stride, padding
         self.budget = budget
-        self.weight: WeightSource = _drawn("Conv2D", weights, self.shape, rng, dtype, backend)
+        self.weight: WeightSource = own_source("Conv2D", weights, self.shape, rng, dtype, backend)
 
     def __call__(self, x: Tensor, training: bool = False) -> Tensor:
         return conv.conv2d(x, self.weight.effective(), self.stride, self.padding, self.budget)
@@ -132,122 +165,6 @@ class MaxPool2D(Layer):
 
     def __repr__(self) -> str:
         return f"MaxPool2D({self.window}x{self.window}, stride={self.stride}, {self.padding})"
-
-
-class GlobalAvgPool(Layer):
-    """The mean over the image: (n, h, w, c) -> (n, c)."""
-
-    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
-        return conv.global_avg_pool(x)
-
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if len(shape) != 3:
-            raise ValueError(f"GlobalAvgPool: one sample has shape {shape}, but (height, width, channels) is needed")
-        return shape[-1:]
-
-    def __repr__(self) -> str:
-        return "GlobalAvgPool()"
-
-
-class BatchNorm(Layer):
-    """Batch norm over all axes but the last, with running statistics; see :func:`minimask.conv.batch_norm`.
-
-    Args:
-        channels: length of the last axis.
-        affine: whether there are a trained scale (from 1) and shift (from 0) per channel.
-        momentum: running <- momentum * running + (1 - momentum) * batch, the variance with n/(n-1): the paper's 0.99 is
-            what PyTorch calls 0.01. eps: added to the variance.
-        dtype, backend: of its arrays.
-    """
-
-    def __init__(self, channels: int, affine: bool = True, momentum: float = 0.99, eps: float = 1e-3,
-                 dtype: str = "float32", backend: str = "numpy"):
-        xp = load(backend)
-        ones, zeros = np.ones(channels, dtype), np.zeros(channels, dtype)
-        self.affine, self.momentum, self.eps = affine, momentum, eps
-        self.scale = Tensor(xp.asarray(ones), requires_grad=affine)
-        self.shift = Tensor(xp.asarray(zeros), requires_grad=affine)
-        self.mean, self.variance = xp.asarray(zeros, copy=True), xp.asarray(ones, copy=True)
-
-    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
-        mean, variance = self.mean, self.variance
-        if training:
-            values = int(np.prod(x.shape[:-1]))
-            xp = namespace(x.data)
-            mean, variance = version("conv.moments", xp, conv.moments)(xp, x.data)
-            rest = 1.0 - self.momentum
-            self.mean = self.momentum * self.mean + rest * mean
-            self.variance = self.momentum * self.variance + rest * (values / (values - 1)) * variance
-        return conv.batch_norm(x, self.scale, self.shift, mean, variance, self.eps, training)
-
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if shape[-1:] != self.scale.shape:
-            raise ValueError(f"BatchNorm: one sample has shape {shape}, but {self.scale.shape[0]} channels are needed")
-        return shape
-
-    def own_parameters(self) -> dict[str, Tensor]:
-        return {"scale": self.scale, "shift": self.shift} if self.affine else {}
-
-    def own_state(self) -> dict[str, Array | float]:
-        return {"mean": self.mean, "variance": self.variance}
-
-    def load_own_state(self, state: dict[str, Array | float]) -> None:
-        self.mean, self.variance = state["mean"], state["variance"]
-
-    def __repr__(self) -> str:
-        return f"BatchNorm({self.mean.shape[0]})"
-
-
-class Residual(Layer):
-    """ELU(main(x) + shortcut(x)): two ways through, joined. Without shortcut layers x itself takes the second way.
-
-    Args:
-        main, shortcut: layers one after the other.
-    """
-
-    def __init__(self, main: Iterable[Layer], shortcut: Iterable[Layer] = ()):
-        self.main, self.shortcut = _named(main), _named(shortcut)
-        self.children = {**self.main, **{f"shortcut_{name}": layer for name, layer in self.shortcut.items()}}
-
-    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
-        y = x
-        for layer in self.main.values():
-            y = layer(y, training)
-        for layer in self.shortcut.values():
-            x = layer(x, training)
-        return ops.elu(y + x)
-
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        after, around = shape, shape
-        for layer in self.main.values():
-            after = layer.output_shape(after)
-        for layer in self.shortcut.values():
-            around = layer.output_shape(around)
-        if after != around:
-            raise ValueError(f"Residual: the main way ends in {after}, the shortcut in {around}; both must agree")
-        return after
-
-    def __repr__(self) -> str:
-        return f"Residual({', '.join(self.main)}{' | ' if self.shortcut else ''}{', '.join(self.shortcut)})"
-
-
-def _drawn(name: str, weights: WeightSource, *arguments: Any) -> WeightSource:
-    """The layer's own copy of a weight source."""
-    if isinstance(weights, type) or not hasattr(weights, "draw"):
-        raise UsageError(f"{name}: weights is {weights!r}, but must be a weight source such as "
-                         "SignedSupermask(tau=0.01) or Trained(), with its brackets")
-    return weights.draw(*arguments)
-
-
-def _named(layers: Iterable[Layer]) -> dict[str, Layer]:
-    """Layers by kind and number: conv2d1, elu1, conv2d2, ..."""
-    named: dict[str, Layer] = {}
-    numbers: dict[str, int] = {}
-    for layer in layers:
-        kind = type(layer).__name__.lower()
-        numbers[kind] = numbers.get(kind, 0) + 1
-        named[f"{kind}{numbers[kind]}"] = layer
-    return named
 
 
 class Flatten(Layer):
@@ -297,21 +214,16 @@ class Sequential(Layer):
     """
 
     def __init__(self, layers: Iterable[Layer], input_shape: tuple[int, ...]):
-        self.layers = self.children = _named(layers)
+        self.layers = self.children = named(layers)
         self.input_shape = tuple(input_shape)
-        self.shapes: dict[str, tuple[int, ...]] = {}  # of one sample, after each layer
-        shape = self.input_shape
-        for name, layer in self.layers.items():
-            self.shapes[name] = shape = layer.output_shape(shape)
+        self.shapes = shapes_after(self.layers, self.input_shape)  # of one sample, after each layer
 
     def __call__(self, x: Tensor | Array, training: bool = False) -> Tensor:
         x = x if isinstance(x, Tensor) else Tensor(x)
         if x.shape[1:] != self.input_shape:
             sample = ", ".join(map(str, self.input_shape))
             raise ValueError(f"net: the input is {x.shape}, but (n, {sample}) is needed: a batch of samples")
-        for layer in self.layers.values():
-            x = layer(x, training)
-        return x
+        return through(self.layers, x, training)
 
     def weights(self) -> dict[str, WeightSource]:
         """The weight source of every layer that has one, by layer name, in order."""
@@ -362,15 +274,7 @@ class Sequential(Layer):
         Raises:
             MinimaskError: a name is missing or unknown, or an array has another shape or dtype.
         """
-        mine = self.arrays()
-        if set(mine) != set(arrays):
-            missing, foreign = sorted(set(mine) - set(arrays)), sorted(set(arrays) - set(mine))
-            raise MinimaskError(f"load: these arrays are not this net's: missing {missing or 'none'}, "
-                                f"unknown {foreign or 'none'}")
-        for name, array in arrays.items():
-            if array.shape != mine[name].shape or array.dtype != mine[name].dtype:
-                raise MinimaskError(f"load: {name} is {array.shape} {array.dtype}, "
-                                    f"but {mine[name].shape} {mine[name].dtype} is needed")
+        check_arrays(arrays, self.arrays())
         for name, tensor in self.named_parameters().items():
             tensor.data = asarray(arrays[name].copy(), tensor.data)
         for name, layer in self.walk():
@@ -378,40 +282,24 @@ class Sequential(Layer):
             layer.load_own_state({part: asarray(new[part].copy(), old) if hasattr(old, "shape") else new[part].item()
                                   for part, old in layer.own_state().items()})
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """A head and a row per layer: name, what it is, the shape after it, its weights, how many trained or frozen."""
-        rows: list[tuple[str, ...]] = [("layer", "", "output", "weights", "trained", "frozen"),
-                ("input", "", _shape(self.input_shape), "", "", "")]
-        for name, layer in self.layers.items():
-            inside = [each for _, each in layer.walk()]
-            sources = [each.weight for each in inside if each.weight is not None]
-            weights = sum(int(np.prod(each.shape)) for each in inside if each.weight is not None)
-            trained = sum(t.size for each in inside for t in each.own_parameters().values())
-            frozen = sum(int(np.prod(a.shape)) for source in sources for a in source.state().values()
-                         if hasattr(a, "shape"))
-            what = " scores" if frozen else ""
-            sizes = (f"{weights:,}", f"{trained:,}{what}", f"{frozen:,}") if trained else ("", "", "")
-            rows.append((name, repr(layer), _shape(self.shapes[name]), *sizes))
+    def layer_counts(self) -> list[dict[str, Any]]:
+        """Per layer with weights: name, weights, kept, hidden, inverted, as integers; a dense layer keeps all."""
+        rows, sizes = [], self.sizes()
+        for name, source in self.weights().items():
+            kept, hidden, inverted = source.counts() or (sizes[name], 0, 0)
+            rows.append({"name": name, "weights": sizes[name], "kept": kept, "hidden": hidden, "inverted": inverted})
         return rows
 
     def __repr__(self) -> str:
-        rows = self.rows()
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
-                 for row in rows]
-        return "\n".join([line.rstrip() for line in lines] + [self._total()])
+        return display.net_text(self)
 
     def _repr_html_(self) -> str:
-        bars = [""]  # the input's
-        for layer in self.layers.values():
-            inside = [each.weight.counts() for _, each in layer.walk() if each.weight is not None]
-            masked = [counts for counts in inside if counts is not None]
-            bars.append(notebook.bar(*map(sum, zip(*masked))) if masked else "")
-        return notebook.table(self.rows(), bars, self._total())
-
-    def _total(self) -> str:
-        return f"{self.size():,} weights, {self.weights_left():.1%} left"
+        return display.net_html(self)
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, ("n", *shape)))
+def __getattr__(name: str) -> Any:
+    """Layers that other files of the package define are found here too: nn.BatchNorm (resnet.py)."""
+    for kind in Layer.__subclasses__():
+        if kind.__name__ == name and kind.__module__.partition(".")[0] == __package__:
+            return kind
+    raise AttributeError(f"minimask.nn has no {name!r}")

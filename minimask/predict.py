@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from . import nn
-from .backend import SWITCHES, Array, UsageError, asarray, namespace, to_host
+from . import nn, resnet
+from .backend import SWITCHES, Array, asarray, namespace, to_host
 from .data import standardise
 from .engine import OPS, Tensor, no_grad, version
+from .errors import UsageError
 from .fast.blocks import LARGE_PRODUCT, product
-from .fast.memory import reused_memory
+from .fast.memory import kept_memory
 from .fast.threads import single_threaded_blas
-from .mask import Fixed
-from .prune import Take, size
+from .prune import Fixed, Take, size
 
 #: Where gathering beats the dense product: from so many weights on, with at most this share of them left, for so many
 #: images at most.
@@ -82,8 +82,8 @@ def _step(layer: nn.Layer) -> Step:
 
 def _settled(layer: nn.Layer) -> nn.Layer:
     """The layer with its weights made: a mask is not applied again at every call."""
-    if isinstance(layer, nn.Residual):
-        return nn.Residual(map(_settled, layer.main.values()), map(_settled, layer.shortcut.values()))
+    if isinstance(layer, resnet.Residual):
+        return resnet.Residual(map(_settled, layer.main.values()), map(_settled, layer.shortcut.values()))
     settled = copy.copy(layer)
     if layer.weight is not None:
         settled.weight = Fixed(layer.weight.effective().data)
@@ -138,7 +138,7 @@ def gathered(weight: np.ndarray) -> Function:
     return multiply
 
 
-@reused_memory()
+@kept_memory()
 def classify(net: nn.Sequential, images: np.ndarray, batch: int = 1000) -> tuple[np.ndarray, np.ndarray]:
     """Raw images (n, *input_shape) on the host -> the class of each (n,), and the net's confidence in it (n,), 0 to 1.
 

@@ -13,19 +13,55 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from . import nn, ops
-from .backend import Array, asarray, beside, namespace, to_host
+from . import nn, ops, resnet
+from .backend import Array, asarray, load, namespace, on_device_of, to_host
 from .engine import Tensor, no_grad
-from .mask import Fixed
 
 #: Layers that give 0 where 0 comes in, and nothing else there, feature by feature or channel by channel.
-KEEP_ZEROS = (nn.ELU, nn.ReLU, nn.MaxPool2D, nn.GlobalAvgPool, nn.Flatten)
+KEEP_ZEROS = (nn.ELU, nn.ReLU, nn.MaxPool2D, resnet.GlobalAvgPool, nn.Flatten)
+
+
+class Fixed:
+    """A weight that is given and stays as it is: in a net that is used and no longer trained.
+
+    Args:
+        weight: an array of the layer's shape, of any library.
+    """
+
+    def __init__(self, weight: Array):
+        self.settings: dict[str, Any] = {}
+        self.weight = Tensor(weight)
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: str = "float32",
+             backend: str = "numpy") -> Self:
+        if self.weight.shape != shape:
+            raise ValueError(f"Fixed: the weight has shape {self.weight.shape}, but the layer needs {shape}")
+        drawn = copy.copy(self)
+        drawn.weight = Tensor(load(backend).asarray(to_host(self.weight.data).astype(dtype)))
+        return drawn
+
+    def effective(self) -> Tensor:
+        return self.weight
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {}
+
+    def state(self) -> dict[str, Array | float]:
+        return {"weight": self.weight.data}
+
+    def load_state(self, state: dict[str, Array]) -> None:
+        self.weight = Tensor(state["weight"])
+
+    def counts(self) -> tuple[int, int, int]:
+        """(kept, hidden, inverted): what is not 0, what is, and none."""
+        kept = int(np.count_nonzero(to_host(self.weight.data)))
+        return kept, self.weight.size - kept, 0
 
 
 class Take(nn.Layer):
@@ -65,20 +101,19 @@ def size(net: nn.Sequential) -> Size:
     units = sum(layer.shape[-1] for _, layer in net.walk() if layer.weight is not None)
     with no_grad():
         weights = sum(int(np.count_nonzero(to_host(source.effective().data))) for source in net.weights().values())
-    return Size(units, weights, _multiply_adds(net.layers, net.input_shape)[0])
+    return Size(units, weights, _multiply_adds(net.layers, net.input_shape))
 
 
-def _multiply_adds(layers: Any, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-    """Of layers one after the other, and the shape of a sample behind them."""
+def _multiply_adds(layers: Mapping[str, nn.Layer], shape: tuple[int, ...]) -> int:
+    """Of layers one after the other, for a sample of this shape before the first."""
     total = 0
-    for layer in layers.values():
-        if isinstance(layer, nn.Residual):
-            total += _multiply_adds(layer.main, shape)[0] + _multiply_adds(layer.shortcut, shape)[0]
-        after = layer.output_shape(shape)
+    for layer, after in zip(layers.values(), nn.shapes_after(layers, shape).values()):
+        if isinstance(layer, resnet.Residual):
+            total += _multiply_adds(layer.main, shape) + _multiply_adds(layer.shortcut, shape)
         if layer.weight is not None:
             total += math.prod(layer.shape) * math.prod(after[:-1])
         shape = after
-    return total, shape
+    return total
 
 
 def prune(net: nn.Sequential) -> nn.Sequential:
@@ -105,7 +140,7 @@ def prune(net: nn.Sequential) -> nn.Sequential:
         here, there = np.flatnonzero(ins[number]), np.flatnonzero(np.isin(origins[number], channels))
         if len(here) < len(there):  # behind a Flatten
             places = np.searchsorted(there, here)
-            pruned.append(Take(len(there), namespace(weights[number]).asarray(places, **beside(weights[number]))))
+            pruned.append(Take(len(there), namespace(weights[number]).asarray(places, **on_device_of(weights[number]))))
         channels = np.flatnonzero(outs[number])
         pruned.append(_smaller(layer, weights[number], here, channels))
         number += 1

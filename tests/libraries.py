@@ -40,7 +40,7 @@ class Library:
     def array(self, host):
         """A host array here, with its dtype."""
         xp = backend.namespace(self.like)
-        there = xp.asarray(np.array(host), **backend.beside(self.like))
+        there = xp.asarray(np.array(host), **backend.on_device_of(self.like))
         if self.read_only:
             there.flags.writeable = False
         return there

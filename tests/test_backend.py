@@ -6,7 +6,7 @@ import array_api_strict as strict
 import numpy as np
 import pytest
 
-from minimask import MinimaskError, UsageError, backend
+from minimask import MinimaskError, UsageError, backend, errors
 
 
 def test_namespace():
@@ -73,14 +73,14 @@ def test_arrays_there_and_back(device):
 
 def test_own_copies_what_is_somebody_elses():
     a = np.ones((2, 3))
-    assert backend.own(a) is a
+    assert backend.unshared(a) is a
     for view in (a.T, a[:1], np.broadcast_to(a, (4, 2, 3))):
-        assert not np.shares_memory(backend.own(view), a) and backend.own(view).flags.writeable
+        assert not np.shares_memory(backend.unshared(view), a) and backend.unshared(view).flags.writeable
     b = strict.ones(2)
-    assert backend.own(b) is not b
+    assert backend.unshared(b) is not b
 
 
 def test_unknown_suggests_by_beginning_and_by_likeness():
-    assert "did you mean 'mnist'?" in str(backend.unknown("dataset", "mn", ["digits", "mnist"]))
-    assert "did you mean 'digits'?" in str(backend.unknown("dataset", "digist", ["digits", "mnist"]))
-    assert "did you mean" not in str(backend.unknown("dataset", "q", ["digits", "xyz"]))
+    assert "did you mean 'mnist'?" in str(errors.unknown("dataset", "mn", ["digits", "mnist"]))
+    assert "did you mean 'digits'?" in str(errors.unknown("dataset", "digist", ["digits", "mnist"]))
+    assert "did you mean" not in str(errors.unknown("dataset", "q", ["digits", "xyz"]))

@@ -6,14 +6,20 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import weakref
 
 import array_api_strict as strict
 import numpy as np
 import pytest
 
-from minimask import Tensor, engine, no_grad, ops
-from minimask.engine import op
+from minimask import (
+    Tensor,
+    engine,
+    no_grad,
+    op,
+    ops,
+)
 from minimask.testing import gradcheck
 
 
@@ -469,3 +475,45 @@ def test_an_op_that_is_yet_to_be_written_says_so_itself():
 
     with pytest.raises(NotImplementedError, match=r"^Lesson 4, task 1: write it$"):
         later(np.ones(2))
+
+
+def test_two_leaves_of_an_inner_sum_do_not_share():
+    x, y = leaf(2), leaf(2, seed=1)
+    ops.exp(x + y).sum().backward()
+    before = y.grad.copy()
+    x.grad *= 5
+    np.testing.assert_array_equal(y.grad, before)
+
+
+def test_a_shared_cotangent_is_not_added_into():
+    a, b, c = leaf(2), leaf(2, seed=1), np.ones(2)
+    ((a + b) + a).backward(c)
+    np.testing.assert_array_equal(a.grad, 2)
+    np.testing.assert_array_equal(b.grad, 1)
+    np.testing.assert_array_equal(c, 1)
+
+
+def test_no_grad_is_of_its_thread():
+    seen = []
+    with no_grad():
+        t = threading.Thread(target=lambda: seen.append((leaf(2) * 2.0).requires_grad))
+        t.start()
+        t.join()
+    assert seen == [True]
+
+
+def test_backward_of_one_entry_in_any_shape():
+    x = leaf(1, 1)
+    (x * 2.0).backward()
+    assert x.grad == 2
+
+
+def test_cotangent_may_be_a_tensor():
+    x = leaf(2)
+    (x * 2.0).backward(Tensor(np.ones(2)))
+    assert type(x.grad) is np.ndarray
+
+
+def test_comparison_with_numpy_scalar_is_in_the_tensors_dtype():
+    x = Tensor(np.array([0.1], np.float32))
+    assert not (x > np.float64(0.1)).any() and (x == np.float64(0.1)).all() and (x >= np.float64(0.1)).all()

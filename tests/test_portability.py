@@ -11,7 +11,22 @@ import numpy as np
 import pytest
 import standin
 
-from minimask import MinimaskError, Tensor, backend, data, engine, models, nn, op, ops, optim, recipes, runs, train
+from minimask import (
+    MinimaskError,
+    Tensor,
+    backend,
+    data,
+    engine,
+    errors,
+    models,
+    nn,
+    op,
+    ops,
+    optim,
+    recipes,
+    runs,
+    train,
+)
 from minimask.__main__ import main
 from minimask.mask import SignedSupermask, Trained
 
@@ -288,7 +303,7 @@ def test_cupys_own_error_is_told_the_same_way(cupy):
     """The real class: its words and its size are what the stand-in pretends."""
     real, pretended = cupy.cuda.memory.OutOfMemoryError(3200, 100), standin.OutOfMemoryError(3200, 100)
     assert isinstance(real, MemoryError)
-    told = {str(backend.out_of_memory("x", error, budget=True)) for error in (real, pretended)}
+    told = {str(errors.out_of_memory("x", error, budget=True)) for error in (real, pretended)}
     assert told == {"x: memory ran out: out of memory allocating 3,200 bytes (allocated so far: 100 bytes); take a smaller "
                     "batch (batch= of the recipe and of train.fit), or a smaller block: budget=1600 bytes"}
 

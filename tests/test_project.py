@@ -24,11 +24,9 @@ PACKAGE = Path(minimask.__file__).parent
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 needs_checkout = pytest.mark.skipif(not (ROOT / "minimask").is_dir(), reason="compares README with the package's source")
-#: The reading path; a module may import those before it. train.py may use data.py, too.
-PATH = ["backend", "engine", "ops", "conv", "init", "mask", "nn", "models", "optim", "train"]
-BESIDE = {"errors", "windows", "notebook"}  # what a name on the path leads to
-NUMBERS = {"backend": 1, "engine": 2, "ops": 3, "conv": 4, "init": 5, "mask": 6, "nn": 7, "models": 7, "optim": 8,
-           "train": 8}
+#: The reading path, in order, and what lies beside it: read when a name or a sentence sends you there.
+PATH = ["backend", "engine", "ops", "conv", "init", "mask", "nn", "models", "optim", "loop"]
+BESIDE = {"errors", "operators", "inputs", "windows", "resnet", "plateau", "mishaps", "display"}
 
 
 def imports(module):
@@ -40,22 +38,33 @@ def imports(module):
     return names - {"__version__"}
 
 
-@pytest.mark.parametrize("module", [name for name in PATH if (PACKAGE / f"{name}.py").exists()])
+@pytest.mark.parametrize("module", PATH)
 def test_the_reading_path_imports_only_what_was_read(module):
-    read = set(PATH[:PATH.index(module)]) | BESIDE | ({"data", "checkpoint"} if module == "train" else set())
-    assert imports(module) - ({"fast.memory", "fast.threads"} if module == "train" else set()) <= read
+    """And what lies beside it; the loop takes images from data. Nobody on it knows fast/, checkpoint or train."""
+    read = set(PATH[:PATH.index(module)]) | BESIDE | ({"data"} if module == "loop" else set())
+    assert imports(module) <= read
     first = (PACKAGE / f"{module}.py").read_text(encoding="utf-8").splitlines()[0]
-    assert re.match(rf'r?"""Read {NUMBERS[module]} of 8(, continued)? · needs ', first), first
+    assert re.match(rf'r?"""Read {PATH.index(module) + 1} of {len(PATH)} · needs ', first), first
+
+
+@pytest.mark.parametrize("module", sorted(BESIDE))
+def test_what_lies_beside_the_path_says_so_and_knows_no_door(module):
+    assert imports(module) <= {*PATH, *BESIDE, "data"} - {"loop"} | ({"loop"} if module == "mishaps" else set())  # a type
+    assert "Beside the path." in (PACKAGE / f"{module}.py").read_text(encoding="utf-8").partition('"""\n')[0]
+
+
+def test_the_readme_names_the_path_in_its_order():
+    rows = re.findall(r"^\| \[`(\w+)\.py`\]\(minimask/\1\.py\) \|", README, re.MULTILINE)
+    assert rows == PATH
+    assert ", ".join(PATH) in " ".join(minimask.__doc__.split())
 
 
 def test_the_engine_knows_no_op():
-    assert imports("engine") <= {"backend", "errors", "inputs", "operators"}
+    assert imports("engine") == {"backend", "errors", "inputs", "operators"}
 
 
-def test_the_length_of_the_reading_path_is_printed(capsys):
-    lines = sum(len((PACKAGE / f"{m}.py").read_text().splitlines()) for m in PATH if (PACKAGE / f"{m}.py").exists())
-    with capsys.disabled():
-        print(f"\nthe reading path has {lines:,} lines, docstrings included (about 2,000 can be read in an evening)")
+def test_the_reading_path_can_be_read_in_an_evening():
+    assert sum(len((PACKAGE / f"{module}.py").read_text(encoding="utf-8").splitlines()) for module in PATH) <= 2150
 
 
 def test_no_module_bears_a_standard_library_name():
@@ -173,7 +182,7 @@ def test_the_tests_that_the_readme_names_are_there_and_all_are_named():
     assert all((ROOT / name).exists() for name in named), named
     every = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
     left = {name for name in every if not any(name == each or name.startswith(f"{each}/") for each in named)}
-    assert left <= {"tests/test_details.py"}, left
+    assert not left, left
 
 
 @needs_checkout

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minimask import backend, export, models, nn, no_grad, prune
-from minimask.mask import Fixed, SignedSupermask
+from minimask.mask import SignedSupermask
+from minimask.prune import Fixed
 
 
 def fixed(rng, shape, density, dtype):

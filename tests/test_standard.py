@@ -22,11 +22,10 @@ from test_project import PATH
 import minimask
 
 PACKAGE = Path(minimask.__file__).parent
-#: By name, as 'fast/conv'; testing/ takes any library, fast/ one at a time.
-SOURCES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
-           for path in sorted(PACKAGE.rglob("*.py")) if path.parent.name not in ("testing", "fast")}
-#: Functions that talk to one library only, by the file and the function that hold the call.
-ONE_LIBRARY = {("backend", "to_host"): "strict", ("backend", "load"): "cupy"}
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "testing")  # that holds any library
+#: Functions that talk to one library only, by the file and the function that hold the call; None: all of a file.
+ONE_LIBRARY = {("backend", "to_host"): "strict", ("backend", "load"): "cupy", ("train", "_device"): "cupy",
+               ("fast/cupy", None): "cupy", ("errors", "refuse_without_device"): "cupy"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def uses(source, module="somewhere"):
         name = library_of(node) if id(node) not in within else None
         if not name or name == "__name__":
             continue
-        one = ONE_LIBRARY.get((module, inside.get(id(node))))
+        one = ONE_LIBRARY.get((module, inside.get(id(node)))) or ONE_LIBRARY.get((module, None))
         libraries = (one,) if one else ("numpy", "cupy", *(["strict"] if module in PATH else []))
         call, where = called.get(id(node)), f"{module}.py:{node.lineno}"
         if call is None:
@@ -110,10 +109,10 @@ def problem(use, library, xp):
             return f"{use.where}: {library} has no {use.name}"
     if use.positional is None:
         return None
-    if unknown := set(use.expanded) - {text for text in use.expanded if text.startswith("beside(")}:
+    if unknown := set(use.expanded) - {text for text in use.expanded if text.startswith("on_device_of(")}:
         return f"{use.where}: {use.name}(**{unknown.pop()}) cannot be looked into; write its keywords out"
     keywords = dict.fromkeys(use.keywords)
-    if use.expanded and library == "strict":  # beside() gives no keyword for NumPy and CuPy
+    if use.expanded and library == "strict":  # on_device_of() gives no keyword for NumPy and CuPy
         keywords["device"] = None
     try:
         signature = inspect.signature(function)
@@ -131,7 +130,8 @@ def problem(use, library, xp):
 
 def everything():
     """Every Use of the package."""
-    return [use for module, source in SOURCES.items() for use in uses(source, module)]
+    return [use for path in SOURCES
+            for use in uses(path.read_text(encoding="utf-8"), path.relative_to(PACKAGE).with_suffix("").as_posix())]
 
 
 def problems(library, xp):
@@ -152,8 +152,8 @@ def test_cupy_has_every_function_as_it_is_called(cupy):
 
 def test_a_library_is_called_xp_wherever_it_is_held():
     """Under another name the check would not see it."""
-    for module, source in SOURCES.items():
-        tree = ast.parse(source)
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         ours = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "backend"
                 for alias in node.names} & {"namespace", "load"}  # checkpoint.py has a load of its own
         for node in ast.walk(tree):
@@ -163,18 +163,18 @@ def test_a_library_is_called_xp_wherever_it_is_held():
                          else [(targets, values)])
                 for target, value in pairs:
                     if isinstance(value, ast.Call) and ast.unparse(value.func) in ours:
-                        assert ast.unparse(target) == "xp", f"{module}:{node.lineno}"
+                        assert ast.unparse(target) == "xp", f"{path.name}:{node.lineno}"
 
 
 def test_the_check_sees_the_calls_of_the_package():
     """A parser that found nothing would find no problem either."""
     found = everything()
     names = {use.name for use in found}
-    assert len(found) > 100 and {"asarray", "matmul", "concat", "astype", "int8", "cuda.runtime.getDeviceCount"} <= names
-    assert any(use.name == "arange" and use.keywords == ("dtype",) and use.expanded == ("beside(g)",) for use in found)
+    assert len(found) > 100 and {"asarray", "matmul", "concat", "astype", "int64", "cuda.runtime.getDeviceCount"} <= names
+    assert any(use.name == "arange" and use.keywords == ("dtype",) and use.expanded == ("on_device_of(g)",) for use in found)
     assert any(use.name == "sum" and use.keywords == ("axis", "keepdims") and use.positional == 1 for use in found)
-    assert any(use.name == "multiply" and use.positional is None for use in found)
-    code = "\n".join(ast.unparse(ast.parse(source)) for source in SOURCES.values())
+    assert any(use.name == "bool" and use.positional is None for use in found)
+    code = "\n".join(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) for path in SOURCES)
     assert set(re.findall(r"\bxp\.(\w+)", code)) - {"__name__"} <= {name.partition(".")[0] for name in names}
 
 
@@ -202,7 +202,7 @@ FAULTS = [
     ("load(name).asarray(x, like=y)", "strict", "unexpected keyword argument 'like'"),
     ("backend.namespace(x).pad(x, 1)", "strict", "has no pad"),
     ("xp.arange(3, **settings)", "numpy", r"arange\(\*\*settings\) cannot be looked into"),
-    ("xp.sum(x, **beside(x))", "strict", "unexpected keyword argument 'device'"),
+    ("xp.sum(x, **on_device_of(x))", "strict", "unexpected keyword argument 'device'"),
 ]
 
 
@@ -213,7 +213,7 @@ def test_the_check_finds(source, library, sentence, request):
     assert re.search(sentence, problem(found, library, xp) or "nothing wrong"), problem(found, library, xp)
 
 
-GOOD = ["xp.sum(x, axis=0, keepdims=True)", "xp.exp(x)", "xp.arange(3, dtype=d, **beside(x))", "xp.where(c, x, y)",
+GOOD = ["xp.sum(x, axis=0, keepdims=True)", "xp.exp(x)", "xp.arange(3, dtype=d, **on_device_of(x))", "xp.where(c, x, y)",
         "xp.concat([x, y], axis=1)", "xp.asarray(x, copy=True)", "xp.astype(x, xp.int8)", "xp.matmul(*pair)",
         "xp.take(x, i, axis=0)"]
 

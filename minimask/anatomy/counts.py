@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import conv, init, nn, ops, train
+from .. import conv, init, nn, ops, resnet, train
 from ..backend import asarray, to_host
 from ..data import Dataset, standardise
 from ..engine import Tensor, no_grad
@@ -99,7 +99,7 @@ def paths(net: nn.Sequential, signed: bool = False, after: str | None = None) ->
     """
     weights: dict[str, np.ndarray] = {name: t.astype(np.float64) for name, t in signs(net).items()}
     weights |= {name: np.sign(to_host(layer.scale.data)).astype(np.float64)
-                for name, layer in net.walk() if isinstance(layer, nn.BatchNorm)}
+                for name, layer in net.walk() if isinstance(layer, resnet.BatchNorm)}
     if not signed:
         weights = {name: np.abs(weight) for name, weight in weights.items()}
     names = list(net.layers)
@@ -126,11 +126,11 @@ def _linear(layer: nn.Layer, x: Tensor, name: str, weights: Mapping[str, np.ndar
     if isinstance(layer, nn.MaxPool2D):  # any entry of the window may be the largest
         each = np.broadcast_to(np.eye(x.shape[3]), (layer.window, layer.window, x.shape[3], x.shape[3]))
         return conv.conv2d(x, np.ascontiguousarray(each), layer.stride, layer.padding)
-    if isinstance(layer, nn.GlobalAvgPool):
+    if isinstance(layer, resnet.GlobalAvgPool):
         return ops.sum(x, axis=(1, 2))
-    if isinstance(layer, nn.BatchNorm):
+    if isinstance(layer, resnet.BatchNorm):
         return x * weights[name]
-    if isinstance(layer, nn.Residual):
+    if isinstance(layer, resnet.Residual):
         y = x
         for part, child in layer.main.items():
             y = _linear(child, y, f"{name}.{part}", weights)
@@ -225,7 +225,7 @@ def _magnitudes(distribution: str) -> Change:
 
 
 def _frozen_anew(source: Supermask, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return init.draw(mask.shape, rng, **source.frozen_settings) * mask
+    return init.draw(mask.shape, rng, **source.settings["frozen"]) * mask
 
 
 #: What is changed, in every masked layer, and how; the counts kept, hidden, inverted of each layer never change.

@@ -6,7 +6,7 @@ A part is a figure with its explanation; every number in a sentence is counted f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -16,7 +16,6 @@ import numpy as np
 
 from .. import files, plot
 from ..data import Dataset
-from ..errors import UsageError
 from ..nn import Sequential
 from ..plot import page
 from . import counts, figures
@@ -279,21 +278,12 @@ def write(folder: Path, net: Sequential, record: dict[str, Any], dataset: Datase
     title = f"Inside {counted['recipe'] or 'a net'}, seed {counted['seed']}"
     contents = {"index.html": page.document(title, lead + "".join(body), command="inspect").encode(),
                 "anatomy.json": (json.dumps(counted, indent=1, allow_nan=False) + "\n").encode(), **figures}
-    _refuse_others(folder, contents)
+    ours = files.begins_with(folder / "index.html", 'content="minimask inspect"')
+    files.claim(folder, "what `minimask inspect` has not made and would be lost", "give another folder with --out",
+                contents, lambda path: ours)
     for name, content in contents.items():
         files.write(folder / name, content)
     return list(contents)
-
-
-def _refuse_others(folder: Path, names: Iterable[str]) -> None:
-    """UsageError where the folder holds a file of these names and its page is not one of ours."""
-    index = folder / "index.html"
-    if index.exists() and 'content="minimask inspect"' in index.read_text(encoding="utf-8", errors="replace")[:600]:
-        return
-    present = [name for name in names if (folder / name).exists()]
-    if present:
-        raise UsageError(f"{folder} holds {', '.join(present)}, which `minimask inspect` has not made and would be "
-                         "lost; give another folder with --out")
 
 
 def _lead(counted: dict[str, Any]) -> str:

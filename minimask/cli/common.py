@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import data, plot, recipes, runs, train
+from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
 
 #: The commands, and what each does. Each is the function `command` of module NAME.
@@ -137,12 +138,9 @@ def layer_table(record: dict[str, Any]) -> str:
     layers = record["epochs"][-1]["layers"]
     parts = ("weights", "kept", "hidden", "inverted")
     total = {"name": "all", **{part: sum(layer[part] for layer in layers) for part in parts}}
-    wide = max(10, *(len(layer["name"]) + 2 for layer in layers))
-    lines = [f"{'layer':{wide}}" + "".join(f"{part:>10}" for part in parts) + f"{'left':>9}"]
-    for row in (*layers, total):
-        left = 1 - row["hidden"] / row["weights"]
-        lines.append(f"{row['name']:{wide}}" + "".join(f"{row[part]:>10,}" for part in parts) + f"{left:>9.1%}")
-    return "\n".join(lines)
+    rows = [(row["name"], *(f"{row[part]:,}" for part in parts), f"{1 - row['hidden'] / row['weights']:.1%}")
+            for row in (*layers, total)]
+    return "\n".join(columns([("layer", *parts, "left"), *rows]))
 
 
 def say_files(folder: Path, net: Any, record: dict[str, Any], dataset: data.Dataset, *more: str) -> None:

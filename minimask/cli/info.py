@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import export, prune
+from ..display import columns
 from ..export.header import Stored
 from .common import Parser
 
@@ -33,21 +34,18 @@ def command(words: Sequence[str]) -> None:
 
 def table(stored: dict[str, Stored]) -> str:
     """A row per layer and their sums: shape, weights, those left by sign, bytes, the entropy of its counts, codec."""
-    wide = max(8, *(len(name) + 2 for name in stored))
-    columns = ("weights", "+", "-", "left", "bytes", "entropy")
-    lines = [f"{'layer':{wide}}{'shape':>18}" + "".join(f"{column:>10}" for column in columns) + "  codec"]
+    rows: list[tuple[str, ...]] = [("layer", "codec", "shape", "weights", "+", "-", "left", "bytes", "entropy")]
     for name, each in stored.items():
-        shape = " x ".join(map(str, each.shape))
         codec = f"{each.codec}, drawn again" if each.frozen else each.codec
-        lines.append(f"{name:{wide}}{shape:>18}{_numbers([each])}  {codec}")
-    return "\n".join([*lines, f"{'all':{wide}}{'':>18}{_numbers(list(stored.values()))}"])
+        rows.append((name, codec, " x ".join(map(str, each.shape)), *_numbers([each])))
+    return "\n".join(columns([*rows, ("all", "", "", *_numbers(list(stored.values())))], left=2))
 
 
-def _numbers(stored: Sequence[Stored]) -> str:
+def _numbers(stored: Sequence[Stored]) -> tuple[str, ...]:
     weights, plus, minus, size, bound = (sum(values) for values in zip(*(
         (each.weights, each.plus, each.minus, each.bytes, each.bound) for each in stored)))
     left = (plus + minus) / np.maximum(weights, 1)
-    return f"{weights:>10,}{plus:>10,}{minus:>10,}{left:>10.1%}{size:>10,}{bound:>10,.0f}"
+    return f"{weights:,}", f"{plus:,}", f"{minus:,}", f"{left:.1%}", f"{size:,}", f"{bound:,.0f}"
 
 
 def _parser() -> Parser:

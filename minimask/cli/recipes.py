@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import recipes
+from ..display import columns
 from .common import Parser
 
 
@@ -14,15 +15,15 @@ def command(words: Sequence[str]) -> None:
     if options.recipe:
         print(recipes.find(options.recipe).toml(), end="")
         return
-    print(f"{'recipe':31}{'data':9}{'weights':>10}{'epochs':>7}  {'paper: test, left':18}measured here")
-    for recipe in recipes.RECIPES.values():
-        print(f"{recipe.name:31}{recipe.dataset:9}{recipe.size():>10,}{recipe.epochs:>7}  "
-              f"{_result(recipes.PAPER, recipe.name):18}{_result(recipes.MEASURED, recipe.name)}".rstrip())
+    print(*columns([("recipe", "data", "weights", "epochs", "paper: test", "left", "measured: test", "left"), *(
+        (recipe.name, recipe.dataset, f"{recipe.size():,}", str(recipe.epochs), *_result(recipes.PAPER, recipe.name),
+         *_result(recipes.MEASURED, recipe.name)) for recipe in recipes.RECIPES.values())], left=2), sep="\n")
     print("\ntest accuracy and weights left, percent; what a name means: minimask recipes --help")
 
 
-def _result(results: dict[str, tuple[float, float]], name: str) -> str:
-    return "{:.2%} {:>7.2%}".format(*results[name]).replace("%", "") if name in results else "-"
+def _result(results: dict[str, tuple[float, float]], name: str) -> tuple[str, str]:
+    accuracy, left = (f"{100 * share:.2f}" for share in results[name]) if name in results else ("-", "-")
+    return accuracy, left
 
 
 def _parser() -> Parser:

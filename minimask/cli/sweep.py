@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .. import backend, files, recipes
+from ..display import columns
 from ..errors import MinimaskError
 from ..fast.threads import cores
 from ..meter import Line
@@ -136,14 +137,13 @@ def duration(seconds: float) -> str:
 
 def _say(folder: Path, todo: list[sweep.Task], outcomes: Mapping[str, sweep.Outcome], words: Sequence[str]) -> None:
     """A table of the runs; MinimaskError where some failed or were stopped."""
-    wide = max(len(task.name) for task in todo) + 2
-    print(f"{'run':{wide}}{'epochs':>7}{'test':>8}{'left':>8}{'time':>9}")
+    rows: list[tuple[str, ...]] = [("run", "epochs", "test", "left", "time", "")]
     for task in todo:
-        epochs = _epochs(task)
-        numbers = " " * 25 if not epochs else (f"{epochs[-1]['test_accuracy']:>8.2%}{epochs[-1]['weights_left']:>8.2%}"
-                                         f"{duration(sum(entry['seconds'] for entry in epochs)):>9}")
-        state = outcomes[task.name].state
-        print(f"{task.name:{wide}}{len(epochs):>7}{numbers}" + ("" if state == "done" else f"  {state}"))
+        epochs, state = _epochs(task), outcomes[task.name].state
+        end = [f"{epochs[-1][share]:.2%}" for share in ("test_accuracy", "weights_left")] if epochs else ["", ""]
+        time = duration(sum(entry["seconds"] for entry in epochs)) if epochs else ""
+        rows.append((task.name, str(len(epochs)), *end, time, "" if state == "done" else state))
+    print(*columns(rows), sep="\n")
     print(f"in {folder}/; its table and figures: minimask report {folder}")
     again = f"; the same command goes on from there: minimask sweep {shlex.join(words)}"
     failed = [outcome for outcome in outcomes.values() if outcome.state == "failed"]

@@ -4,8 +4,8 @@ images.py reads what `minimask predict` is given.
 """
 
 from .files import DataError
-from .sets import (DATASETS, OUTLINES, Dataset, augment, batches, blank, cifar10, cifar100, digits, fashion_mnist, load,
+from .sets import (DATASETS, OUTLINES, Dataset, augment, blank, cifar10, cifar100, digits, fashion_mnist, load,
                    mnist, outline, standardise, validation)
 
-__all__ = ["DATASETS", "OUTLINES", "DataError", "Dataset", "augment", "batches", "blank", "cifar10", "cifar100",
+__all__ = ["DATASETS", "OUTLINES", "DataError", "Dataset", "augment", "blank", "cifar10", "cifar100",
            "digits", "fashion_mnist", "load", "mnist", "outline", "standardise", "validation"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -102,15 +102,6 @@ def augment(images: np.ndarray, rng: np.random.Generator, border: int = 4) -> np
     flipped = rng.integers(0, 2, n).astype(bool)
     columns[flipped] = columns[flipped, ::-1]
     return padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-
-def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """The indices 0..count-1 in a fresh random order, `size` at a time; the short last batch is kept."""
-    order = rng.permutation(count)
-    return (order[start:start + size] for start in range(0, count, size))
-
-
-# ---- the sets ------------------------------------------------------------------------------------------------------
 
 
 def digits() -> Dataset:

@@ -54,12 +54,13 @@ from typing import IO, Any
 
 import numpy as np
 
-from .. import fields, files, init, nn
+from .. import fields, files, init, nn, resnet
 from ..backend import load as load_library
 from ..backend import to_host
 from ..engine import Tensor, no_grad
 from ..errors import MinimaskError, OutOfMemory, UsageError, unknown
-from ..mask import Fixed, Supermask, WeightSource
+from ..mask import Supermask, WeightSource
+from ..prune import Fixed
 from . import ternary
 from .header import KINDS, MOST_NUMBERS, Spec, Stored
 
@@ -149,7 +150,7 @@ def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: 
         if kind not in KINDS:
             raise ExportError(f"a layer of kind {kind} cannot be exported; there are {', '.join(sorted(KINDS))}")
         settings = KINDS[kind].write(each, weight, layers)
-        if isinstance(each, nn.BatchNorm):
+        if isinstance(each, resnet.BatchNorm):
             blobs.append(b"".join(files.raw(_little(array)) for array in _batch_norm(each)))
         return {"kind": kind, **settings}
 
@@ -158,7 +159,7 @@ def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: 
 
     def weight(each: Any) -> dict[str, Any]:
         name = names[id(each)]
-        spec, blob = _stored(each.weight, weights[name], codec, lambda: _drawn_from(net, name, seed))
+        spec, blob = _stored(each.weight, weights[name], codec, lambda: _generator_before(net, name, seed))
         blobs.append(blob)
         return spec
 
@@ -170,7 +171,7 @@ def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: 
 
 
 def _stored(source: WeightSource, effective: np.ndarray, codec: str | None,
-            drawn_from: Callable[[], list[int]]) -> tuple[dict[str, Any], bytes]:
+            generator: Callable[[], list[int]]) -> tuple[dict[str, Any], bytes]:
     """A weight as JSON, and its bytes."""
     magnitudes = np.unique(np.abs(effective[effective != 0]))
     more: dict[str, Any]
@@ -178,7 +179,7 @@ def _stored(source: WeightSource, effective: np.ndarray, codec: str | None,
         trits, more = np.sign(effective).astype(np.int8), {"magnitude": float(magnitudes.sum())}
     elif isinstance(source, Supermask):
         frozen = to_host(source.frozen)
-        trits, more = source.mask(), {"frozen": {**source.frozen_settings, "generator": drawn_from(),
+        trits, more = source.mask(), {"frozen": {**source.settings["frozen"], "generator": generator(),
                                                  "sha256": _sha256(frozen)}}
     else:
         return {"shape": list(effective.shape), "codec": "plain", "bytes": effective.nbytes,
@@ -188,7 +189,7 @@ def _stored(source: WeightSource, effective: np.ndarray, codec: str | None,
     return {"shape": list(effective.shape), "codec": name, "bytes": len(code), **_signs(trits), **more}, code
 
 
-def _batch_norm(layer: nn.BatchNorm) -> list[np.ndarray]:
+def _batch_norm(layer: resnet.BatchNorm) -> list[np.ndarray]:
     """Its four arrays, in the order in which they lie in a file."""
     return [to_host(array) for array in (layer.scale.data, layer.shift.data, layer.mean, layer.variance)]
 
@@ -205,7 +206,7 @@ def _sha256(array: np.ndarray) -> str:
     return hashlib.sha256(files.raw(_little(array))).hexdigest()
 
 
-def _drawn_from(net: nn.Sequential, wanted: str, seed: int | None) -> list[int]:
+def _generator_before(net: nn.Sequential, wanted: str, seed: int | None) -> list[int]:
     """The state of the generator before layer `wanted` was drawn, found by drawing the net's weights once more."""
     if seed is None:
         raise UsageError(f"the frozen weights of {wanted} have several magnitudes, so the file holds the seed and the "
@@ -317,15 +318,15 @@ def _header(file: IO[bytes], size: int) -> Any:
 
 def _with_bytes(net: nn.Sequential) -> Iterable[Any]:
     """What has bytes of its own in a file, in order: Stored weights and batch norms."""
-    return (layer if isinstance(layer, nn.BatchNorm) else layer.weight for _, layer in net.walk()
-            if isinstance(layer, nn.BatchNorm) or layer.weight is not None)
+    return (layer if isinstance(layer, resnet.BatchNorm) else layer.weight for _, layer in net.walk()
+            if isinstance(layer, resnet.BatchNorm) or layer.weight is not None)
 
 
 def _fill(net: nn.Sequential, file: IO[bytes], dtype: str, backend: str) -> None:
     """Reads the layers' bytes, and puts weights where their Stored stand."""
     xp, little = load_library(backend), np.dtype(dtype).newbyteorder("<")
     for name, layer in net.walk():
-        if isinstance(layer, nn.BatchNorm):
+        if isinstance(layer, resnet.BatchNorm):
             channels = layer.scale.shape[0]
             rows = np.frombuffer(file.read(4 * channels * little.itemsize), little).reshape(4, channels).astype(dtype)
             if not np.isfinite(rows).all() or (rows[3] + layer.eps <= 0).any():
@@ -348,13 +349,13 @@ def _weight(name: str, stored: Stored, code: bytes, dtype: str) -> np.ndarray:
         trits = ternary.CODECS[stored.codec].decode(code, stored.weights, stored.plus + stored.minus)
         signs = _signs(trits)
         weight = trits.reshape(stored.shape).astype(dtype)
-        weight *= np.asarray(stored.magnitude, dtype) if stored.frozen is None else _drawn(name, stored, dtype)
+        weight *= np.asarray(stored.magnitude, dtype) if stored.frozen is None else _drawn_again(name, stored, dtype)
     if signs != {"plus": stored.plus, "minus": stored.minus}:
         raise ValueError(f"{name} has other counts of signs than it promises")
     return weight
 
 
-def _drawn(name: str, stored: Stored, dtype: str) -> np.ndarray:
+def _drawn_again(name: str, stored: Stored, dtype: str) -> np.ndarray:
     """The frozen weights, drawn again."""
     rule = dict(stored.frozen or {})
     state, inc, has_uint32, uinteger = rule.pop("generator")

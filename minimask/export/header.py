@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import init, nn
+from .. import init, nn, resnet
 from ..engine import Tensor
 from ..fields import Fields, is_integer
 from . import ternary
@@ -86,7 +86,7 @@ def _read_conv(spec: Spec) -> nn.Layer:
 
 
 def _read_norm(spec: Spec) -> nn.Layer:
-    layer = nn.BatchNorm(1, eps=spec.number("eps"), dtype=spec.dtype)
+    layer = resnet.BatchNorm(1, eps=spec.number("eps"), dtype=spec.dtype)
     layer.scale = Tensor(np.broadcast_to(layer.scale.data, (spec.integer("channels", 1),)))  # takes no memory yet
     return layer
 
@@ -105,8 +105,8 @@ KINDS: dict[str, Kind] = {
                                          "padding": _padding(layer.padding)}, _read_pool),
     "BatchNorm": Kind(lambda layer, *_: {"channels": layer.scale.shape[0], "eps": layer.eps}, _read_norm),
     "Residual": Kind(lambda layer, _, layers: {"main": layers(layer.main), "shortcut": layers(layer.shortcut)},
-                     lambda spec: nn.Residual(spec.layers("main"), spec.layers("shortcut"))),
-    "GlobalAvgPool": Kind(lambda *_: {}, lambda _: nn.GlobalAvgPool()),
+                     lambda spec: resnet.Residual(spec.layers("main"), spec.layers("shortcut"))),
+    "GlobalAvgPool": Kind(lambda *_: {}, lambda _: resnet.GlobalAvgPool()),
     "Flatten": Kind(lambda *_: {}, lambda _: nn.Flatten()),
     "ELU": Kind(lambda layer, *_: {"alpha": layer.alpha}, lambda spec: nn.ELU(spec.number("alpha", 1e-30))),
     "ReLU": Kind(lambda *_: {}, lambda _: nn.ReLU()),

@@ -14,11 +14,11 @@ from . import conv, cupy, ops
 NUMPY: dict[str, Callable[..., Any]] = {
     "multiply": ops.multiply, "elu": ops.elu, "take": ops.take, "matmul": ops.matmul,
     "keep_hide_invert": ops.keep_hide_invert, "keep_hide": ops.keep_hide, "keep_largest": ops.keep_largest,
-    "conv2d": conv.conv2d, "max_pool2d": conv.max_pool2d, "batch_norm": ops.batch_norm, "conv.moments": ops.moments,
+    "conv2d": conv.conv2d, "max_pool2d": conv.max_pool2d, "batch_norm": ops.batch_norm, "resnet.moments": ops.moments,
     "optim.nesterov": ops.nesterov}
 CUPY: dict[str, Callable[..., Any]] = {
     "elu": cupy.elu, "keep_hide_invert": cupy.keep_hide_invert, "conv2d": cupy.conv2d, "max_pool2d": cupy.max_pool2d,
-    "batch_norm": ops.batch_norm, "conv.moments": ops.moments, "optim.nesterov": cupy.nesterov}
+    "batch_norm": ops.batch_norm, "resnet.moments": ops.moments, "optim.nesterov": cupy.nesterov}
 
 for library, twins in (("numpy", NUMPY), ("cupy", CUPY)):
     FAST |= {(library, name): twin for name, twin in twins.items()}

@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from ..backend import Array
-from ..ops import Result, threshold
+from ..inputs import threshold
+from ..ops import Result
 from ..windows import Geometry, Padding, Pair, of_convolution, of_pool
 
 #: Bytes of windows that a convolution holds at a time unless told otherwise: what a layer of the paper's nets needs for

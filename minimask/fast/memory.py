@@ -8,14 +8,14 @@ from typing import Any
 
 
 class _Reused:
-    """How many blocks of reused_memory() are open, in all threads: the C library's settings are the process's."""
+    """How many blocks of kept_memory() are open, in all threads: the C library's settings are the process's."""
 
     blocks = 0
     lock = threading.Lock()
 
 
 @contextmanager
-def reused_memory() -> Iterator[None]:
+def kept_memory() -> Iterator[None]:
     """Inside the block freed memory stays with the process for the next array of its size; afterwards it goes back.
 
     A step makes the same large arrays again and again. By default the C library takes each from the operating system

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import conv, optim
 from .. import ops as plain
+from .. import optim, resnet
 from ..backend import Array
+from ..inputs import check_factors, indices_of, kept_count, threshold
 from ..ops import Result
 from .blocks import elementwise, in_place, product
 
@@ -45,7 +46,7 @@ def _expm1_of_minus_abs(x: np.ndarray) -> np.ndarray:
 
 def take(xp: ModuleType, x: Array, indices: Array, /, axis: int = 0) -> Result:
     """The same; the cotangent is added where it belongs, without a one-hot matrix."""
-    axis, positions = plain.positions_of(np, x, indices, axis)
+    axis, positions = indices_of(np, x, indices, axis)
 
     def pullback(g: np.ndarray) -> tuple[np.ndarray, None]:
         dx = np.zeros_like(x)
@@ -57,7 +58,7 @@ def take(xp: ModuleType, x: Array, indices: Array, /, axis: int = 0) -> Result:
 
 def matmul(xp: ModuleType, x: Array, y: Array, /) -> Result:
     """The same; a large product on two threads of ours."""
-    plain.check_factors(x.shape, y.shape)
+    check_factors(x.shape, y.shape)
     return product(x, y), lambda g: (lambda: product(g, y.mT), lambda: product(x.mT, g))
 
 
@@ -66,7 +67,7 @@ def matmul(xp: ModuleType, x: Array, y: Array, /) -> Result:
 
 def keep_hide_invert(xp: ModuleType, m: Array, /, tau: float) -> Result:
     """The same in blocks, the difference of both comparisons in int8: a quarter of the memory to go through."""
-    tau = plain.threshold("keep_hide_invert", tau)
+    tau = threshold("keep_hide_invert", tau)
 
     def step(m: np.ndarray) -> np.ndarray:
         return ((m > tau).astype(np.int8) - (m < -tau).astype(np.int8)).astype(m.dtype)
@@ -76,13 +77,13 @@ def keep_hide_invert(xp: ModuleType, m: Array, /, tau: float) -> Result:
 
 def keep_hide(xp: ModuleType, m: Array, /, tau: float) -> Result:
     """The same in blocks."""
-    tau = plain.threshold("keep_hide", tau)
+    tau = threshold("keep_hide", tau)
     return elementwise(lambda m: (m > tau).astype(m.dtype), m), lambda g: (g,)
 
 
 def keep_largest(xp: ModuleType, m: Array, /, share: float) -> Result:
     """The same without a full sort."""
-    k, sizes = plain.how_many(share, m), np.abs(m).reshape(-1)
+    k, sizes = kept_count(share, m), np.abs(m).reshape(-1)
     chosen = np.full(sizes.shape, k > 0)
     if 0 < k < sizes.size:
         edge = np.partition(sizes, sizes.size - k)[sizes.size - k]  # the k-th largest
@@ -117,7 +118,7 @@ def _per_channel(xp: ModuleType, rows: Array, c: int) -> Array:
 
 def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
     """The same, for NumPy and CuPy."""
-    values, c, rows = conv.values_per_channel(x.shape), x.shape[-1], _long_rows(xp, x)
+    values, c, rows = resnet.values_per_channel(x.shape), x.shape[-1], _long_rows(xp, x)
     mean = _per_channel(xp, rows, c) / values
     centred = rows - _along(xp, rows)(mean)
     return mean, _per_channel(xp, centred * centred, c) / values
@@ -126,7 +127,7 @@ def moments(xp: ModuleType, x: Array) -> tuple[Array, Array]:
 def batch_norm(xp: ModuleType, x: Array, scale: Array, shift: Array, /, mean: Array, variance: Array,
                eps: float = 1e-3, training: bool = True) -> Result:
     """The same, for NumPy and CuPy."""
-    conv.check_per_channel(x, scale, shift, mean, variance)
+    resnet.check_per_channel(x, scale, shift, mean, variance)
     inverse = 1 / xp.sqrt(variance + eps)  # (c,)
     factor = scale * inverse
     values, c = math.prod(x.shape[:-1]), x.shape[-1]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import UsageError
+from ..errors import UsageError
 
 #: Work is cut into this many parts, one after the other or on as many threads. A constant, so that sums over parts do
 #: not depend on how many cores there are.

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..backend import Array, namespace
+from ..display import INVERTED, KEPT
 from ..engine import OPS, Tensor, _pull
-from ..notebook import INVERTED, KEPT
+from ..inputs import cotangent_of
 
 
 class Mermaid(str):
@@ -37,7 +38,8 @@ def graph(loss: Tensor, names: Mapping[str, Tensor] | None = None, cotangent: An
     order = loss._tape_order()
     numbers = {id(tensor): i for i, tensor in enumerate(order)}
     called = {id(tensor): name for name, tensor in (names or {}).items()}
-    norms, sent = _walk(order, loss._cotangent(cotangent))
+    given = cotangent.data if isinstance(cotangent, Tensor) else cotangent
+    norms, sent = _walk(order, cotangent_of(given, loss.data))
     uses = [edge[0] for edge in sent]
     lines = ["flowchart TD"]
     for i, tensor in enumerate(order):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ..notebook import HIDDEN, INVERTED, KEPT
+from ..display import HIDDEN, INVERTED, KEPT
 from .pictures import COLOURS
 
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..data import Dataset
+from ..display import HIDDEN, INVERTED, KEPT
 from ..errors import MinimaskError, MissingMatplotlib
 from ..nn import Sequential
-from ..notebook import HIDDEN, INVERTED, KEPT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import data, models, nn, optim
+from .. import data, models, nn, optim, plateau, resnet
 from ..errors import UsageError, unknown
 from ..mask import BinarySupermask, EdgePopup, SignedSupermask, Trained, WeightSource
 
@@ -35,7 +35,7 @@ SETTINGS: dict[str, Types] = {
     "edge-popup": {**_INITIAL, "share": float},
     "exponential": {"rate": float, "epochs": float},
     "plateau": {"factor": float, "patience": int, "cooldown": int, "min_delta": float, "max_cuts": int},
-    **{name: _RESNET for name in models.RESNETS}}
+    **{name: _RESNET for name in resnet.RESNETS}}
 TYPES: Types = {"name": str, "about": str, "epochs": int, "lr": float, "wd": float, "model": str,
                 "model_settings": dict, "dataset": str, "augment": bool, "source": str, "source_settings": dict,
                 "batch": int, "momentum": float, "schedule": str, "schedule_settings": dict}
@@ -57,7 +57,7 @@ class Recipe:
         source, source_settings: the weight source, a name in SOURCES, and its arguments.
         schedule, schedule_settings: of lr and wd. 'exponential': they fall by the factor `rate` (0.9) every so many
             `epochs` (10), smoothly. 'plateau': they are cut when the training loss stops falling, with the arguments
-            of :class:`minimask.optim.Plateau`.
+            of :class:`minimask.plateau.Plateau`.
 
     Raises:
         UsageError: an unknown name or setting, a wrong type, a number out of range; the sentence gives the nearest
@@ -98,7 +98,7 @@ class Recipe:
         try:  # the values of the settings, by those who know them
             self.weights()
             self.schedule_of(1)
-            models.check(**self.model_settings)
+            resnet.check_settings(**self.model_settings)
         except (UsageError, ValueError) as error:
             raise UsageError(f"{where}: {error}") from error
 
@@ -109,7 +109,7 @@ class Recipe:
     def schedule_of(self, steps_per_epoch: int) -> optim.Schedule:
         """The factor on lr and wd, as a function of the step."""
         if self.schedule == "plateau":
-            return optim.Plateau(**self.schedule_settings)
+            return plateau.Plateau(**self.schedule_settings)
         settings = {"rate": 0.9, "epochs": 10.0, **self.schedule_settings}
         return optim.exponential(settings["rate"], every=settings["epochs"] * steps_per_epoch)
 
@@ -126,7 +126,8 @@ class Recipe:
     def size(self) -> int:
         """How many weights its net has on its data set."""
         shape, classes = data.outline(self.dataset)
-        return self._build(shape, len(classes), Trained(distribution="constant"), np.random.default_rng(0)).size()
+        undrawn: Any = _Undrawn()
+        return self._build(shape, len(classes), undrawn, np.random.default_rng(0)).size()
 
     def optimizer(self, net: nn.Sequential, dataset: data.Dataset) -> optim.SGDW:
         """SGDW over the net's parameters with this recipe's schedule."""
@@ -142,6 +143,13 @@ class Recipe:
         values = self.as_dict()
         tables = {key: values.pop(key) for key in TYPES if TYPES[key] is dict}
         return "\n".join([_lines(values), *(f"[{name}]\n{_lines(table)}" for name, table in tables.items() if table)])
+
+
+class _Undrawn:
+    """Stands for the weights of a net whose layers are only counted: nothing is drawn."""
+
+    def draw(self, *arguments: Any) -> _Undrawn:
+        return self
 
 
 def _lines(values: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from .. import files
+from ..display import columns
 from ..errors import MinimaskError, UsageError
 from ..mask import Supermask
 from .folder import load
@@ -210,8 +211,7 @@ def table(layers: Sequence[Overlap]) -> str:
                      "-" if each.z is None else f"{each.z:+.1f}", percent(each.jaccard), percent(each.expected_jaccard),
                      percent(_share(each.same_sign, each.both)), percent(_share(each.expected_same_sign, each.both)),
                      f"{each.neither:,}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
+    return "\n".join(columns(rows))
 
 
 def of_the_frozen(a: Side, b: Side, layers: Sequence[Overlap]) -> tuple[str, str]:

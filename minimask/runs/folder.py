@@ -20,7 +20,7 @@ from .. import checkpoint, data, fields, files, plot, recipes, train
 from ..data import Dataset
 from ..errors import MinimaskError, UsageError
 from ..nn import Sequential
-from ..optim import Plateau
+from ..plateau import Plateau
 
 #: What tells of the end of a run, and all that a run leaves.
 END = ("network.npz", "masks.png", "training.png")
@@ -103,10 +103,8 @@ def peek(folder: Path) -> tuple[dict[str, Any], str]:
 
 def claim(folder: Path, overwrite: bool) -> None:
     """Makes a folder ready for a new run; the files of an old one go only with `overwrite`, others always stay."""
-    present = [folder / name for name in FILES if (folder / name).exists()]
-    if present and not overwrite:
-        raise UsageError(f"{folder} holds a run already ({', '.join(p.name for p in present)}): give another folder "
-                         "with --out, --resume to go on with it, or --overwrite to replace it")
+    present = files.claim(folder, "a run already", "give another folder with --out, --resume to go on with it, or "
+                          "--overwrite to replace it", FILES, lambda path: overwrite)
     try:
         for path in present:
             path.unlink()

@@ -254,12 +254,11 @@ def write(reading: Reading, out: Path) -> tuple[str, list[str], str]:
 
 def _claim(out: Path) -> None:
     """Makes the folder, without an earlier report's figures; UsageError where it cannot be, or a report is not ours."""
+    signs = {"report.md": MADE, "report.html": 'content="minimask report"'}
+    files.claim(out, "what was not made by minimask report and would be lost", "give another folder with --out", signs,
+                lambda path: files.begins_with(path, signs[path.name]))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name, sign in (("report.md", MADE), ("report.html", 'content="minimask report"')):
-            if (out / name).exists() and sign not in (out / name).read_text(encoding="utf-8", errors="replace")[:600]:
-                raise UsageError(f"{out / name} was not made by minimask report and would be lost; give another folder "
-                                 "with --out")
         earlier = (out / "report.md").read_text(encoding="utf-8") if (out / "report.md").exists() else ""
         for name in re.findall(r"^!\[.*\]\(([a-z0-9-]+)\.png\)$", earlier, re.MULTILINE):
             for kind in ("png", "svg"):

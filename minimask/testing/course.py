@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..errors import MinimaskError, UsageError
+from ..errors import MinimaskError
+from ..files import claim
 
 HERE = Path(__file__).parent.parent  # the package
 LESSON = r"(\d\d_\w+)\.py"  # the name of a lesson's script
@@ -59,11 +60,7 @@ def write(folder: Path) -> list[str]:
         UsageError: there is something in the folder, or it is a file; nothing of it is touched.
         MinimaskError: jupytext or the lessons are missing. OSError: a file cannot be written; then none is left.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a folder that is empty or new")
-    if folder.exists() and (there := sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))):
-        raise UsageError(f"{folder} is not empty ({there[0]}{', ...' if len(there) > 1 else ''}), and nothing of yours "
-                         "is overwritten; name a folder that is empty or new")
+    claim(folder, "something already, which is not overwritten", "name a folder that is empty or new")
     course, written = contents(), []
     try:
         for name, text in course.items():

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from minimask import data, models, optim, train
+from minimask import data, loop, models, optim, train
 from minimask.fast import memory
 from minimask.mask import SignedSupermask
 
@@ -38,7 +38,7 @@ SET, PUT_BACK = [(-3, 1 << 30), (-1, (1 << 31) - 1)], [(-3, 1 << 25), (-1, 1 << 
 def test_memory_settings_are_put_back(mallopt):
     for _ in range(2):
         mallopt.clear()
-        with pytest.raises(KeyError), memory.reused_memory(), memory.reused_memory():
+        with pytest.raises(KeyError), memory.kept_memory(), memory.kept_memory():
             assert mallopt == SET
             raise KeyError
         assert mallopt == SET + PUT_BACK
@@ -46,10 +46,10 @@ def test_memory_settings_are_put_back(mallopt):
 
 def test_memory_settings_stay_until_the_last_thread_is_done(mallopt):
     def other():
-        with memory.reused_memory():
+        with memory.kept_memory():
             pass
 
-    with memory.reused_memory():
+    with memory.kept_memory():
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
@@ -59,23 +59,23 @@ def test_memory_settings_stay_until_the_last_thread_is_done(mallopt):
 def test_an_older_c_library_is_asked_for_what_it_takes(mallopt):
     """A refused threshold would stay at 128 KB for good, since setting the other one stops glibc from raising it."""
     mallopt.limit = (1 << 31) - 1
-    with memory.reused_memory():
+    with memory.kept_memory():
         assert mallopt == SET
     mallopt.clear()
     mallopt.limit = 1 << 25
-    with memory.reused_memory():
+    with memory.kept_memory():
         assert mallopt == [SET[0], (-3, 1 << 25), SET[1]]
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(memory, "_glibc", lambda: None)
-    with memory.reused_memory():
+    with memory.kept_memory():
         pass
 
 
 def test_training_and_evaluation_use_memory_again(monkeypatch, mallopt):
-    seen, standardise = set(), train.standardise
-    monkeypatch.setattr(train, "standardise", lambda images: seen.add(len(mallopt)) or standardise(images))
+    seen, standardise = set(), loop.standardise
+    monkeypatch.setattr(loop, "standardise", lambda images: seen.add(len(mallopt)) or standardise(images))
     digits, rng = data.digits(), np.random.default_rng(0)
     net = models.fcn(SignedSupermask(), rng, digits.input_shape, (10,))
     train.evaluate(net, digits.test_images, digits.test_labels)

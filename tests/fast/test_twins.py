@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minimask
-from minimask import Tensor, conv, fast, mask, models, ops, optim, plain
+from minimask import Tensor, fast, mask, models, ops, optim, plain, resnet
 from minimask.engine import FAST, OPS
 
 FOLDER = str(Path(fast.__file__).parent)
 #: Functions that are no ops and have a twin, by the name in the table.
-OTHERS = {"conv.moments": conv.moments, "optim.nesterov": optim.nesterov}
+OTHERS = {"resnet.moments": resnet.moments, "optim.nesterov": optim.nesterov}
 #: How far float64 results may lie apart, in roundings of 1e-16: another formula (elu), or sums in another order.
-ROUNDINGS = {"elu": 8, "conv2d": 500, "matmul": 100, "take": 20, "batch_norm": 2000, "conv.moments": 100}
+ROUNDINGS = {"elu": 8, "conv2d": 500, "matmul": 100, "take": 20, "batch_norm": 2000, "resnet.moments": 100}
 
 
 def plain_version(name):
@@ -96,8 +96,8 @@ def test_cupys_twin_of_an_op_gives_its_value_and_its_cotangents(name, data, stan
 @given(rows=st.integers(2, 200), channels=st.integers(1, 9))
 def test_the_moments_are_the_plain_ones(rows, channels):
     x = np.random.default_rng(rows).standard_normal((rows, channels)) + 3.0
-    for twin, its_plain in zip(FAST["numpy", "conv.moments"](np, x), conv.moments(np, x)):
-        close("conv.moments", twin, its_plain)
+    for twin, its_plain in zip(FAST["numpy", "resnet.moments"](np, x), resnet.moments(np, x)):
+        close("resnet.moments", twin, its_plain)
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (700, 600)])

@@ -1,0 +1,127 @@
+"""What goes wrong while a net is trained, and what is said and saved then: Ctrl-C, NaN, memory. Beside the path."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .backend import Array, to_host
+from .engine import Tensor, no_grad
+from .errors import MinimaskError, UsageError
+
+if TYPE_CHECKING:
+    from .data import Dataset
+    from .loop import Training
+    from .nn import Sequential
+
+
+class TrainingError(MinimaskError):
+    """Training cannot go on; the message says where and why, and the net is back at its last good state."""
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Inside the block Ctrl-C waits for the end of the block, so that it never leaves half a step.
+
+    In Python's main thread and under its own handler of Ctrl-C only; elsewhere nothing changes.
+    """
+    if (threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+def forget_frames(error: BaseException) -> None:
+    """Frees what the calls that led to an error hold, a step's activations: putting the net back needs room."""
+    import traceback
+
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+
+
+def refuse_misfits(net: Sequential, dataset: Dataset, batch: int) -> None:
+    """UsageError where a net cannot be trained on a data set so; TrainingError where a held-out image is not finite."""
+    if batch < 1:
+        raise UsageError(f"fit: batch {batch} must be 1 or more")
+    outputs = list(net.shapes.values())[-1]
+    if net.input_shape != dataset.input_shape or outputs != (len(dataset.classes),):
+        raise UsageError(f"fit: the net maps {net.input_shape} to {outputs}, but data set {dataset.name!r} needs "
+                         f"{dataset.input_shape} to {(len(dataset.classes),)}; build the net with these shapes")
+    if dataset.test_images.dtype.kind == "f" and not np.isfinite(dataset.test_images).all():
+        raise TrainingError("fit: before epoch 1, step 1: a held-out image holds NaN or infinity: "
+                            f"{_bad_image(dataset.test_images, np.arange(len(dataset.test_images)))}")
+
+
+def refuse_not_finite(arrays: Mapping[str, np.ndarray], epoch: int, step: int) -> None:
+    """TrainingError where an array is not finite: a NaN score would hide its weight and never be noticed."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise TrainingError(f"fit: {name} holds NaN or infinity after epoch {epoch}, step {step} "
+                                f"(its largest number is {_largest(array):.3g}): training diverged; try a smaller "
+                                "learning rate; the net is back at its state before this epoch")
+
+
+def diverged(training: Training, loss: float, chosen: np.ndarray, x: Array, state: dict[str, Any]) -> TrainingError:
+    """What to say of a loss that is no number, of images `chosen`, as x; the net's state is that of before the step."""
+    why = cause(training.net, training.dataset.train_images, chosen, x, training=True)
+    for name, layer in training.net.walk():
+        layer.load_own_state({part: state[f"{name}.{part}"] for part in layer.own_state()})
+    training.between_steps = True
+    return TrainingError(f"fit: the loss became {loss} in epoch {training.epoch}, step {training.step + 1}: {why}; "
+                         "the net is back at its state before this epoch")
+
+
+def cause(net: Sequential, images: np.ndarray, chosen: np.ndarray, x: Array, training: bool = False) -> str:
+    """Why the net gives NaN or infinity: an image that is not finite, or the layer where it begins, in words.
+
+    Args:
+        images, chosen: the raw images, and which of them went in, as `x`.
+    """
+    return _bad_image(images, chosen) or _bad_layer(net, x, training)
+
+
+def _bad_image(images: np.ndarray, chosen: np.ndarray) -> str:
+    """The first image that is not finite, in words; "" where all are."""
+    if images.dtype.kind == "f":
+        for i in chosen:
+            if not np.isfinite(images[i]).all():
+                return f"image {i} holds NaN or infinity, mend the data"
+    return ""
+
+
+def _bad_layer(net: Sequential, batch: Array, training: bool) -> str:
+    """The first layer whose output is not finite, and the largest value that went in, in words."""
+    with no_grad():
+        x = Tensor(batch)
+        for name, layer in net.layers.items():
+            y = layer(x, training)
+            if not np.isfinite(to_host(y.data)).all():
+                values = [x, *(p for _, inner in layer.walk() for p in inner.own_parameters().values())]
+                largest = max(_largest(value.data) for value in values)
+                where = f"it begins in layer {name}, with values up to {largest:.3g} going in"
+                break
+            x = y
+        else:
+            where = f"all layers are finite, the largest logit is {_largest(x.data):.3g}"
+    return f"{where}: training diverged; try a smaller learning rate"
+
+
+def _largest(array: Array) -> float:
+    """The largest absolute value among those that are finite, 0 where none is."""
+    values = np.abs(to_host(array))
+    return float(values[np.isfinite(values)].max(initial=0.0))

@@ -1,0 +1,227 @@
+"""Digits, MNIST's files whole and damaged, standardisation, batches, and what a data set refuses."""
+
+import gzip
+import hashlib
+
+import numpy as np
+import pytest
+
+from minimask import (
+    UsageError,
+    data,
+)
+from minimask.data import DataError, Dataset
+from minimask.data import files as datafiles
+
+SHAPE = (5, 4, 3)
+HEADER = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 3])
+CONTENT = HEADER + bytes(range(60))
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+FILE = datafiles.idx("x", SHAPE, DIGEST)
+
+
+def read(folder, file=FILE, allow_unverified=False):
+    return datafiles.read(folder, "set", file, allow_unverified)[0]
+
+
+def test_digits_are_the_1797_of_uci():
+    digits = data.digits()
+    assert digits.train_images.shape == (1437, 8, 8, 1) and digits.test_images.shape == (360, 8, 8, 1)
+    assert digits.train_images.dtype == np.uint8 and digits.train_images.max() == 16
+    everything = np.concatenate([digits.train_images, digits.test_images]).reshape(1797, 64)
+    labels = np.concatenate([digits.train_labels, digits.test_labels])
+    assert everything.sum() == 561_718  # scikit-learn's load_digits().images.sum()
+    assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    again = data.digits()
+    np.testing.assert_array_equal(digits.test_images, again.test_images)
+
+
+def test_standardise_follows_its_formula(rng):
+    images = rng.integers(0, 256, (4, 5, 6, 3)).astype(np.uint8)
+    images[1] = 7  # constant: all zeros
+    images[2] = 0
+    images[2, 0, 0, 0] = 1  # std below 1/sqrt(values): the floor counts
+    x = images.reshape(4, -1).astype(np.float64)
+    floor = 1 / np.sqrt(90)
+    expected = (x - x.mean(1, keepdims=True)) / np.maximum(x.std(1, keepdims=True), floor)
+    assert x[2].std() < x[0].std() and x[1].std() == 0
+    y = data.standardise(images)
+    assert y.dtype == np.float32 and y.shape == images.shape
+    np.testing.assert_allclose(y.reshape(4, -1), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(data.standardise(images, "float64").reshape(4, -1), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_standardise_floor():
+    """One bright pixel of 1/30 in 900: std 0.00111 lies below the floor 1/30."""
+    image = np.zeros((1, 30, 30, 1))
+    image[0, 0, 0, 0] = 1 / 30
+    y = data.standardise(image, "float64").ravel()
+    assert y[0] == pytest.approx((1 / 30 - 1 / 27000) * 30)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_idx_file_raw_or_packed(tmp_path, packed):
+    if packed:
+        (tmp_path / "x.gz").write_bytes(gzip.compress(CONTENT, mtime=0))
+    else:
+        (tmp_path / "x").write_bytes(CONTENT)
+    array = read(tmp_path)
+    np.testing.assert_array_equal(array, np.arange(60, dtype=np.uint8).reshape(SHAPE))
+
+
+def damaged(content):
+    changed = bytearray(content)
+    changed[30] ^= 1
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(("name", "content", "sentence"), [
+    ("x", CONTENT[:-1], f"75 bytes of content, but 76 are needed .with sha256 {DIGEST}.: it is truncated .*put the official x there"),
+    ("x", CONTENT + b"0", "77 bytes of content, but 76 are needed"),
+    ("x", b"", "0 bytes of content"),
+    ("x", damaged(CONTENT), f"expected sha256 {DIGEST} of its content, found [0-9a-f]{{64}}: it is damaged"),
+    ("x.gz", gzip.compress(CONTENT, mtime=0)[:-9], "cannot be read .*truncated"),
+    ("x.gz", b"no gzip at all", "cannot be read .*no gzip file"),
+    ("x.gz", gzip.compress(HEADER + bytes(10**7), mtime=0), "more than 76 bytes of content, but 76 are needed"),
+    ("x.gz", gzip.compress(CONTENT[:-1], mtime=0), "75 bytes of content, but 76 are needed"),
+    ("x.gz", bytes(2_000_000), "x.gz: 2,000,000 bytes are more than a packed x has: put the official x there"),
+])
+def test_a_damaged_file_is_named_with_what_was_expected(tmp_path, name, content, sentence):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=sentence) as caught:
+        read(tmp_path)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_no_more_is_read_than_the_file_should_hold(tmp_path, monkeypatch):
+    """A gzip bomb is not unpacked: one byte more than needed tells that it is wrong."""
+    asked = []
+
+    class Endless:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def read(self, size=-1):
+            asked.append(size)
+            return (CONTENT + bytes(10**6))[:size] if len(asked) == 1 else bytes(size)
+
+    (tmp_path / "x.gz").write_bytes(b"")
+    monkeypatch.setattr("gzip.open", lambda path: Endless())
+    with pytest.raises(DataError, match="more than 76 bytes"):
+        read(tmp_path)
+    assert asked == [77]
+
+
+def test_a_header_that_disagrees_with_its_shape(tmp_path):
+    (tmp_path / "x").write_bytes(CONTENT)
+    with pytest.raises(DataError, match=r"its header is 00 00 08 03 .* 04 00 00 00 03, but .* 03 00 00 00 04 is needed .IDX, unsigned bytes, shape \(5, 3, 4\)"):
+        read(tmp_path, datafiles.idx("x", (5, 3, 4), DIGEST), allow_unverified=True)
+
+
+def test_a_missing_file_says_where_to_put_it(tmp_path, monkeypatch):
+    (tmp_path / "mnist").mkdir()
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte is missing: put train-images-idx3-ubyte or .*\.gz into .*sha256 of its content: ba891046"):
+        data.mnist(tmp_path)
+    monkeypatch.delenv("MINIMASK_DATA", raising=False)
+    with pytest.raises(UsageError, match="give --data DIR .* or set MINIMASK_DATA"):
+        data.mnist()
+    with pytest.raises(UsageError, match="'.*nowhere' does not exist"):
+        data.mnist(tmp_path / "nowhere")
+
+
+def test_an_unknown_data_set_suggests_the_nearest():
+    with pytest.raises(UsageError, match="unknown dataset 'minst': did you mean 'mnist'"):
+        data.load("minst")
+
+
+def test_mnist_is_whole(mnist_folder):
+    mnist = data.load("mnist", mnist_folder)
+    assert mnist.train_images.shape == (60000, 28, 28, 1) and mnist.test_images.shape == (10000, 28, 28, 1)
+    assert mnist.train_labels[:5].tolist() == [5, 0, 4, 1, 9] and mnist.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+IMAGES, LABELS = np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 1])
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    (dict(train_labels=np.array([0, 1, 2])), r"train part: labels from 0 to 2, but there are 2 classes.*0\.\.1"),
+    (dict(train_labels=[0, 1, 1]), "train_labels is a list, but must be a NumPy array"),
+    (dict(classes=2), "classes is 2, but must be a tuple"),
+    (dict(test_labels=np.array([-1, 0, 1])), "test part: labels from -1"),
+    (dict(train_labels=np.array([0.0, 1.0, 1.0])), "labels are float64, but must be integers"),
+    (dict(train_labels=LABELS[:2]), r"images \(3, 2, 2, 1\) and labels \(2,\)"),
+    (dict(train_images=IMAGES[..., 0]), r"needed are \(n, height, width, channels\)"),
+    (dict(train_images=IMAGES[:0], train_labels=LABELS[:0]), "train part: is empty"),
+    (dict(test_images=np.zeros((3, 4, 4, 1), np.uint8)), "both must agree"),
+])
+def test_a_data_set_refuses(changes, sentence):
+    parts = dict(name="mine", train_images=IMAGES, train_labels=LABELS, test_images=IMAGES, test_labels=LABELS,
+                 classes=("a", "b"))
+    with pytest.raises(DataError, match=sentence):
+        Dataset(**{**parts, **changes})
+
+
+# ---- CIFAR -----------------------------------------------------------------------------------------------------------
+
+
+def write_cifar(folder, name, rng):
+    """Files of the right names and sizes with random content; returns the images as (n, 3, 32, 32) and the labels."""
+    files = datafiles.SETS[name]
+    (folder / files.below).mkdir()
+    written = {}
+    for file in files.files:
+        rows = rng.integers(0, 256, file.shape, dtype=np.uint8)
+        rows[:, -3073] %= 10 if name == "cifar10" else 100
+        (folder / files.below / file.name).write_bytes(rows.tobytes())
+        written[file.name] = rows
+    return written
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_in_its_binary_format(tmp_path, rng, name):
+    written = write_cifar(tmp_path, name, rng)
+    with pytest.raises(DataError, match="expected sha256 .*or take it as it is with --allow-unverified"):
+        data.load(name, tmp_path)
+    with pytest.warns(UserWarning) as said:
+        dataset = data.load(name, tmp_path, allow_unverified=True)
+    text, = (str(warning.message) for warning in said)  # one sentence, however many files
+    files = len(written)
+    assert text.startswith(f"{files} of the {files} files of {name} are not the official ones (") and not dataset.verified
+    assert dataset.train_images.shape == (50_000, 32, 32, 3) and dataset.test_images.shape == (10_000, 32, 32, 3)
+    label_bytes = {"cifar10": 1, "cifar100": 2}[name]
+    first, last = next(iter(written.values())), list(written.values())[-1]
+    for rows, images, labels in ((first, dataset.train_images, dataset.train_labels),
+                                 (last, dataset.test_images, dataset.test_labels)):
+        for i in (0, 7, 9999):
+            assert labels[i] == rows[i, label_bytes - 1]
+            red, green, blue = rows[i, label_bytes:].reshape(3, 32, 32)
+            np.testing.assert_array_equal(images[i], np.stack([red, green, blue], axis=-1))
+    (tmp_path / datafiles.SETS[name].below / next(iter(written))).write_bytes(b"short")
+    with pytest.raises(DataError, match="5 bytes of content"):
+        data.load(name, tmp_path, allow_unverified=True)
+
+
+def test_augmentation_is_a_crop_of_the_padded_maybe_flipped_image(rng):
+    images = rng.integers(1, 256, (64, 6, 5, 3)).astype(np.uint8)
+    augmented = data.augment(images, np.random.default_rng(1), border=2)
+    assert augmented.shape == images.shape and augmented.dtype == np.uint8
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    seen = set()
+    for before, after in zip(padded, augmented):
+        places = [(i, j, flip) for i in range(5) for j in range(5) for flip in (False, True)
+                  if np.array_equal(before[i:i + 6, j:j + 5][:, ::-1 if flip else 1], after)]
+        assert len(places) == 1
+        seen |= set(places)
+    assert {flip for *_, flip in seen} == {True, False} and len({i for i, *_ in seen}) == len({j for _, j, _ in seen}) == 5
+    np.testing.assert_array_equal(augmented, data.augment(images, np.random.default_rng(1), border=2))
+
+
+def test_the_argument_goes_before_the_variable(tmp_path, monkeypatch):
+    for n in ("a", "b"):
+        (tmp_path / n).mkdir()
+    monkeypatch.setenv("MINIMASK_DATA", str(tmp_path / "a"))
+    data_folder = data.files.data_folder
+    assert data_folder() == tmp_path / "a" and data_folder(tmp_path / "b") == tmp_path / "b"
