@@ -310,6 +310,8 @@ def test_cupys_own_error_is_told_the_same_way(cupy):
 
 def test_training_that_outgrows_the_device_leaves_the_last_whole_epoch(device):
     """Putting the net back needs room: the step that did not fit must have let go of its arrays first."""
+    if ("cupy", "keep_hide_invert") not in engine.FAST:
+        pytest.skip("no compiler here (g++) for CuPy's kernels, and plain versions need more room before they multiply")
     net = models.fcn(SignedSupermask(), np.random.default_rng(0), (8, 8, 3), (2000, 2), backend="cupy")
     optimizer, states, record = optim.SGDW(net.parameters(), 0.02, 1e-3), [], train.new_record()
 
