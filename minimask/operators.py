@@ -74,8 +74,8 @@ class Operators:
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """NumPy's functions on tensors: on their arrays where no gradient is wanted, refused where it would be lost."""
-        reduced = function.__self__ if isinstance(getattr(function, "__self__", None), np.ufunc) else None  # np.add.reduce
-        name = f"{reduced.__name__}.{function.__name__}" if reduced else function.__name__
+        of = getattr(function, "__self__", None)  # numpy.add is what numpy.add.reduce is a method of
+        name = f"{of.__name__}.{function.__name__}" if isinstance(of, np.ufunc) else function.__name__
         ours = f"ops.{name}" if name in OPS else "the function of minimask.ops"
         way_out = f"take {ours}, or t.data where none is wanted"
 
