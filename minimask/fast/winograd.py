@@ -36,7 +36,7 @@ POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2.0**0.5, -(2.0**0.5))  # and infinity
 #: Channels, in and out, from which on this is faster than the direct product (benchmarks/ops.py).
 CHANNELS = 32
 #: Bytes of tiles in a block, for a core's second-level cache; and the least tiles in one, for BLAS.
-BUDGET, LEAST = 1 << 20, 64
+BUDGET, LEAST_TILES = 1 << 20, 64
 
 
 def pays(x: Array, kernel: tuple[int, ...], at: Geometry) -> bool:
@@ -106,7 +106,7 @@ def transform(matrix: np.ndarray, tiles: np.ndarray, out: np.ndarray) -> np.ndar
 def tiling(output: tuple[int, int], channels: int, images: int, budget: int) -> tuple[tuple[int, int], int, int]:
     """Tiles down and across an image, and how many images, and rows of tiles, go into a block."""
     down, across = (-(-n // OUT) for n in output)
-    tiles = max(LEAST, budget // (TILE * TILE * channels * 4))  # in a block
+    tiles = max(LEAST_TILES, budget // (TILE * TILE * channels * 4))  # in a block
     together = min(images, max(1, tiles // (down * across)))
     return (down, across), together, down if together > 1 else min(down, max(1, tiles // across))
 
