@@ -87,8 +87,8 @@ def conv2d(xp: Any, x: Array, w: Array, /, stride: Pair = 1, padding: Padding = 
 def max_pool2d(xp: Any, x: Array, /, window: Pair, stride: Pair | None = None, padding: Padding = "valid") -> Result:
     """The largest entry of every window, per channel: (n, h, w, c) -> (n, oh, ow, c). Windows may overlap.
 
-    Padding counts as minus infinity. Tie rule: the first of equal entries, row by row, takes the whole cotangent,
-    as in PyTorch.
+    Padding counts as minus infinity. Tie rule: the first of equal entries inside the image, row by row, takes the
+    whole cotangent, and NaN, the largest of all, as in PyTorch.
 
     Args:
         window: an integer or (vertical, horizontal). stride: the same, the window's unless given.
@@ -110,10 +110,10 @@ def largest(xp: Any, x: Array, at: Geometry) -> Array:
 
 def largest_transpose(xp: Any, x: Array, y: Array, g: Array, at: Geometry) -> Array:
     """The cotangent of x, where y = largest(x) has cotangent g: each g goes where its y came from."""
-    padded = pad(xp, x, at.padding, -math.inf)
+    padded, nan = pad(xp, x, at.padding, math.nan), xp.isnan(pad(xp, x, at.padding))  # a border like no y, and no NaN
     dx, taken = xp.zeros_like(padded), xp.zeros_like(y, dtype=xp.bool)  # windows whose largest entry has been met
     for rows, columns in at.slices():
-        first = (padded[:, rows, columns, :] == y) & ~taken
+        first = ((padded[:, rows, columns, :] == y) | nan[:, rows, columns, :]) & ~taken
         taken = taken | first
         dx[:, rows, columns, :] += g * xp.astype(first, g.dtype)
     return crop(dx, at.padding)

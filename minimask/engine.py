@@ -19,10 +19,10 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 
-from .backend import SWITCHES, Array, is_floating, namespace, unshared
+from .backend import SWITCHES, Array, namespace, unshared
 from .backend import no_grad as no_grad
 from .errors import out_of_memory, ran_out
-from .inputs import check_replacement, cotangent_of, explained, freed, of_one_kind
+from .inputs import check_op, check_replacement, cotangent_of, explained, freed, of_one_kind, real_array, refuse_tensors
 from .operators import OPS as OPS
 from .operators import Operators
 
@@ -66,7 +66,8 @@ class Tensor(Operators):
         requires_grad: whether a gradient is wanted, of this leaf or of a leaf below it.
 
     Raises:
-        TypeError: for an array without numbers in it, or integers with ``requires_grad=True``.
+        TypeError: for an array without numbers in it, integers with ``requires_grad=True``, or (lists of) tensors whose
+            gradient would be lost.
     """
 
     __slots__ = ("__weakref__", "_data", "_node", "_version", "grad", "requires_grad")
@@ -75,17 +76,8 @@ class Tensor(Operators):
 
     def __init__(self, array: Any, requires_grad: bool = False):
         if isinstance(array, Tensor):
-            array = array._data
-        if not hasattr(array, "shape") or isinstance(array, np.generic):
-            try:
-                array = np.asarray(array)
-            except ValueError:
-                raise TypeError("Tensor: rows of different lengths; give real numbers in a rectangular array") from None
-        if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":
-            raise TypeError(f"Tensor: {array.dtype} data; give real numbers in a rectangular array")
-        if requires_grad and not is_floating(array):
-            raise TypeError(f"Tensor: requires_grad needs a floating dtype, not {array.dtype}; convert it first")
-        self._data = array
+            array = array._data if requires_grad else array._read("Tensor(t)", "t.detach() says that it is meant")
+        self._data = real_array(array, requires_grad)
         self._node: Node | None = None
         self._version = 0
         self.grad: Array | None = None
@@ -240,10 +232,12 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
     @functools.wraps(function)
     def call(*args: Any, **settings: Any) -> Tensor:
         inputs, static = parameters.split(args)
+        if static or settings:
+            refuse_tensors(name, [*zip(parameters.settings, static), *settings.items()])
         xp, arrays = of_one_kind(name, [x._data if isinstance(x, Tensor) else x for x in inputs], parameters.discrete)
         try:
             made = (version(name, xp, function) if register else function)(xp, *arrays, *static, **settings)
-        except (ValueError, TypeError, IndexError, RuntimeError, MemoryError) as error:
+        except (ValueError, TypeError, IndexError, RuntimeError, OverflowError, MemoryError) as error:
             raise explained(name, error, arrays, parameters.public, args, settings) from error
         if type(made) is not tuple or len(made) != 2 or not callable(made[1]):
             raise TypeError(f"{name}: an op returns two things, its value and its pullback: return y, lambda g: (...,)")
@@ -259,9 +253,9 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
     public: Any = call
     public.__signature__ = parameters.public
     public.surrogate, public.discrete = surrogate, discrete
+    public.__func__ = function  # where the debugger's `break` on the op's name goes, in place of call
     if register:
-        if name in OPS:
-            raise ValueError(f"op: {name!r} is registered already; choose another name or register=False")
+        check_op(name, function, OPS.get(name))
         OPS[name] = call
     return call
 
@@ -278,6 +272,7 @@ class Parameters:
                        if p.kind is p.POSITIONAL_ONLY or (not split and p.kind is not p.KEYWORD_ONLY)]
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)  # its arrays are one parameter, *arrays
         self.discrete = tuple(name in discrete for name in self.arrays)
+        self.settings = [p.name for p in parameters if p.name not in self.arrays]
         self.public = signature.replace(parameters=parameters, return_annotation=Tensor)  # without xp
 
     def split(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,29 @@ from .backend import Array, asarray, is_floating, namespace, on_device_of, place
 from .errors import MinimaskError, UsageError, out_of_memory, ran_out
 
 Axis = int | tuple[int, ...] | None
+
+# ---- what becomes a Tensor -----------------------------------------------------------------------------------------
+
+
+def real_array(given: Any, requires_grad: bool) -> Array:
+    """What a Tensor holds: an array as it is, or what numpy.asarray makes; TypeError where it holds no real numbers."""
+    if type(given) is np.ndarray and given.dtype.kind == "f" and given.dtype.isnative:
+        return given
+    if not hasattr(given, "shape") or isinstance(given, np.generic):
+        try:
+            given = np.asarray(given)
+        except ValueError:
+            raise TypeError("Tensor: rows of different lengths; give real numbers in a rectangular array") from None
+    if isinstance(given, np.ndarray):
+        if given.dtype.kind not in "fiub":
+            raise TypeError(f"Tensor: {given.dtype} data; give real numbers in a rectangular array")
+        if not given.dtype.isnative:
+            raise TypeError(f"Tensor: {given.dtype.str} data has its bytes in another order than this machine's; give "
+                            "array.astype(array.dtype.newbyteorder('='))")
+    if requires_grad and not is_floating(given):
+        raise TypeError(f"Tensor: requires_grad needs a floating dtype, not {given.dtype}; convert it first")
+    return given
+
 
 # ---- arrays of one library and one dtype ---------------------------------------------------------------------------
 
@@ -65,7 +89,11 @@ def of_one_kind(name: str, arrays: list[Any], is_discrete: tuple[bool, ...]) -> 
 def _scalar(name: str, x: Any, like: Array) -> Array:
     """A Python number or NumPy scalar in the dtype of the arrays beside it, so that it never promotes them."""
     if isinstance(x, (int, float, np.integer, np.floating)):
-        return asarray(float(x), like)
+        try:
+            return asarray(float(x), like)
+        except OverflowError:
+            raise ValueError(
+                f"{name}: an integer too large for a float stands beside an array; give a smaller one") from None
     raise TypeError(f"{name}: {type(x).__name__} is neither a Tensor, an array nor a number; wrap it in Tensor(...)")
 
 
@@ -103,7 +131,7 @@ def explained(name: str, error: Exception, arrays: list[Array], signature: inspe
                 "counted from the right, axes must be equal or 1")
     else:
         text = f"{name}: {error} (shapes {', '.join(map(str, shapes))})"
-    kind = next(k for k in (IndexError, ValueError, TypeError, RuntimeError) if isinstance(error, k))
+    kind = next((k for k in (IndexError, ValueError, TypeError, RuntimeError) if isinstance(error, k)), ValueError)
     return kind(text)
 
 
@@ -124,7 +152,10 @@ def cotangent_of(given: Any, data: Array) -> Array:
             raise ValueError(f"backward: a tensor of shape {data.shape} needs a cotangent of that shape; "
                              "backward(cotangent), or reduce it to one number with .sum() or .mean()")
         return namespace(data).ones_like(data)
-    g = given if hasattr(given, "dtype") else asarray(given, like=data)
+    try:
+        g = given if hasattr(given, "dtype") else asarray(given, like=data)
+    except (ValueError, TypeError, OverflowError):
+        raise TypeError(f"backward: the cotangent is {given!r:.40}; give an array of shape {data.shape}") from None
     refuse_mixed("backward", data, g)
     if g.shape != data.shape or g.dtype != data.dtype:
         raise ValueError(f"backward: the cotangent is {g.shape} {g.dtype}, the tensor {data.shape} {data.dtype}; "
@@ -140,6 +171,67 @@ def freed(name: str) -> RuntimeError:
 
 
 # ---- axes, indices, settings ---------------------------------------------------------------------------------------
+
+#: What to write where a setting is to have a gradient: setting by setting, in ops that take arrays.
+INSTEAD = {"power": "exp(exponent * log(x))", "clip": "maximum(minimum(x, high), low)",
+           "elu": "relu(x) + alpha * expm1(minimum(x, 0.0))"}
+
+
+def check_op(name: str, function: Any, there: Any) -> None:
+    """ValueError where an op of that name is another module's; the same cell run again, or a reload, renews its own."""
+    if there is not None and there.__module__ != function.__module__:
+        raise ValueError(f"op: {name!r} is registered already, by {there.__module__}; "
+                         "choose another name or register=False")
+
+
+def refuse_tensors(name: str, settings: Sequence[tuple[str, Any]]) -> None:
+    """TypeError for a Tensor among an op's settings, (name, value) each: it would lose its gradient."""
+    for setting, value in settings:
+        if hasattr(value, "requires_grad"):
+            raise TypeError(f"{name}: {setting} is a Tensor, but settings have no gradient; give {setting}.data or "
+                            f"{setting}.item()" + (f", or write {INSTEAD[name]}" if name in INSTEAD else ""))
+
+
+def integers(name: str, what: str, given: Any) -> tuple[int, ...]:
+    """A shape, or axes, as a tuple of integers; TypeError for anything else."""
+    try:
+        values = (given,) if isinstance(given, (int, np.integer)) else tuple(given)
+        return tuple(operator.index(value) for value in values)
+    except TypeError:
+        raise TypeError(f"{name}: {what} is {given!r:.40}; give a tuple of integers") from None
+
+
+def filled_shape(old: tuple[int, ...], given: Any) -> tuple[int, ...]:
+    """The shape that reshape makes of `old`: one -1 is worked out; ValueError where the entries do not fill it."""
+    shape, size = integers("reshape", "shape", given), math.prod(old)
+    known = math.prod(n for n in shape if n != -1)
+    worked_out = tuple(size // known if n == -1 and known else n for n in shape)
+    if min(worked_out, default=0) < 0 or shape.count(-1) > 1 or math.prod(worked_out) != size:
+        raise ValueError(f"reshape: {old} has {size} entries and does not fill {shape}; "
+                         "the products of both shapes must agree (one length may be -1)")
+    return worked_out
+
+
+def broadcast_shape(old: tuple[int, ...], given: Any) -> tuple[int, ...]:
+    """The shape that broadcast_to makes of `old`; ValueError where it does not broadcast to it."""
+    shape = integers("broadcast_to", "shape", given)
+    if len(old) > len(shape) or any(n not in (1, m) or m < 0 for n, m in zip(old[::-1], shape[::-1])):
+        raise ValueError(f"broadcast_to: {old} does not broadcast to {shape}; "
+                         "counted from the right, its axes must be 1 or equal")
+    return shape
+
+
+def positive(name: str, what: str, value: Any) -> float:
+    """A setting above 0, as a Python float: a NumPy scalar would promote float32."""
+    if not value > 0:
+        raise ValueError(f"{name}: {what} is {value}, but must be positive")
+    return float(value)
+
+
+def check_bounds(low: float | None, high: float | None) -> None:
+    """ValueError where clip's bounds are the wrong way round."""
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"clip: low {low} lies above high {high}; swap them")
 
 
 def axes_of(name: str, axis: Axis, x: Array) -> tuple[int, ...]:
@@ -211,7 +303,11 @@ def python_number(value: object) -> float:
     """The exponent of power, a Python number; TypeError for anything else."""
     if not isinstance(value, (int, float)) or isinstance(value, np.generic):
         raise TypeError(f"power: the exponent is a {type(value).__name__}, but must be a Python number; "
-                        "use float(exponent), or exp(exponent * log(x)) where it is a Tensor")
+                        "use float(exponent)")
+    try:
+        float(value)
+    except OverflowError:
+        raise ValueError("power: the exponent is an integer too large for a float; give a smaller one") from None
     return value
 
 
@@ -272,6 +368,13 @@ def check_optimizer(kind: str, parameters: Sequence[Any], lr: float, schedule: A
             what = repr(p) if not is_tensor else "without a gradient" if p.is_leaf else "made by an op"
             raise UsageError(f"{kind}: parameter {i} is {what}, but must be a leaf Tensor with requires_grad=True; "
                              "give net.parameters()")
+        first = next(j for j, other in enumerate(parameters) if other is p)
+        if first != i:
+            raise UsageError(f"{kind}: parameter {i}, of shape {p.shape}, is parameter {first} again and would be "
+                             "stepped twice; give every leaf once")
+        if isinstance(p.data, np.ndarray) and not p.data.flags.writeable:
+            raise UsageError(f"{kind}: parameter {i}, of shape {p.shape}, is a read-only array, which no step can "
+                             "change; make its leaf of array.copy()")
     if not callable(schedule):
         raise UsageError(f"{kind}: schedule is {schedule!r}, but must be a function of the step, such as "
                          "exponential(0.9, every=1000)")

@@ -84,7 +84,7 @@ class Training:
     between_steps: bool = True
 
     def __post_init__(self) -> None:
-        refuse_misfits(self.net, self.dataset, self.batch)
+        refuse_misfits(self.net, self.dataset, self.batch, self.rng)
         self.epochs_before = len(self.record["epochs"])
         self.last_arrays, self.last_masks = self.net.arrays(), self.net.masks()
 

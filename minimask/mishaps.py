@@ -54,10 +54,12 @@ def forget_frames(error: BaseException) -> None:
         cause = cause.__cause__ or cause.__context__
 
 
-def refuse_misfits(net: Sequential, dataset: Dataset, batch: int) -> None:
+def refuse_misfits(net: Sequential, dataset: Dataset, batch: int, rng: np.random.Generator) -> None:
     """UsageError where a net cannot be trained on a data set so; TrainingError where a held-out image is not finite."""
     if batch < 1:
         raise UsageError(f"fit: batch {batch} must be 1 or more")
+    if not isinstance(rng, np.random.Generator):
+        raise UsageError(f"fit: rng is a {type(rng).__name__}, but must be a generator: numpy.random.default_rng(seed)")
     outputs = list(net.shapes.values())[-1]
     if net.input_shape != dataset.input_shape or outputs != (len(dataset.classes),):
         raise UsageError(f"fit: the net maps {net.input_shape} to {outputs}, but data set {dataset.name!r} needs "

@@ -155,7 +155,7 @@ class MaxPool2D(Layer):
     """The largest entry of every window; see :func:`minimask.conv.max_pool2d`."""
 
     def __init__(self, window: int, stride: int | None = None, padding: Padding = "valid"):
-        self.window, self.stride, self.padding = window, stride or window, padding
+        self.window, self.stride, self.padding = window, window if stride is None else stride, padding
 
     def __call__(self, x: Tensor, training: bool = False) -> Tensor:
         return conv.max_pool2d(x, self.window, self.stride, self.padding)

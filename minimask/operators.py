@@ -18,12 +18,19 @@ if TYPE_CHECKING:
 #: Every registered op by name; the op decorator fills it.
 OPS: dict[str, Callable[..., Tensor]] = {}
 
+#: `array + tensor`, as NumPy hands it over -> what the tensor does then.
+REFLECTED = {np.add: "__radd__", np.subtract: "__rsub__", np.multiply: "__rmul__", np.divide: "__rtruediv__",
+             np.matmul: "__rmatmul__", np.equal: "__eq__", np.not_equal: "__ne__", np.less: "__gt__",
+             np.less_equal: "__ge__", np.greater: "__lt__", np.greater_equal: "__le__"}
+
+#: Functions of NumPy that look at shapes only: no gradient is lost.
+SHAPES = (np.shape, np.ndim, np.size)
+
 
 class Operators:
     """What Tensor is beside the tape: a number, a sequence, an array, and every op as an operator or a method."""
 
     __slots__ = ()
-    __array_ufunc__ = None  # so that `ndarray * tensor` is handed to Tensor.__rmul__
     __hash__ = object.__hash__  # == compares elementwise, identity still hashes
 
     T = property(lambda self: OPS["permute_dims"](self, range(self.ndim)[::-1]), doc="The axes in reverse order.")
@@ -37,6 +44,7 @@ class Operators:
         return to_host(self._data).item()
 
     def __float__(self) -> float:
+        self._read("float(t)", "math.exp and its like have their op in minimask.ops, t.item() is the number")
         return float(self.item())
 
     def __int__(self) -> int:
@@ -53,21 +61,37 @@ class Operators:
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
+    def _read(self: Any, what: str, way_out: str) -> Array:
+        """The array, for `what`, which knows no tape: TypeError where a gradient is wanted, it would be lost."""
+        if self.requires_grad and not SWITCHES.no_grad:
+            raise TypeError(f"{what} would lose the gradient: {way_out}")
+        return self._data
+
     def __array__(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(to_host(self._data), dtype=dtype, copy=copy)
+        array = self._read("an array of this tensor", "t.data is the array where none is wanted, and "
+                           "ops.concat([a.reshape(1), b.reshape(1)]) makes a tensor of several")
+        return np.array(to_host(array), dtype=dtype, copy=copy)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """NumPy's functions on tensors: on their arrays where no gradient is wanted, refused where it would be lost."""
+        of = getattr(function, "__self__", None)  # numpy.add is what numpy.add.reduce is a method of
+        name = f"{of.__name__}.{function.__name__}" if isinstance(of, np.ufunc) else function.__name__
+        ours = f"ops.{name}" if name in OPS else "the function of minimask.ops"
+        way_out = f"take {ours}, or t.data where none is wanted"
+
         def plain(value: Any) -> Any:
             if isinstance(value, Operators):
                 tensor: Any = value
-                if tensor.requires_grad and not SWITCHES.no_grad:
-                    raise TypeError(f"numpy.{function.__name__} would lose the gradient: take the function of "
-                                    "minimask.ops, or t.data where none is wanted")
-                return to_host(tensor._data)
+                return to_host(tensor._data if function in SHAPES else value._read(f"numpy.{name}", way_out))
             return type(value)(map(plain, value)) if isinstance(value, (list, tuple)) else value
 
         return function(*map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """`array * tensor`, which NumPy hands over as numpy.multiply, is ours; the rest is as for other functions."""
+        if method == "__call__" and ufunc in REFLECTED and not kwargs and not isinstance(inputs[0], Operators):
+            return getattr(self, REFLECTED[ufunc])(inputs[0])
+        return self.__array_function__(ufunc if method == "__call__" else getattr(ufunc, method), (), inputs, kwargs)
 
     def __format__(self, form: str) -> str:
         return format(self.item(), form) if form else str(self)

@@ -8,16 +8,20 @@ function (``lambda: ...``), which the engine calls only if it is.
 Dtypes: float32 in, float32 out, gradients too. Python numbers beside an array take its dtype. Every
 operation raises ValueError for shapes that do not fit, IndexError for axes and indices out of range, and
 TypeError for mixed dtypes, mixed array libraries or integers in floating-point arithmetic.
+
+Each number is right to a few roundings of its own size, slopes too, but for differences from 1 of log_softmax and
+cross_entropy: a loss under 1e-7 may be 0 in float32. NaN in, NaN out: what picks an entry (max, maximum, minimum, clip,
+relu, max_pool2d) picks it and hands it g; elsewhere its slope is NaN.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from . import inputs
 from .backend import Array, asarray, on_device_of
 from .engine import OPS, Pullback, op
-from .inputs import Axis, axes_of, basic_index, check_factors, check_labels, count_of, indices_of, python_number
+from .inputs import Axis
 
 Result = tuple[Array, Pullback]
 
@@ -67,7 +71,7 @@ def power(xp: Any, x: Array, /, exponent: float) -> Result:
 
     A negative x with a fractional exponent is NaN. For an exponent that is a Tensor write exp(y * log(x)).
     """
-    exponent = python_number(exponent)
+    exponent = inputs.python_number(exponent)
     if exponent == 0:
         return xp.ones_like(x), lambda g: (xp.zeros_like(x),)
     return x ** exponent, lambda g: (g * (exponent * x ** (exponent - 1)),)
@@ -75,40 +79,40 @@ def power(xp: Any, x: Array, /, exponent: float) -> Result:
 
 @op
 def abs(xp: Any, x: Array, /) -> Result:
-    """|x|, elementwise: any shape -> same shape. d/dx = sign(x), 0 at 0."""
-    return xp.abs(x), lambda g: (g * xp.sign(x),)
+    """|x|, elementwise: any shape -> same shape. d/dx = sign(x), 0 at 0, NaN at NaN."""
+    return xp.abs(x), lambda g: (g * xp.where(xp.isnan(x), x, xp.sign(x)),)  # not every library's sign keeps NaN
 
 
 @op
 def maximum(xp: Any, x: Array, y: Array, /) -> Result:
-    """The larger of x and y: broadcastable shapes -> their common shape. A tie gives half of g to each."""
+    """The larger: broadcastable shapes -> their common shape. A tie gives half of g to each; NaN takes it."""
     return xp.maximum(x, y), lambda g: (lambda: g * _share(xp, x, y), lambda: g * _share(xp, y, x))
 
 
 @op
 def minimum(xp: Any, x: Array, y: Array, /) -> Result:
-    """The smaller of x and y: broadcastable shapes -> their common shape. A tie gives half of g to each."""
-    return xp.minimum(x, y), lambda g: (lambda: g * _share(xp, y, x), lambda: g * _share(xp, x, y))
+    """The smaller: broadcastable shapes -> their common shape. A tie gives half of g to each; NaN takes it."""
+    return xp.minimum(x, y), lambda g: (lambda: g * _share(xp, -x, -y), lambda: g * _share(xp, -y, -x))
 
 
 def _share(xp: Any, x: Array, y: Array) -> Array:
-    """1 where x > y, 1/2 where they are equal, 0 elsewhere, in x's dtype."""
-    return (cast(xp, x > y, x.dtype) + cast(xp, x >= y, x.dtype)) / 2
+    """1 where x > y or x is NaN, 1/2 where they are equal, 0 elsewhere, in x's dtype."""
+    nan = xp.isnan(x)
+    return (cast(xp, (x > y) | nan, x.dtype) + cast(xp, (x >= y) | nan, x.dtype)) / 2
 
 
 @op
 def clip(xp: Any, x: Array, /, low: float | None = None, high: float | None = None) -> Result:
     """x held between low and high (Python numbers, None for no bound): any shape -> same shape.
 
-    The slope is 1 inside and on the bounds, 0 outside.
+    The slope is 1 inside and on the bounds, and at NaN; 0 outside.
     """
-    if low is not None and high is not None and low > high:
-        raise ValueError(f"clip: low {low} lies above high {high}; swap them")
+    inputs.check_bounds(low, high)
     y, inside = x, xp.ones_like(x)
     if low is not None:
-        y, inside = xp.maximum(y, asarray(low, x)), inside * cast(xp, x >= low, x.dtype)
+        y, inside = xp.maximum(y, asarray(low, x)), inside * cast(xp, ~(x < low), x.dtype)
     if high is not None:
-        y, inside = xp.minimum(y, asarray(high, x)), inside * cast(xp, x <= high, x.dtype)
+        y, inside = xp.minimum(y, asarray(high, x)), inside * cast(xp, ~(x > high), x.dtype)
     return y, lambda g: (g * inside,)
 
 
@@ -134,9 +138,8 @@ def exp(xp: Any, x: Array, /) -> Result:
 
 @op
 def expm1(xp: Any, x: Array, /) -> Result:
-    """e^x - 1 without cancellation near 0: any shape -> same shape. d/dx = y + 1."""
-    y = xp.expm1(x)
-    return y, lambda g: (g * (y + 1),)
+    """e^x - 1 without cancellation near 0: any shape -> same shape. d/dx = e^x."""
+    return xp.expm1(x), lambda g: (g * xp.exp(x),)
 
 
 @op
@@ -154,40 +157,38 @@ def sqrt(xp: Any, x: Array, /) -> Result:
 
 @op
 def tanh(xp: Any, x: Array, /) -> Result:
-    """Hyperbolic tangent, elementwise: any shape -> same shape. d/dx = 1 - y^2."""
-    y = xp.tanh(x)
-    return y, lambda g: (g * (1 - y * y),)
+    """Hyperbolic tangent, elementwise: any shape -> same shape. d/dx = 1 - y^2, computed as 4e / (1 + e)^2."""
+    e = xp.exp(-2 * xp.abs(x))  # y rounds to 1 where its slope is far from rounding to 0
+    return xp.tanh(x), lambda g: (g * (4 * e / (1 + e) / (1 + e)),)
 
 
 @op
 def sigmoid(xp: Any, x: Array, /) -> Result:
     r"""1 / (1 + e^-x), elementwise: any shape -> same shape. d/dx = y (1 - y).
 
-    Computed as (1 + tanh(x/2)) / 2, which cannot overflow.
+    With e = e^-|x|, which cannot overflow, it is 1 or e over 1 + e, and its slope e / (1 + e)^2: right for small y too.
     """
-    y = (1 + xp.tanh(x / 2)) / 2
-    return y, lambda g: (g * (y * (1 - y)),)
+    e = xp.exp(-xp.abs(x))
+    return (xp.where(x >= 0, asarray(1.0, x), e) / (1 + e), lambda g: (g * (e / (1 + e) / (1 + e)),))
 
 
 @op
 def relu(xp: Any, x: Array, /) -> Result:
-    """max(x, 0), elementwise: any shape -> same shape. The slope at 0 is 0."""
-    return xp.maximum(x, asarray(0.0, x)), lambda g: (g * cast(xp, x > 0, x.dtype),)
+    """max(x, 0), elementwise: any shape -> same shape. The slope at 0 is 0, at NaN 1."""
+    return xp.maximum(x, asarray(0.0, x)), lambda g: (g * cast(xp, ~(x <= 0), x.dtype),)
 
 
 @op
 def elu(xp: Any, x: Array, /, alpha: float = 1.0) -> Result:
     r"""x where x > 0, alpha (e^x - 1) elsewhere: any shape -> same shape (Clevert et al. 2016, arXiv:1511.07289).
 
-    d/dx = 1 where x > 0, y + alpha elsewhere; alpha is positive. NumPy's twin has a faster exponential for alpha 1 and
-    may differ in the last bits.
+    d/dx = 1 where x > 0, alpha e^x elsewhere; alpha is positive. The twins for alpha 1 may differ in the last bits, and
+    keep y alone: their slope is y + 1, which is right to a rounding of 1, not of e^x.
     """
-    if alpha <= 0:
-        raise ValueError(f"elu: alpha is {alpha}, but must be positive")
-    alpha = float(alpha)  # a NumPy scalar would promote float32
+    alpha = inputs.positive("elu", "alpha", alpha)
     zero, one = asarray(0.0, x), asarray(1.0, x)
     y = xp.maximum(x, zero) + alpha * xp.expm1(xp.minimum(x, zero))
-    return y, lambda g: (g * xp.where(x > 0, one, y + alpha),)
+    return y, lambda g: (g * xp.where(x > 0, one, alpha * xp.exp(xp.minimum(x, zero))),)
 
 
 # ---- reductions ----------------------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ def elu(xp: Any, x: Array, /, alpha: float = 1.0) -> Result:
 @op
 def sum(xp: Any, x: Array, /, axis: Axis = None, keepdims: bool = False) -> Result:
     """Sum over an axis, several, or all (None): the axes go, or stay with length 1 under keepdims."""
-    axes = axes_of("sum", axis, x)
+    axes = inputs.axes_of("sum", axis, x)
     spread = _kept(x.shape, axes)
     return (xp.sum(x, axis=axes, keepdims=keepdims),
             lambda g: (xp.broadcast_to(xp.reshape(g, spread), x.shape),))
@@ -205,8 +206,8 @@ def sum(xp: Any, x: Array, /, axis: Axis = None, keepdims: bool = False) -> Resu
 @op
 def mean(xp: Any, x: Array, /, axis: Axis = None, keepdims: bool = False) -> Result:
     """Mean over an axis, several, or all (None). ValueError over no entries."""
-    axes = axes_of("mean", axis, x)
-    spread, count = _kept(x.shape, axes), count_of("mean", x, axes)
+    axes = inputs.axes_of("mean", axis, x)
+    spread, count = _kept(x.shape, axes), inputs.count_of("mean", x, axes)
     return (xp.mean(x, axis=axes, keepdims=keepdims),
             lambda g: (xp.broadcast_to(xp.reshape(g, spread) / count, x.shape),))
 
@@ -215,15 +216,15 @@ def mean(xp: Any, x: Array, /, axis: Axis = None, keepdims: bool = False) -> Res
 def max(xp: Any, x: Array, /, axis: Axis = None, keepdims: bool = False) -> Result:
     """Largest entry over an axis, several, or all (None). ValueError over no entries.
 
-    Tie rule: entries that share the maximum share its cotangent equally, as in ``torch.amax``.
+    Tie rule: entries that share the maximum share its cotangent equally, as in ``torch.amax``; NaN entries do.
     """
-    axes = axes_of("max", axis, x)
-    count_of("max", x, axes)
+    axes = inputs.axes_of("max", axis, x)
+    inputs.count_of("max", x, axes)
     spread = _kept(x.shape, axes)
     y = xp.max(x, axis=axes, keepdims=keepdims)
 
     def pullback(g: Array) -> tuple[Array]:
-        ties = cast(xp, x == xp.reshape(y, spread), x.dtype)
+        ties = cast(xp, (x == xp.reshape(y, spread)) | xp.isnan(x), x.dtype)
         return (ties * (xp.reshape(g, spread) / xp.sum(ties, axis=axes, keepdims=True)),)
 
     return y, pullback
@@ -240,19 +241,13 @@ def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
 @op
 def reshape(xp: Any, x: Array, /, shape: Sequence[int] | int) -> Result:
     """The same entries in row-major order under another shape; one length may be -1 and is worked out."""
-    shape = (int(shape),) if isinstance(shape, (int, np.integer)) else tuple(shape)
-    try:
-        y = xp.reshape(x, shape)
-    except ValueError:
-        raise ValueError(f"reshape: {x.shape} has {int(np.prod(x.shape))} entries and does not fill {shape}; "
-                         "the products of both shapes must agree (one length may be -1)") from None
-    return y, lambda g: (xp.reshape(g, x.shape),)
+    return xp.reshape(x, inputs.filled_shape(x.shape, shape)), lambda g: (xp.reshape(g, x.shape),)
 
 
 @op
 def permute_dims(xp: Any, x: Array, /, axes: Sequence[int]) -> Result:
     """Axes in another order: y.shape[i] = x.shape[axes[i]]."""
-    order = axes_of("permute_dims", tuple(axes), x)
+    order = inputs.axes_of("permute_dims", inputs.integers("permute_dims", "axes", axes), x)
     if len(order) != len(x.shape):
         raise ValueError(f"permute_dims: axes {tuple(axes)} must name every axis of {x.shape} once")
     inverse = tuple(order.index(i) for i in range(len(order)))
@@ -262,12 +257,7 @@ def permute_dims(xp: Any, x: Array, /, axes: Sequence[int]) -> Result:
 @op
 def broadcast_to(xp: Any, x: Array, /, shape: Sequence[int]) -> Result:
     """x repeated along new and length-1 axes; the engine sums g back."""
-    try:
-        y = xp.broadcast_to(x, tuple(shape))
-    except ValueError:
-        raise ValueError(f"broadcast_to: {x.shape} does not broadcast to {tuple(shape)}; "
-                         "counted from the right, its axes must be 1 or equal") from None
-    return y, lambda g: (g,)
+    return xp.broadcast_to(x, inputs.broadcast_shape(x.shape, shape)), lambda g: (g,)
 
 
 @op
@@ -276,7 +266,7 @@ def concat(xp: Any, /, *arrays: Array, axis: int = 0) -> Result:
 
     Their other axes agree.
     """
-    axis, = axes_of("concat", axis, arrays[0])
+    axis, = inputs.axes_of("concat", axis, arrays[0])
     shapes = [x.shape for x in arrays]
     if len({_kept(shape, (axis,)) for shape in shapes}) > 1:
         raise ValueError(f"concat: shapes {' and '.join(map(str, shapes))} differ outside axis {axis}; "
@@ -296,7 +286,7 @@ def concat(xp: Any, /, *arrays: Array, axis: int = 0) -> Result:
 @op
 def getitem(xp: Any, x: Array, /, index: Any) -> Result:
     """x[index] with integers, slices, ``...`` and None, also written ``x[index]``; for integer arrays see take."""
-    index = basic_index(index, len(x.shape))
+    index = inputs.basic_index(index, len(x.shape))
 
     def pullback(g: Array) -> tuple[Array]:
         dx = xp.zeros_like(x)
@@ -313,7 +303,7 @@ def take(xp: Any, x: Array, indices: Array, /, axis: int = 0) -> Result:
 
     Indices may repeat (their cotangents add up); negative ones count from the end.
     """
-    axis, positions = indices_of(xp, x, indices, axis)
+    axis, positions = inputs.indices_of(xp, x, indices, axis)
 
     def pullback(g: Array) -> tuple[Array, None]:  # a product with a one-hot matrix: the standard has no scatter-add
         grid = xp.arange(x.shape[axis], dtype=positions.dtype, **on_device_of(g))
@@ -329,7 +319,7 @@ def take(xp: Any, x: Array, indices: Array, /, axis: int = 0) -> Result:
 @op
 def matmul(xp: Any, x: Array, y: Array, /) -> Result:
     """x @ y: (..., n, k), (..., k, m) -> (..., n, m); leading axes broadcast. dx = g y^T, dy = x^T g."""
-    check_factors(x.shape, y.shape)
+    inputs.check_factors(x.shape, y.shape)
     return xp.matmul(x, y), lambda g: (lambda: xp.matmul(g, xp.matrix_transpose(y)),
                                        lambda: xp.matmul(xp.matrix_transpose(x), g))
 
@@ -339,19 +329,27 @@ def matmul(xp: Any, x: Array, y: Array, /) -> Result:
 
 @op
 def softmax(xp: Any, x: Array, /, axis: int = -1) -> Result:
-    r"""e^x / sum e^x along an axis: any shape -> same shape. dx = y (g - sum(g y))."""
-    axes = axes_of("softmax", axis, x)
-    count_of("softmax", x, axes)
+    r"""e^x / sum e^x along an axis: any shape -> same shape. dx = y (g - sum(g y)).
+
+    The y add up to 1, so any number may be taken off g first. Taking off that of the largest entry keeps small slopes.
+    """
+    axes = inputs.axes_of("softmax", axis, x)
+    inputs.count_of("softmax", x, axes)
     e = xp.exp(x - xp.max(x, axis=axes, keepdims=True))  # the shift cancels; it keeps exp from overflowing
     y = e / xp.sum(e, axis=axes, keepdims=True)
-    return y, lambda g: (y * (g - xp.sum(g * y, axis=axes, keepdims=True)),)
+
+    def pullback(g: Array) -> tuple[Array]:
+        g = g - xp.max(xp.where(e == 1, g, asarray(-math.inf, g)), axis=axes, keepdims=True)
+        return (y * (g - xp.sum(g * y, axis=axes, keepdims=True)),)
+
+    return y, pullback
 
 
 @op
 def log_softmax(xp: Any, x: Array, /, axis: int = -1) -> Result:
     r"""x - log sum e^x along an axis: any shape -> same shape. dx = g - softmax(x) sum(g)."""
-    axes = axes_of("log_softmax", axis, x)
-    count_of("log_softmax", x, axes)
+    axes = inputs.axes_of("log_softmax", axis, x)
+    inputs.count_of("log_softmax", x, axes)
     y = _log_softmax(xp, x, axes)
     return y, lambda g: (g - xp.exp(y) * xp.sum(g, axis=axes, keepdims=True),)
 
@@ -368,7 +366,7 @@ def cross_entropy(xp: Any, logits: Array, labels: Array, /) -> Result:
     Labels lie in 0..k-1. That is checked for NumPy arrays; on a device the check would wait for it, so there
     the data set checks its labels once.
     """
-    check_labels(xp, logits, labels)
+    inputs.check_labels(xp, logits, labels)
     n, k = logits.shape
     log_p = _log_softmax(xp, logits, (1,))  # (n, k)
     classes = xp.arange(k, dtype=labels.dtype, **on_device_of(logits))

@@ -295,10 +295,10 @@ def compiled(names, operation, dtype, scalars):
 def module():
     """The module to put into sys.modules as "cupy"."""
     cupy = types.ModuleType("cupy")
-    for name in ("abs", "arange", "argsort", "ascontiguousarray", "broadcast_to", "clip", "concat", "empty", "empty_like", "exp",
-                 "expm1", "isfinite", "log", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum",
-                 "moveaxis", "multiply", "ones", "ones_like", "permute_dims", "reshape", "sign", "sqrt", "sum", "take",
-                 "tanh", "tile", "where", "zeros", "zeros_like",
+    for name in ("abs", "arange", "argsort", "ascontiguousarray", "broadcast_to", "clip", "concat", "empty",
+                 "empty_like", "exp", "expm1", "isfinite", "isnan", "log", "matmul", "matrix_transpose", "max",
+                 "maximum", "mean", "min", "minimum", "moveaxis", "multiply", "ones", "ones_like", "permute_dims",
+                 "reshape", "sign", "sqrt", "sum", "take", "tanh", "tile", "where", "zeros", "zeros_like",
                  # and what an op that is yet to come may take
                  "all", "any", "cos", "floor", "log1p", "logaddexp", "prod", "sin", "sinh", "square", "std", "var"):
         setattr(cupy, name, _wrapped(getattr(np, name)))
