@@ -172,7 +172,10 @@ def geometry_of_image(shape: tuple[int, ...], at: Geometry) -> Geometry:
 
 def backward_image(g: np.ndarray, w: np.ndarray, shape: tuple[int, ...], at: Geometry,
                    budget: int | None = None, wide: np.ndarray | None = None) -> np.ndarray:
-    """dx of conv2d -> `shape`. wide: winograd.wide(g), where it is known. For stride 1 it is the convolution of g with the kernel turned by 180 degrees."""
+    """dx of conv2d -> `shape`. For stride 1 it is the convolution of g with the kernel turned by 180 degrees.
+
+    wide: winograd.wide(g), where it is known.
+    """
     (kh, kw), (top, bottom), (left, right) = at.kernel, *at.padding
     n, h, width, c_in = shape
     if at.stride == (1, 1) and max(top, bottom) < kh and max(left, right) < kw:

@@ -18,10 +18,10 @@ times that of the direct product (measured: 8e-7 beside 3e-7, root mean square, 
 
 That holds where the values of a tile are of one size. A result is made of its whole tile, so that it also has a share
 in the rounding of values that its own window does not see: its error is below 6e-7 times the 2-norm of the tile times
-that of its kernel (measured: up to 3.5e-7). One value of 1e4 among values of size 1 would err by 1e-3 up to three places away,
-and one infinity would leave NaN there. So an image goes the direct way (fast/conv.py) where its largest value is more
-than 1000 times the size of its values, or not finite: see :func:`wide`, which takes 1.5 % of a Conv2 step. What is left
-is an error of 6e-4 in results of size 1 beside a value of 1000, at worst.
+that of its kernel (measured: up to 3.5e-7). One value of 1e4 among values of size 1 would err by 1e-3 up to three
+places away, and one infinity would leave NaN there. So an image goes the direct way (fast/conv.py) where its largest
+value is more than 1000 times the size of its values, or not finite: see :func:`wide`. What is left is, at worst, an
+error of 6e-4 in results of size 1 beside a value of 1000.
 """
 
 from __future__ import annotations

@@ -95,9 +95,10 @@ def making(groups: Sequence[Group]) -> Table:
 
 
 def hardware(environment: dict[str, Any]) -> str:
-    """Processor, cores, BLAS threads and array library of a record."""
+    """Processor, cores, BLAS threads, array library and, where the record tells, BLAS kernel of a record."""
     text = (f"{environment.get('processor', 'unknown processor')}, {environment.get('cores', '?')} cores, "
             f"BLAS threads {environment.get('blas_threads') or 'unknown'}, {environment.get('backend', '?')}")
+    text += f", {environment['blas_kernel']} kernels" if environment.get("blas_kernel") else ""
     return text + (", then resumed elsewhere" if environment.get("continued") else "")
 
 

@@ -185,7 +185,7 @@ def test_one_large_pixel_does_not_harm_what_does_not_see_it(large, rng):
     """y, dx and dw by ops.conv2d, in an image of the batch; Winograd alone errs by 1e-3 and more there."""
     x, w = net_sized(rng)
     g = rng.standard_normal((6, 12, 12, 48)).astype(np.float32)
-    plain_x, plain_g = x.copy(), g.copy()
+    ordinary = x.copy()
     x[2, 5, 5, 7], g[4, 8, 3] = large, large
     leaves = Tensor(x, requires_grad=True), Tensor(w, requires_grad=True)
     y = ops.conv2d(*leaves)
@@ -201,7 +201,7 @@ def test_one_large_pixel_does_not_harm_what_does_not_see_it(large, rng):
         assert np.abs(found - right)[free].max() < 1e-5
         assert raw is None or np.abs(raw - right)[free].max() > 5e-4
     others = [0, 1, 3, 4, 5]
-    assert np.array_equal(y.data[others], ops.conv2d(Tensor(plain_x), Tensor(w)).data[others])
+    assert np.array_equal(y.data[others], ops.conv2d(Tensor(ordinary), Tensor(w)).data[others])
     dw, right = leaves[1].grad / abs(large), again[1].grad / abs(large)  # squares of 1e30 are no float32
     assert np.sqrt(np.mean((dw - right) ** 2) / np.mean(right**2)) < ERROR
 

@@ -1,0 +1,97 @@
+"""The demo's recipe: which of a grid's points it is, chosen on held-out training digits, and what ten seeds give.
+
+    python benchmarks/demo.py choose FILE [--seeds 4] [--only NAME...]      # no test image has a part in it
+    python benchmarks/demo.py table FILE...
+    python benchmarks/demo.py seeds FILE         # recipes digits and digits-dense as they are, on the test images
+
+FILE gets a line of JSON for every run, as soon as it is done; runs that it holds are not done again. OpenBLAS takes
+other kernels with OPENBLAS_CORETYPE=Haswell (or SkylakeX) in front, and the last digits differ with them.
+"""
+
+import argparse
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from minimask import data, recipes, runs, train
+
+#: tau, epochs in which lr and wd fall to 0.9 -> weight decays.
+GRID = {(0.01, 15): (3e-3,), (0.005, 15): (4e-3, 5e-3), (0.005, 10): (5e-3, 6e-3), (0.005, 8): (6e-3,),
+        (0.0025, 15): (5e-3, 7e-3), (0.0025, 10): (7e-3, 9e-3), (0.001, 10): (9e-3,)}
+#: Of the training images, this part is held out; another one for every seed, so that ten seeds see all of them.
+PART = 10
+
+
+def points():
+    """The recipes of the grid, by a name that says what they are."""
+    found = [replace(recipes.find("digits"), name=f"tau{tau:g}-fall{fall}-wd{wd:g}", about="a point of the grid",
+                     wd=wd, source_settings={"tau": tau}, schedule_settings={"epochs": fall})
+             for (tau, fall), decays in GRID.items() for wd in decays]
+    return {recipe.name: recipe for recipe in [*found, recipes.find("digits-dense")]}
+
+
+def held_out(seed):
+    """The digits without their test images: tenth `seed` of the training images is held out in their place."""
+    digits = data.digits()
+    out = np.arange(len(digits.train_images)) % PART == seed % PART
+    images, labels = digits.train_images, digits.train_labels
+    return replace(digits, train_images=images[~out], train_labels=labels[~out], test_images=images[out],
+                   test_labels=labels[out])
+
+
+def lines(paths):
+    """What the files hold, a run each."""
+    return [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
+
+
+def measure(path, wanted, dataset_of):
+    """Trains what the file does not hold yet; a line each: name, seed, accuracy, weights left, where."""
+    done = {(run["name"], run["seed"]) for run in lines([path])}
+    environment = train.environment()
+    for recipe, seed in wanted:
+        if (recipe.name, seed) not in done:
+            _, record = runs.run(recipe, dataset_of(seed), seed)
+            last, seconds = record["epochs"][-1], sum(entry["seconds"] for entry in record["epochs"])
+            line = {"name": recipe.name, "seed": seed, "accuracy": last["test_accuracy"], "left": last["weights_left"],
+                    "seconds": round(seconds, 2), "kernel": environment.get("blas_kernel")}
+            with path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def table(found):
+    """Mean and range of every recipe's runs, the most accurate first."""
+    named = {}
+    for run in found:
+        named.setdefault((run["name"], run["kernel"]), []).append(run)
+    rows = []
+    for (name, kernel), some in named.items():
+        accuracy, left = ([100 * run[key] for run in some] for key in ("accuracy", "left"))
+        rows.append((statistics.mean(accuracy), f"{name:24} {kernel!s:10} {len(some):2} runs   "
+                     f"{statistics.mean(accuracy):6.2f} ({min(accuracy):.2f} to {max(accuracy):.2f})   left "
+                     f"{statistics.mean(left):5.2f} ({min(left):.2f} to {max(left):.2f})"))
+    return [row for _, row in sorted(rows, reverse=True)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("choose", "table", "seeds"))
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="points of the grid (default: all)")
+    options = parser.parse_args()
+    if options.what == "choose":
+        chosen = [recipe for name, recipe in points().items() if name in (options.only or points())]
+        measure(options.files[0], [(recipe, seed) for seed in range(options.seeds or 4) for recipe in chosen], held_out)
+    elif options.what == "seeds":
+        both = [recipes.find(name) for name in ("digits", "digits-dense")]
+        digits = data.digits()
+        measure(options.files[0], [(recipe, seed) for seed in range(options.seeds or 10) for recipe in both],
+                lambda seed: digits)
+    print("\n".join(table(lines(options.files))))
+
+
+if __name__ == "__main__":
+    main()
