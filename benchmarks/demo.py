@@ -1,11 +1,12 @@
-"""The demo's recipe: which of a grid's points it is, chosen on held-out training digits, and what ten seeds give.
+"""The demo's recipe: which point of a grid it is, chosen on held-out training digits, and what ten seeds of it give.
 
-    python benchmarks/demo.py choose FILE [--seeds 4] [--only NAME...]      # no test image has a part in it
+    python benchmarks/demo.py choose FILE --seeds 2      # no test image has a part in it
+    python benchmarks/demo.py choose FILE --seeds 10 --only NAME...
+    python benchmarks/demo.py seeds FILE                 # recipes digits and digits-dense, ten seeds, on the test images
     python benchmarks/demo.py table FILE...
-    python benchmarks/demo.py seeds FILE         # recipes digits and digits-dense as they are, on the test images
 
-FILE gets a line of JSON for every run, as soon as it is done; runs that it holds are not done again. OpenBLAS takes
-other kernels with OPENBLAS_CORETYPE=Haswell (or SkylakeX) in front, and the last digits differ with them.
+FILE gets a line of JSON for every run, as soon as it is done; runs that it holds are not done again. The last digits,
+and so an image or two, depend on OpenBLAS's kernel: OPENBLAS_CORETYPE=Haswell (or SkylakeX) in front chooses one.
 """
 
 import argparse
@@ -19,8 +20,10 @@ import numpy as np
 from minimask import data, recipes, runs, train
 
 #: tau, epochs in which lr and wd fall to 0.9 -> weight decays.
-GRID = {(0.01, 15): (3e-3,), (0.005, 15): (4e-3, 5e-3), (0.005, 10): (5e-3, 6e-3), (0.005, 8): (6e-3,),
-        (0.0025, 15): (5e-3, 7e-3), (0.0025, 10): (7e-3, 9e-3), (0.001, 10): (9e-3,)}
+GRID = {(0.02, 8): (2e-3,), (0.02, 5): (2e-3, 3e-3), (0.01, 15): (3e-3,), (0.01, 8): (3e-3, 4e-3),
+        (0.01, 5): (3e-3, 4e-3, 6e-3), (0.01, 3): (4e-3, 6e-3), (0.005, 15): (4e-3, 5e-3), (0.005, 10): (5e-3, 6e-3),
+        (0.005, 8): (5e-3, 6e-3, 7e-3), (0.005, 5): (5e-3, 7e-3), (0.0025, 15): (5e-3, 7e-3),
+        (0.0025, 10): (7e-3, 9e-3), (0.001, 10): (9e-3,)}
 #: Of the training images, this part is held out; another one for every seed, so that ten seeds see all of them.
 PART = 10
 
@@ -61,18 +64,19 @@ def measure(path, wanted, dataset_of):
                 file.write(json.dumps(line) + "\n")
 
 
-def table(found):
-    """Mean and range of every recipe's runs, the most accurate first."""
+def groups(found):
+    """The runs by recipe and kernel, each as (accuracies, shares left), in percent; most runs, then accuracy, first."""
     named = {}
-    for run in found:
+    for run in sorted(found, key=lambda run: run["seed"]):
         named.setdefault((run["name"], run["kernel"]), []).append(run)
-    rows = []
-    for (name, kernel), some in named.items():
-        accuracy, left = ([100 * run[key] for run in some] for key in ("accuracy", "left"))
-        rows.append((statistics.mean(accuracy), f"{name:24} {kernel!s:10} {len(some):2} runs   "
-                     f"{statistics.mean(accuracy):6.2f} ({min(accuracy):.2f} to {max(accuracy):.2f})   left "
-                     f"{statistics.mean(left):5.2f} ({min(left):.2f} to {max(left):.2f})"))
-    return [row for _, row in sorted(rows, reverse=True)]
+    numbers = {key: tuple([100 * run[what] for run in some] for what in ("accuracy", "left"))
+               for key, some in named.items()}
+    return dict(sorted(numbers.items(), key=lambda each: (-len(each[1][0]), -statistics.mean(each[1][0]))))
+
+
+def spread(values):
+    """Mean (least to most)."""
+    return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def main():
@@ -90,7 +94,8 @@ def main():
         digits = data.digits()
         measure(options.files[0], [(recipe, seed) for seed in range(options.seeds or 10) for recipe in both],
                 lambda seed: digits)
-    print("\n".join(table(lines(options.files))))
+    for (name, kernel), (accuracy, left) in groups(lines(options.files)).items():
+        print(f"{name:24} {kernel!s:10} {len(accuracy):2} runs   accuracy {spread(accuracy)}   left {spread(left)}")
 
 
 if __name__ == "__main__":

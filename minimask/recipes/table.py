@@ -124,8 +124,8 @@ def _all() -> Iterator[Recipe]:
     for net, row in PUBLISHED.items():
         yield from _of_row(net, row)
     yield from _of_mnist(next(_of_row("fcn", PUBLISHED["fcn"])))
-    yield Recipe("digits", "the demo: FCN on the bundled digits", dataset="digits", epochs=150, lr=0.05, wd=3e-3,
-                 schedule_settings={"epochs": 15}, source_settings={"tau": 0.01})
+    yield Recipe("digits", "the demo: FCN on the bundled digits", dataset="digits", epochs=150, lr=0.05, wd=5e-3,
+                 schedule_settings={"epochs": 15}, source_settings={"tau": 0.005})
     yield Recipe("digits-dense", "the demo's dense baseline", dataset="digits", epochs=50, lr=0.01, wd=5e-4,
                  source="trained", source_settings={"init": "elu"})
 
