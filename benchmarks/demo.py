@@ -2,7 +2,7 @@
 
     python benchmarks/demo.py choose FILE --seeds 2      # no test image has a part in it
     python benchmarks/demo.py choose FILE --seeds 10 --only NAME...
-    python benchmarks/demo.py seeds FILE                 # recipes digits and digits-dense, ten seeds, on the test images
+    python benchmarks/demo.py seeds FILE                 # digits and digits-dense, ten seeds, on the test images
     python benchmarks/demo.py table FILE...
 
 FILE gets a line of JSON for every run, as soon as it is done; runs that it holds are not done again. The last digits,

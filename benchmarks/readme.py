@@ -47,16 +47,65 @@ def results():
     return report.results_table(runs(sorted((HERE / "records").glob("*.json"))))
 
 
+#: The paper's rows for CIFAR-10, Koster et al. 2022: signed supermask, weights left, dense baseline; percent.
+PAPER_CIFAR = {"conv2": (68.37, 0.60, 68.79), "conv4": (77.40, 2.91, 74.50), "conv6": (79.17, 2.36, 75.91),
+               "conv8": (80.91, 1.17, 72.24)}
+
+
+def rule(recipe):
+    """Its threshold rule and what both rates do, as the cells of a table."""
+    settings = recipe.source_settings
+    masked = recipe.source != "trained"
+    threshold = " ".join(f"{key} {value:g}" for key, value in settings.items()) if masked else "dense"
+    return f"{threshold} | {recipe.wd:g} | {recipe.schedule_settings.get('epochs', 10):g}"
+
+
 def cifar10():
-    """Conv2 on CIFAR-10, epoch by epoch: the run was cut short, so it is in no table of results."""
-    (run,) = records.read([HERE / "records/cifar10"]).unfinished
-    mark = report.MARK if run.unverified else ""
-    lines = [f"| epoch | test accuracy{mark}, % | weights left{mark}, % | minutes |", "|---|---|---|---|"]
-    minutes = 0.0
-    for entry in run.epochs:
-        minutes += entry["seconds"] / 60
-        lines.append(f"| {entry['epoch']} | {100 * entry['test_accuracy']:.2f} | {100 * entry['weights_left']:.2f} "
-                     f"| {minutes:.0f} |")
+    """A row per recipe and net, beside the paper's row."""
+    lines = ["| net | threshold | wd | both fall to 0.9 in, epochs | epochs | seeds | test accuracy†, % "
+             "| weights left†, % | paper, % | paper, left |", "|---|---|---|---|---|---|---|---|---|---|"]
+    for group in records.groups(runs(sorted((HERE / "records/cifar10").glob("*.json")))):
+        recipe, (accuracy, left) = group.recipe, ends(group)
+        masked, share, dense = PAPER_CIFAR[recipe.model]
+        seeds = group.ends("test_accuracy")
+        spread = f" ({100 * min(seeds):.2f} to {100 * max(seeds):.2f})" if len(seeds) > 1 else ""
+        paper = f"{dense:.2f} | 100" if recipe.source == "trained" else f"{masked:.2f} | {share:.2f}"
+        lines.append(f"| {recipe.model} | {rule(recipe)} | {recipe.epochs} | {len(seeds)} "
+                     f"| {100 * accuracy:.2f}{spread} | {100 * left:.2f} | {paper} |")
+    return "\n".join(lines) + "\n"
+
+
+def cifar10_grid():
+    """The points on held-out training images, densest first, and what is left in each layer."""
+    lines = ["| threshold | wd | both fall to 0.9 in, epochs | held-out accuracy†, % | weights left†, % "
+             "| left in conv1, conv2, dense1, dense2, dense3, % |", "|---|---|---|---|---|---|"]
+    for group in sorted(records.groups(runs([HERE / "records/cifar10/grid"])), key=lambda group: -ends(group)[1]):
+        accuracy, left = ends(group)
+        layers = ", ".join(f"{100 * (1 - layer['hidden'] / layer['weights']):.3g}"
+                           for layer in group.runs[0].epochs[-1]["layers"])
+        lines.append(f"| {rule(group.recipe)} | {100 * accuracy:.2f} | {100 * left:.2f} | {layers} |")
+    return "\n".join(lines) + "\n"
+
+
+def cifar10_unfinished():
+    """Runs that the time cut short: where they stood."""
+    lines = ["| run | epoch | test accuracy†, % | weights left†, % |", "|---|---|---|---|"]
+    for run in records.read([HERE / "records/cifar10/unfinished"]).unfinished:
+        entry = run.epochs[-1]
+        lines.append(f"| `{run.recipe.name}` | {entry['epoch']} of {run.recipe.epochs} "
+                     f"| {100 * entry['test_accuracy']:.2f} | {100 * entry['weights_left']:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def gpu_steps():
+    """Steps beside PyTorch eager on the same GPU."""
+    record = json.loads((HERE / "records/gpu/steps-cupy.json").read_text())
+    lines = [f"| {record['device']} | minimask | PyTorch {record['torch']} eager | ratio | share of GEMM peak |",
+             "|---|---|---|---|---|"]
+    for step in record["steps"]:
+        lines.append(f"| {step['net']} step | {step['ours_ms']:.2f} ms "
+                     f"| {step['torch_ms']:.2f} ms ({step['torch_layout']}) "
+                     f"| **{step['ratio']:.2f}** | {step['gemm_share']:.0%} |")
     return "\n".join(lines) + "\n"
 
 
@@ -107,8 +156,9 @@ def demo():
     """Recipes digits and digits-dense: ten seeds under each kernel."""
     rows = ["| recipe | OpenBLAS kernel | test accuracy, % | weights left, % | runs |", "|---|---|---|---|---|"]
     found = demos.groups(demos.lines([HERE / "records/demo-seeds.jsonl"]))
-    return "\n".join([*rows, *(f"| `{name}` | {kernel} | {demos.spread(accuracy)} | {demos.spread(left)} | "
-                               f"{len(accuracy)} |" for (name, kernel), (accuracy, left) in sorted(found.items()))]) + "\n"
+    for (name, kernel), (accuracy, left) in sorted(found.items()):
+        rows.append(f"| `{name}` | {kernel} | {demos.spread(accuracy)} | {demos.spread(left)} | {len(accuracy)} |")
+    return "\n".join(rows) + "\n"
 
 
 def choice():
@@ -164,7 +214,8 @@ def syllabus():
 
 #: The files with tables, and what makes each table.
 TABLES = {README: {"demo": demo, "results": results, "shuffles": shuffles, "speed": speed, "reading": reading},
-          STUDIES: {"initialisations": initialisations, "frontier": frontier, "choice": choice, "cifar10": cifar10},
+          STUDIES: {"initialisations": initialisations, "frontier": frontier, "choice": choice, "cifar10": cifar10,
+                    "cifar10_grid": cifar10_grid, "cifar10_unfinished": cifar10_unfinished, "gpu_steps": gpu_steps},
           SYLLABUS: {"syllabus": syllabus}}
 
 

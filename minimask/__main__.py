@@ -16,6 +16,8 @@ from .errors import MinimaskError, UsageError, out_of_memory, ran_out, unknown
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and hasattr(sys, "set_lazy_imports"):  # Python 3.15: matplotlib cannot bear "all"
+        sys.set_lazy_imports("normal")
     debug = "--debug" in words
     try:
         name = words.pop(0) if words and not words[0].startswith("-") else "demo"

@@ -11,7 +11,6 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from .errors import MinimaskError, UsageError
 
 if TYPE_CHECKING:  # imported where it is used: `import minimask` stays quick
+    from pathlib import Path
     from zipfile import ZipFile, ZipInfo
 
 Header = tuple[str, tuple[int, ...]]  # dtype (as in dtype.str) and shape of an array

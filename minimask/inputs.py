@@ -31,8 +31,10 @@ def refuse_mixed(name: str, first: Array, second: Array) -> None:
 
 def of_one_kind(name: str, arrays: list[Any], is_discrete: tuple[bool, ...]) -> tuple[Any, list[Array]]:
     """The array library of an op's inputs, and the inputs as its arrays in one floating dtype; or a TypeError."""
-    if len(arrays) == 1 and isinstance(arrays[0], np.ndarray) and arrays[0].dtype.kind == "f":
-        return np, arrays  # most calls, and nothing to compare
+    first = arrays[0] if arrays else None
+    if isinstance(first, np.ndarray) and first.dtype.kind == "f" and not any(is_discrete) and all(
+            isinstance(x, np.ndarray) and x.dtype == first.dtype for x in arrays):
+        return np, arrays  # most calls, and nothing to convert
     like = None  # the first floating array: it decides library, device and dtype
     flags = is_discrete if len(is_discrete) == len(arrays) else (False,) * len(arrays)
     for x, discrete in zip(arrays, flags):

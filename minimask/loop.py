@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from .mishaps import TrainingError, cause, diverged, forget_frames, refuse_misfi
 from .nn import Sequential
 from .optim import SGD
 from .plateau import Plateau
+
+if TYPE_CHECKING:  # by this name: from Python 3.15 on @dataclass looks annotations up, and np.random would be imported
+    from numpy.random import Generator
 
 
 class Listener:
@@ -69,7 +72,7 @@ class Training:
     net: Sequential
     dataset: Dataset
     optimizer: SGD
-    rng: np.random.Generator
+    rng: Generator
     batch: int
     record: dict[str, Any]
     augment: bool = False

@@ -28,7 +28,7 @@ from .prune import Fixed, Take, size
 #: images at most.
 GATHER_WEIGHTS, GATHER_SHARE, GATHER_IMAGES = 1 << 19, 0.01, 16
 #: Numbers up to which calls cost more than what they compute.
-FEW = 4096
+FEW_NUMBERS = 4096
 
 Function = Callable[[Array], Array]
 #: A layer: what comes in, and whether all products are too small for two threads, as BLAS was told already.
@@ -114,7 +114,7 @@ def _elu(alpha: float) -> Step:
 
     def step(x: Array, small: bool) -> Array:
         xp = namespace(x)
-        if alpha != 1 or not _is_fast(xp) or x.size > FEW:
+        if alpha != 1 or not _is_fast(xp) or x.size > FEW_NUMBERS:
             return version("elu", xp, elu.__wrapped__)(xp, x, alpha)[0]
         y = np.minimum(x, 0)
         return np.maximum(x, np.expm1(y, out=y), out=y)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -101,20 +101,19 @@ def size(net: nn.Sequential) -> Size:
     units = sum(layer.shape[-1] for _, layer in net.walk() if layer.weight is not None)
     with no_grad():
         weights = sum(int(np.count_nonzero(to_host(source.effective().data))) for source in net.weights().values())
-    return Size(units, weights, _multiply_adds(net.layers, net.input_shape)[0])
+    return Size(units, weights, _multiply_adds(net.layers, net.input_shape))
 
 
-def _multiply_adds(layers: Any, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-    """Of layers one after the other, and the shape of a sample behind them."""
+def _multiply_adds(layers: Mapping[str, nn.Layer], shape: tuple[int, ...]) -> int:
+    """Of layers one after the other, for a sample of this shape before the first."""
     total = 0
-    for layer in layers.values():
+    for layer, after in zip(layers.values(), nn.shapes_after(layers, shape).values()):
         if isinstance(layer, resnet.Residual):
-            total += _multiply_adds(layer.main, shape)[0] + _multiply_adds(layer.shortcut, shape)[0]
-        after = layer.output_shape(shape)
+            total += _multiply_adds(layer.main, shape) + _multiply_adds(layer.shortcut, shape)
         if layer.weight is not None:
             total += math.prod(layer.shape) * math.prod(after[:-1])
         shape = after
-    return total, shape
+    return total
 
 
 def prune(net: nn.Sequential) -> nn.Sequential:

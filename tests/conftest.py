@@ -20,6 +20,8 @@ IN_CI = os.environ.get("CI", "").lower() == "true"
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60,
                                      suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.register_profile("local", deadline=None, max_examples=60)
+# For a second run, on another NumPy or Python (--hypothesis-profile fewer).
+hypothesis.settings.register_profile("fewer", hypothesis.settings.get_profile("ci"), max_examples=15)
 hypothesis.settings.load_profile("ci" if IN_CI else "local")
 
 
@@ -30,7 +32,7 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     """Slow tests run only when -m asks for them."""
-    if not config.getoption("-m"):
+    if "slow" not in config.getoption("-m"):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow: run with -m slow"))

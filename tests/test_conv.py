@@ -72,7 +72,7 @@ def test_a_budget_reaches_the_value_and_both_gradients(channels, stride, calls, 
     """Products counted, on 4 images of 8x8: a row of windows at a time, or of Winograd's tiles, or half of the batch."""
     seen, matmul = [], np.matmul
     monkeypatch.setattr(np, "matmul", lambda *a, **out: seen.append(1) or matmul(*a, **out))
-    monkeypatch.setattr(winograd, "LEAST", 1)
+    monkeypatch.setattr(winograd, "LEAST_TILES", 1)
     for budget, expected in ((1, calls), (None, in_all)):
         leaves = [Tensor(np.ones(shape, np.float32), requires_grad=True)
                   for shape in ((4, 8, 8, channels), (3, 3, channels, channels))]

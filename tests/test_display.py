@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from minimask import Tensor, models, nn, ops, plot
+from minimask import Tensor, display, models, nn, ops, plot
 from minimask.display import INVERTED, KEPT
 from minimask.mask import SignedSupermask, Trained
 
@@ -120,3 +120,9 @@ def test_a_net_is_a_table_with_a_bar_for_every_layer_that_has_a_mask():
     dense = models.fcn(Trained(), rng)._repr_html_()
     assert not widths(dense) and "266,200 weights, 100.0% left" in dense and "kept" not in dense
     assert "&lt;" in nn.Sequential([type("<L>", (nn.ReLU,), {"__repr__": lambda _: "<L>"})()], (2,))._repr_html_()
+
+
+def test_columns_are_as_wide_as_need_be():
+    assert display.columns([("layer", "", "weights"), ("dense1", "x", 1200), ("d", "yy", "")], left=2) == [
+        "layer       weights", "dense1  x      1200", "d       yy"]
+    assert display.columns([("a", 1)]) == ["a  1"] and display.columns([]) == []

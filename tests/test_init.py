@@ -6,7 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from minimask import UsageError, init
+from minimask import (
+    UsageError,
+    init,
+)
 
 # Variance by scheme, written out once more from the papers' formulas: dense (300, 200), conv 3x3 from 40 to 60.
 VARIANCE = {((300, 200), "xavier"): 2 / 500, ((300, 200), "he"): 2 / 300,
@@ -90,3 +93,14 @@ def test_mistakes(arguments, kind, sentence, rng):
 
 def test_the_docstrings_examples():
     assert doctest.testmod(init).attempted and not doctest.testmod(init).failed
+
+
+def test_constant_draws_nothing():
+    rng = np.random.default_rng(0)
+    init.draw((3, 4), rng, "he", "constant")
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+def test_factor_inf():
+    with pytest.raises(ValueError):
+        init.draw((3, 4), np.random.default_rng(0), factor=np.inf)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-if os.environ.get("CI", "").lower() != "true":  # there a missing package is a failure
+# In CI a missing package is a failure; but onnxruntime has no build for Python 3.15 yet.
+if os.environ.get("CI", "").lower() != "true" or sys.version_info >= (3, 15):
     for package in ("onnx", "onnxruntime", "safetensors"):
         pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[oracle]'")
 

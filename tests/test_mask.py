@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minimask import Tensor, UsageError, ops, plain
+from minimask import (
+    Tensor,
+    UsageError,
+    init,
+    models,
+    ops,
+    plain,
+)
 from minimask.backend import to_host
 from minimask.mask import BinarySupermask, EdgePopup, SignedSupermask, Trained
 
@@ -188,3 +195,44 @@ def test_a_binary_mask_with_a_ratio_has_a_threshold_per_layer(rng):
 def test_mistakes_with_the_relatives(make, message):
     with pytest.raises((UsageError, ValueError), match=message):
         make()
+
+
+def test_tau_ratio_is_of_the_largest_absolute_score_and_of_each_layer():
+    for seed in range(8):
+        t = SignedSupermask(tau_ratio=0.4)
+        rng = np.random.default_rng(seed)
+        for shape in ((3, 4), (30, 4)):
+            s = t.draw(shape, rng)
+            assert s.tau == pytest.approx(0.4 * np.abs(s.scores.data).max(), rel=1e-6)
+
+
+def test_defaults_of_the_sources():
+    rng = np.random.default_rng(0)
+    assert np.abs(Trained().draw((200, 100), rng).weight.data).max() == pytest.approx(np.sqrt(4.5 / 200), rel=1e-3)
+    s = SignedSupermask().draw((200, 100), rng)
+    assert set(np.abs(s.frozen).ravel()) == {np.float32(np.sqrt(3 / 200))}
+    assert np.abs(s.scores.data).max() == pytest.approx(np.sqrt(6 / 300), rel=1e-3)
+    assert set(np.abs(SignedSupermask(frozen_factor=2.6).draw((200, 100), rng).frozen).ravel()) == {
+        np.float32(np.sqrt(2.6 / 200))
+    }
+    assert np.abs(Trained(factor=1e-6).draw((200, 100), rng).weight.data).max() < 1e-3
+    with pytest.raises(UsageError):
+        SignedSupermask(tau_ratio=-0.1)
+
+
+def test_frozen_before_scores():
+    a = SignedSupermask().draw((5, 4), np.random.default_rng(3)).frozen
+    np.testing.assert_array_equal(a, init.draw((5, 4), np.random.default_rng(3), "elus", "signed_constant"))
+
+
+def test_loading_takes_tau_and_copies():
+    nets = [
+        models.fcn(SignedSupermask(tau_ratio=0.4), np.random.default_rng(i), (3, 3, 2), (6, 5, 4)) for i in range(2)
+    ]
+    arrays = nets[0].arrays()
+    nets[1].load(arrays)
+    assert nets[1].counts() == nets[0].counts()
+    assert [s.tau for s in nets[0].weights().values()] == [s.tau for s in nets[1].weights().values()]
+    arrays["dense1.frozen"] *= 0
+    arrays["dense1.scores"] *= 0
+    assert nets[1].arrays()["dense1.frozen"].any() and nets[1].arrays()["dense1.scores"].any()

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import minimask
-
 ROOT = Path(__file__).parent.parent
 RECIPES = "BinarySupermask EdgePopup SignedSupermask Trained"
 #: Module -> what may be imported from it, today and in any later version of this number.

@@ -5,7 +5,15 @@ import doctest
 import numpy as np
 import pytest
 
-from minimask import MinimaskError, Tensor, UsageError, models, nn, ops, optim
+from minimask import (
+    MinimaskError,
+    Tensor,
+    UsageError,
+    models,
+    nn,
+    ops,
+    optim,
+)
 from minimask.mask import SignedSupermask, Supermask, Trained
 from minimask.testing import gradcheck
 
@@ -172,3 +180,14 @@ def test_a_method_of_ones_own_needs_a_step_and_nothing_else(rng):
 
 def test_the_docstrings_examples():
     assert doctest.testmod(models).attempted and not doctest.testmod(models).failed
+
+
+def test_activation_layers_compute():
+    x = Tensor(np.array([[-1.0, 2.0]]))
+    np.testing.assert_allclose(nn.ELU(0.5)(x).data, [[0.5 * np.expm1(-1), 2]])
+    np.testing.assert_array_equal(nn.ReLU()(x).data, [[0, 2]])
+
+
+def test_repr_tells_frozen_from_trained():
+    rows = repr(models.fcn(Trained(), np.random.default_rng(0))).splitlines()
+    assert rows[3].split()[-2:] == ["235,200", "0"]

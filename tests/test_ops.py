@@ -1,5 +1,6 @@
 """Every op through every witness: derivatives, PyTorch, algebra, array libraries, dtypes. Rows: cases.py."""
 
+
 import array_api_strict as strict
 import numpy as np
 import pytest
@@ -7,7 +8,10 @@ from cases import CALLS, CASES, Example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimask import Tensor, ops
+from minimask import (
+    Tensor,
+    ops,
+)
 from minimask.backend import to_host
 from minimask.engine import OPS
 from minimask.testing import gradcheck, oracle
@@ -240,3 +244,71 @@ def test_extreme_inputs_stay_finite():
             y = function(leaf)
             y.backward(np.ones(y.shape, np.float32))
             assert np.isfinite(y.data).all() and np.isfinite(leaf.grad).all()
+
+
+SPECIAL = {"where": lambda a, s: a[1].where(a[0], a[2]), "getitem": lambda a, s: a[0][s["index"]],
+           "reshape": lambda a, s: a[0].reshape(s["shape"])}
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name in SPECIAL or hasattr(Tensor, name)])
+@given(data=st.data())
+def test_every_method_is_its_op(name, data):
+    e = data.draw(CASES[name].examples)
+    arrays = [Tensor(x) if x.dtype.kind == "f" else x for x in e.arrays]
+    method = SPECIAL.get(name) or (lambda a, s: getattr(a[0], name)(*a[1:], **s))
+    np.testing.assert_array_equal(method(arrays, e.settings).data, OPS[name](*arrays, **e.settings).data)
+
+
+BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "matmul")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n for n in CASES if n not in ("where", "conv2d", "max_pool2d", "avg_pool2d", "global_avg_pool", "batch_norm")],
+)
+def test_every_op_refuses_integers(name):
+    x = np.arange(1, 5).reshape(2, 2)
+    rest = {"take": [np.array([0])], "cross_entropy": [np.array([0, 1])]}.get(name, [x] if name in BINARY else [])
+    settings = {
+        "power": dict(exponent=2),
+        "reshape": dict(shape=(4,)),
+        "permute_dims": dict(axes=(1, 0)),
+        "broadcast_to": dict(shape=(2, 2)),
+        "getitem": dict(index=0),
+        "keep_hide_invert": dict(tau=0.1),
+    }.get(name, {})
+    with pytest.raises(TypeError, match="int64"):
+        OPS[name](x, *rest, **settings)
+
+
+def test_host_labels_go_to_the_logits_device():
+    d = strict.Device("device1")
+    x = Tensor(strict.ones((2, 3), device=d), requires_grad=True)
+    loss = ops.cross_entropy(x, np.array([0, 1]))
+    loss.backward()
+    assert x.grad.device == d
+
+
+def test_power_zero_at_zero():
+    x = Tensor(np.zeros(2), requires_grad=True)
+    (x**0).backward(np.ones(2))
+    np.testing.assert_array_equal(x.grad, 0)
+
+
+def test_power_numpy_exponent():
+    with pytest.raises(TypeError, match="Python number"):
+        ops.power(np.ones(2, np.float32), np.float64(2))
+
+
+def test_small_arguments_do_not_cancel():
+    x = np.array([1e-12, -1e-12])
+    np.testing.assert_allclose(ops.expm1(x).data, x, rtol=1e-9)
+    for alpha in (1.0, 0.5):
+        np.testing.assert_allclose(ops.elu(x[1:], alpha).data, alpha * x[1:], rtol=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_elu_does_not_overflow(alpha):
+    with np.errstate(all="raise", under="ignore"):
+        x = Tensor(np.array([-1e4, 0, 1e4], np.float32), requires_grad=True)
+        ops.elu(x, alpha).sum().backward()

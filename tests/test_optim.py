@@ -5,7 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from minimask import Tensor, UsageError, ops
+from minimask import (
+    Tensor,
+    UsageError,
+    ops,
+    optim,
+)
 from minimask.optim import SGD, SGDW, Plateau, constant, exponential
 
 CURVATURE = np.array([[1.0, 0.5, 3.0], [0.1, 2.0, 0.7]])
@@ -141,3 +146,27 @@ P = [Tensor(START.copy(), requires_grad=True)]
 def test_mistakes(call, sentence):
     with pytest.raises(UsageError, match=sentence):
         call()
+
+
+def test_sgd_takes_its_schedule():
+    p = Tensor(np.ones(2), requires_grad=True)
+    p.grad = np.ones(2)
+    optim.SGD([p], lr=1.0, schedule=lambda t: 0.5).step()
+    np.testing.assert_array_equal(p.data, 0.5)
+
+
+def test_step_leaves_the_gradient():
+    for kind in (optim.SGD, optim.SGDW):
+        p = Tensor(np.ones(2), requires_grad=True)
+        p.grad = np.ones(2)
+        kind([p], lr=0.1).step()
+        np.testing.assert_array_equal(p.grad, 1)
+
+
+def test_plateau_min_delta_decides():
+    q = optim.Plateau(factor=0.5, patience=2, cooldown=0, min_delta=0.1)
+    for loss in (1.0, 0.95, 0.92):
+        q.observe(loss)
+    assert q.cuts == 1
+    d = optim.Plateau()
+    assert (d.patience, d.cooldown, d.min_delta, d.max_cuts, d.factor) == (15, 10, 1e-4, 5, 0.2)

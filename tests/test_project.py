@@ -111,7 +111,7 @@ def test_the_readmes_examples_run_and_print_what_it_says():
 
 def test_the_readmes_commands_are_those_that_ci_runs():
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("pip install")]
-    assert commands == ["pip install '.[plot]' && minimask", "pip install '.[test,oracle]' && pytest",
+    assert commands == ["pip install '.[plot]' && minimask", "pip install '.[test,oracle]' && pytest -n auto --dist worksteal",
                         "pip install '.[course]' && minimask course DIR"]
 
 
@@ -174,6 +174,15 @@ def test_the_record_of_the_shuffling_experiments():
     assert means["as trained"] >= 0.974 and all(run["weights_left"] < 0.043 for run in record["runs"])
     assert max(means[name] for name in ("signs shuffled", "mask shuffled", "frozen weights anew")) < 0.15
     assert min(means["magnitudes uniform"], means["magnitudes normal"]) > 0.85
+
+
+def test_the_tests_that_the_readme_names_are_there_and_all_are_named():
+    table = README.partition("| what you changed | what to run |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"tests/[\w./]+", table))
+    assert all((ROOT / name).exists() for name in named), named
+    every = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    left = {name for name in every if not any(name == each or name.startswith(f"{each}/") for each in named)}
+    assert not left, left
 
 
 @needs_checkout

@@ -24,7 +24,7 @@ import minimask
 PACKAGE = Path(minimask.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "testing")  # that holds any library
 #: Functions that talk to one library only, by the file and the function that hold the call; None: all of a file.
-ONE_LIBRARY = {("backend", "to_host"): "strict", ("backend", "load"): "cupy", ("train", "_device"): "cupy",
+ONE_LIBRARY = {("backend", "to_host"): "strict", ("errors", "refuse_without_device"): "cupy", ("train", "_device"): "cupy",
                ("fast/cupy", None): "cupy"}
 
 

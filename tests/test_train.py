@@ -1,14 +1,26 @@
 """The training loop: what it learns, what its record says, and what is left when it is cut short."""
 
+import io
 import json
 import math
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
 
-from minimask import UsageError, data, models, ops, optim, recipes, train
+from minimask import (
+    Tensor,
+    UsageError,
+    data,
+    loop,
+    models,
+    ops,
+    optim,
+    recipes,
+    train,
+)
 from minimask.mask import SignedSupermask, Trained
 from minimask.train import TrainingError
 
@@ -281,6 +293,7 @@ def test_a_recipes_schedule_is_that_of_method_section_4():
     assert schedule(2 * 10) == pytest.approx(0.9) and schedule(1) == pytest.approx(0.9 ** (1 / 20))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("name", "course"), [
     ("fcn-published-config", {1: 49.6, 2: 36.6, 3: 21.0, 4: 6.3}), ("fcn", {1: 83.7, 2: 79.5, 4: 67.9})])
 def test_the_first_epochs_on_mnist_follow_the_known_course(name, course, mnist_folder):
@@ -301,3 +314,136 @@ def test_fcn_lands_on_the_papers_row(seed, mnist_folder):
     net = recipe.build(dataset, rng)
     end = train.fit(net, dataset, recipe.optimizer(net, dataset), recipe.epochs, rng)["epochs"][-1]
     assert end["test_accuracy"] >= 0.972 and end["weights_left"] <= 0.043
+
+
+def tiny(n=20):
+    r = np.random.default_rng(0)
+    return data.Dataset(
+        "t",
+        r.integers(0, 255, (n, 2, 2, 1)).astype(np.uint8),
+        r.integers(0, 2, n),
+        r.integers(0, 255, (9, 2, 2, 1)).astype(np.uint8),
+        r.integers(0, 2, 9),
+        ("a", "b"),
+    )
+
+
+def net_opt(source=None, **k):
+    rng = np.random.default_rng(0)
+    net = models.fcn(source or SignedSupermask(tau=0.01), rng, (2, 2, 1), (5, 2))
+    return net, optim.SGDW(net.parameters(), 0.05, 1e-3), rng
+
+
+def test_evaluate_counts_every_image():
+    net, _, _ = net_opt()
+    d = tiny()
+    right = net(data.standardise(d.test_images)).data.argmax(1)
+    for b in (1, 2, 4, 9, 100):
+        assert train.evaluate(net, d.test_images, right, b) == 1.0
+
+
+def test_seconds_are_of_training_alone(monkeypatch):
+    net, o, rng = net_opt()
+    monkeypatch.setattr(train, "evaluate", lambda *a: time.sleep(0.3) or 0.5)
+    t = time.perf_counter()
+    s = train.fit(net, tiny(), o, 1, rng)["epochs"][0]["seconds"]
+    assert s < 0.2 and s < time.perf_counter() - t
+
+
+def test_every_epoch_has_a_fresh_order_of_rng(monkeypatch):
+    seen, real = [], loop.standardise
+    net, o, rng = net_opt()
+    d = tiny()
+    monkeypatch.setattr(
+        loop, "standardise", lambda x, *a: (seen.append(x.tobytes()) if len(x) == 20 else None) or real(x, *a)
+    )
+    train.fit(net, d, o, 3, rng, batch=20)
+    assert len(set(seen)) == 3 and d.train_images.tobytes() not in seen
+    first = list(seen)
+    seen.clear()
+    net, o, rng = net_opt()
+    rng.random()
+    train.fit(net, d, o, 3, rng, batch=20)
+    assert first != seen
+
+
+def test_evaluation_leaves_no_tape(monkeypatch):
+    net, _, _ = net_opt()
+    d = tiny()
+    flags = []
+    real = type(net).__call__
+    monkeypatch.setattr(
+        type(net), "__call__", lambda self, x, *a: (lambda y: flags.append(y.requires_grad) or y)(real(self, x, *a))
+    )
+    train.evaluate(net, d.test_images, d.test_labels)
+    assert flags == [False]
+
+
+def test_float64_nets_train():
+    net = models.fcn(Trained(), np.random.default_rng(0), (2, 2, 1), (5, 2), dtype="float64")
+    train.fit(net, tiny(), optim.SGDW(net.parameters(), 0.05), 1, np.random.default_rng(0))
+
+
+def test_infinite_loss_stops(monkeypatch):
+    net, o, rng = net_opt(Trained())
+    monkeypatch.setattr(loop.ops, "cross_entropy", lambda a, b: Tensor(np.float32(np.inf)))
+    with pytest.raises(train.TrainingError, match="became inf in epoch 1, step 1"):
+        train.fit(net, tiny(), o, 1, rng)
+
+
+def test_plateau_sees_the_training_loss():
+    net, o, rng = net_opt()
+    seen = []
+
+    class P(optim.Plateau):
+        def observe(self, loss):
+            seen.append(loss)
+
+    o.schedule = P()
+    rec = train.fit(net, tiny(), o, 3, rng)
+    assert seen == [e["train_loss"] for e in rec["epochs"]]
+
+
+def test_interrupt_in_on_epoch():
+    net, o, rng = net_opt()
+    rec = train.new_record()
+
+    def cb(r):
+        if len(r["epochs"]) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(net, tiny(), o, 3, rng, record=rec, on_epoch=cb)
+    assert (
+        net.counts() == [(x["kept"], x["hidden"], x["inverted"]) for x in rec["epochs"][-1]["layers"]]
+        and len(rec["epochs"]) == 2
+    )
+    assert rec["epochs"][-1]["test_accuracy"] == train.evaluate(net, tiny().test_images, tiny().test_labels)
+    two, o, rng = net_opt()
+    train.fit(two, tiny(), o, 2, rng)
+    assert all(np.array_equal(a, b) for a, b in zip(net.arrays().values(), two.arrays().values()))
+
+
+def test_fit_checks_the_input_shape():
+    net = models.fcn(Trained(), np.random.default_rng(0), (4, 1, 1), (5, 2))
+    with pytest.raises(UsageError, match="build the net with these shapes"):
+        train.fit(net, tiny(), optim.SGDW(net.parameters(), 0.1), 1, np.random.default_rng(0))
+
+
+def test_eta():
+    clock = iter([0.0, 10.0])
+    s = io.StringIO()
+    train.Progress("x", s, pause=0, clock=lambda: next(clock)).epoch({"epoch": 2, "test_accuracy": 1, "weights_left": 1, "train_loss": 0}, 10)
+    assert "40 s to go" in s.getvalue()
+
+
+def test_a_terminal_shows_steps(monkeypatch):
+    class TTY(io.StringIO):
+        def isatty(self):
+            return True
+
+    s = TTY()
+    p = train.Progress("x", s)
+    p.written -= 1
+    p.step(1, 2, 3, 0.5)
+    assert "step 2/3" in s.getvalue()

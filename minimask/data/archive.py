@@ -6,7 +6,7 @@ import contextlib
 import gzip
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,7 @@ def extract(archive: Path, files: FileSet, wanted: Sequence[File], folder: Path)
     expected = {f"{files.below}/{file.name}": file for file in wanted}
     parts: dict[str, Path] = {}
     try:
-        try:
-            with gzip.open(archive) as unpacked:
-                bounded: Any = _Bounded(unpacked, archive, sum(file.size for file in files.files) + PIECE_BYTES)
-                tar = tarfile.open(fileobj=bounded, mode="r|")  # a stream: members are taken as they come
-                for count, member in enumerate(tar):
-                    if count >= MOST_MEMBERS:
-                        raise DataError(f"{archive} holds more than {MOST_MEMBERS:,} members: it is not the right one")
-                    if member.name in expected:
-                        _take(archive, tar, member, expected[member.name], parts, folder)
-        except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
-            raise DataError(f"{archive} cannot be unpacked ({error}): it is damaged or no .tar.gz") from error
+        _take_all(archive, sum(file.size for file in files.files) + PIECE_BYTES, expected, parts, folder)
         if len(parts) < len(expected):
             raise DataError(f"{archive} lacks {', '.join(name for name in expected if name not in parts)}")
         for name, part in parts.items():
@@ -47,6 +37,21 @@ def extract(archive: Path, files: FileSet, wanted: Sequence[File], folder: Path)
         for part in parts.values():
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+
+
+def _take_all(archive: Path, limit: int, expected: Mapping[str, File], parts: dict[str, Path], folder: Path) -> None:
+    """The members that are expected, as :func:`_take`; no more than `limit` bytes are unpacked."""
+    try:
+        with gzip.open(archive) as unpacked:
+            bounded: Any = _Bounded(unpacked, archive, limit)
+            tar = tarfile.open(fileobj=bounded, mode="r|")  # a stream: members are taken as they come
+            for count, member in enumerate(tar):
+                if count >= MOST_MEMBERS:
+                    raise DataError(f"{archive} holds more than {MOST_MEMBERS:,} members: it is not the right one")
+                if member.name in expected:
+                    _take(archive, tar, member, expected[member.name], parts, folder)
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise DataError(f"{archive} cannot be unpacked ({error}): it is damaged or no .tar.gz") from error
 
 
 def _take(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, file: File, parts: dict[str, Path],

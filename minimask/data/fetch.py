@@ -67,16 +67,16 @@ def fetch(name: str, folder: str | Path | None = None, overwrite: bool = False, 
             below.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{below} cannot be made ({error.strerror}); give another folder with --data") from error
-        with locked(below):
-            lacking = _lacking(name, below, overwrite)  # once more: another process may just have been here
-            if lacking:
-                try:
-                    steps = _fetch_archive if is_archive(name) else _fetch_files
+        steps = _fetch_archive if is_archive(name) else _fetch_files
+        try:
+            with locked(below):
+                lacking = _lacking(name, below, overwrite)  # once more: another process may just have been here
+                if lacking:
                     steps(name, lacking, below, mirrors, patience, meter, say)
-                except Refused as reason:
-                    raise MinimaskError(_by_hand(name, below, mirrors, str(reason))) from reason
-                finally:
-                    meter.stop()
+        except Refused as reason:
+            raise MinimaskError(_by_hand(name, below, mirrors, str(reason))) from reason
+        finally:
+            meter.stop()
     say(f"{name}: {describe(name, below)}{'' if lacking else '; nothing to fetch'}")
 
 
@@ -95,15 +95,13 @@ def check(names: Sequence[str] = (), folder: str | Path | None = None, say: Call
         below = files.set_folder(name, folder)
         found = {file.name: files.state(below, file) for file in SETS[name].files}
         state = max(state for state, _ in found.values())
+        of_that = {file: sentence for file, (file_state, sentence) in found.items() if file_state is state}
         command = f"`minimask data fetch {name} --data {below.parent}"
         if state is State.DAMAGED:
-            say(f"{name}: damaged, or not the official files; {command} --overwrite` replaces them")
-            for file_state, sentence in found.values():
-                if file_state is State.DAMAGED:
-                    say(f"  {sentence}")
+            say("\n  ".join([f"{name}: damaged, or not the official files; {command} --overwrite` replaces them",
+                             *of_that.values()]))
         elif state is State.MISSING:
-            gone = [file for file, (file_state, _) in found.items() if file_state is State.MISSING]
-            listed = "" if len(gone) == len(found) else f" (in part: {', '.join(gone)})"
+            listed = "" if len(of_that) == len(found) else f" (in part: {', '.join(of_that)})"
             say(f"{name}: missing{listed}; {command}` gets it{_download_size(name)}")
         else:
             say(f"{name}: {describe(name, below)}")

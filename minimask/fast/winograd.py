@@ -47,7 +47,7 @@ RANGE = 1000.0
 #: The size of an image's values is taken of every 17th: prime, so that all places and channels have their turn.
 EVERY, SAMPLED = 17, 1 << 14
 #: Bytes of tiles in a block, for a core's second-level cache; and the least tiles in one, for BLAS.
-BUDGET, LEAST = 1 << 20, 64
+BUDGET, LEAST_TILES = 1 << 20, 64
 
 
 def pays(x: Array, kernel: tuple[int, ...], at: Geometry) -> bool:
@@ -140,7 +140,7 @@ def transform(matrix: np.ndarray, tiles: np.ndarray, out: np.ndarray) -> np.ndar
 def tiling(output: tuple[int, int], channels: int, images: int, budget: int) -> tuple[tuple[int, int], int, int]:
     """Tiles down and across an image, and how many images, and rows of tiles, go into a block."""
     down, across = (-(-n // OUT) for n in output)
-    tiles = max(LEAST, budget // (TILE * TILE * channels * 4))  # in a block
+    tiles = max(LEAST_TILES, budget // (TILE * TILE * channels * 4))  # in a block
     together = min(images, max(1, tiles // (down * across)))
     return (down, across), together, down if together > 1 else min(down, max(1, tiles // across))
 

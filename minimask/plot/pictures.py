@@ -12,9 +12,7 @@ import io
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,6 +23,8 @@ from ..errors import MinimaskError, MissingMatplotlib
 from ..nn import Sequential
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.figure import Figure
 
 
@@ -66,7 +66,10 @@ def png(figure: Figure) -> bytes:
 @functools.cache
 def _folder() -> Path:
     """Where the pictures of this process go."""
-    folder = Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp(prefix="minimask-figures-"))
+    import pathlib
+    import tempfile
+
+    folder = pathlib.Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp(prefix="minimask-figures-"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

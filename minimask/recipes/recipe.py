@@ -5,13 +5,11 @@ A recipe is plain data: :meth:`Recipe.toml` writes it down, and :func:`read` rea
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +17,9 @@ from .. import data, models, nn, optim, plateau, resnet
 from ..errors import UsageError, unknown
 from ..inputs import setting
 from ..mask import BinarySupermask, EdgePopup, SignedSupermask, Trained, WeightSource
+
+if TYPE_CHECKING:  # imported where it is used: `import minimask` stays quick
+    from pathlib import Path
 
 SOURCES: dict[str, Any] = {"trained": Trained, "signed-supermask": SignedSupermask, "binary": BinarySupermask,
                            "edge-popup": EdgePopup}
@@ -141,7 +142,8 @@ class Recipe:
     def size(self) -> int:
         """How many weights its net has on its data set."""
         shape, classes = data.outline(self.dataset)
-        return self._build(shape, len(classes), Trained(distribution="constant"), np.random.default_rng(0)).size()
+        undrawn: Any = _Undrawn()
+        return self._build(shape, len(classes), undrawn, np.random.default_rng(0)).size()
 
     def optimizer(self, net: nn.Sequential, dataset: data.Dataset) -> optim.SGDW:
         """SGDW over the net's parameters with this recipe's schedule."""
@@ -159,8 +161,17 @@ class Recipe:
         return "\n".join([_lines(values), *(f"[{name}]\n{_lines(table)}" for name, table in tables.items() if table)])
 
 
+class _Undrawn:
+    """Stands for the weights of a net whose layers are only counted: nothing is drawn."""
+
+    def draw(self, *arguments: Any) -> _Undrawn:
+        return self
+
+
 def _lines(values: Mapping[str, Any]) -> str:
     """A line of TOML per value; JSON's texts (but for DEL), numbers and booleans are TOML's too."""
+    import json
+
     texts = {key: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for key, value in values.items()}
     return "".join(f"{key} = {text}\n" for key, text in texts.items())
 
@@ -182,10 +193,11 @@ def _check(where: str, values: Mapping[str, Any], types: Types) -> None:
 
 def read(path: str | Path) -> Recipe:
     """The recipe in a TOML file, as :meth:`Recipe.toml` writes it; UsageError for anything else."""
+    import pathlib
     import tomllib
 
     try:
-        return from_dict(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        return from_dict(tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); `minimask recipes fcn > my.toml` writes a recipe "
                          "to begin with") from error

@@ -105,7 +105,7 @@ def hardware(environment: dict[str, Any]) -> str:
 def command_line(run: Run) -> str:
     """The command that makes such a run, with S for the seed."""
     recipe, environment = run.recipe, run.environment
-    shipped = recipes.RECIPES.get(recipe.name)
+    shipped = recipes.shipped(recipe)
     words = ["minimask", "train", recipe.name if shipped else f"{recipe.name}.toml", "--seed", "S"]
     if shipped and shipped.epochs != recipe.epochs:
         words += ["--epochs", str(recipe.epochs)]
@@ -276,7 +276,7 @@ def _summary(groups: Sequence[Group]) -> str:
 
 def _own(groups: Sequence[Group]) -> list[tuple[str, str]]:
     """Label and TOML of every recipe that does not come with minimask."""
-    return [(group.label, group.recipe.toml()) for group in groups if group.recipe.name not in recipes.RECIPES]
+    return [(group.label, group.recipe.toml()) for group in groups if not recipes.shipped(group.recipe)]
 
 
 def _markdown(groups: Sequence[Group], sentences: Sequence[str], pictures: str) -> str:

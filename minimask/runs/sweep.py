@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,46 +267,64 @@ def sweep(todo: list[Task], begin: Callable[[], Executor], width: Callable[[], i
     A run whose worker dies is begun again, from its checkpoint, until it has died TRIES times at one place. Ctrl-C
     lets running runs save their state; they and the rest are 'stopped' then.
     """
-    waiting, deaths = list(todo), dict[str, tuple[int, int]]()
-    outcomes, under_way = dict[str, Outcome](), dict[Future, Task]()
-    executor, broken = begin(), False
+    waiting, deaths, outcomes = list(todo), dict[str, tuple[int, int]](), dict[str, Outcome]()
+    workers = _Workers(begin)
     stop = Path(todo[0].sweep) / STOP
     stop.unlink(missing_ok=True)
     try:
-        while waiting or under_way:
-            while waiting and not broken and len(under_way) < max(1, width()):
-                try:
-                    under_way[executor.submit(work, waiting[0])] = waiting[0]
-                except BrokenExecutor:
-                    broken = True
+        while waiting or workers.at:
+            while waiting and len(workers.at) < max(1, width()) and workers.begun(waiting[0]):
+                del waiting[0]
+            for task, result in workers.ended(pause):
+                outcome = result if isinstance(result, Outcome) else _died(task, deaths, result)
+                if outcome:
+                    outcomes[task.name] = outcome
                 else:
-                    del waiting[0]
-            ended, _ = concurrent.futures.wait(under_way, pause, concurrent.futures.FIRST_COMPLETED)
-            for future in ended:
-                task = under_way.pop(future)
-                try:
-                    outcomes[task.name] = future.result()
-                except Exception as error:  # not the run's own, which work() catches: its worker is gone
-                    broken = broken or isinstance(error, BrokenExecutor)
-                    if given_up := _died(task, deaths, error):
-                        outcomes[task.name] = given_up
-                    else:
-                        waiting.append(task)
-            if broken and not under_way:  # its other workers have gone with it
-                executor.shutdown(wait=False)
-                executor, broken = begin(), False
+                    waiting.append(task)
+            workers.mend()
             if view:
-                view(outcomes, list(under_way.values()), waiting)
+                view(outcomes, list(workers.at.values()), waiting)
     except KeyboardInterrupt:
         stop.touch()
-        concurrent.futures.wait(under_way)
-        for future, task in under_way.items():
-            if not future.exception():
-                outcomes[task.name] = future.result()
+        outcomes |= {task.name: result for task, result in workers.ended(None) if isinstance(result, Outcome)}
     finally:
-        executor.shutdown()
+        workers.executor.shutdown()
         stop.unlink(missing_ok=True)
     return {task.name: outcomes.get(task.name, Outcome(task.name, "stopped")) for task in todo}
+
+
+class _Workers:
+    """An executor, what it works at, and another executor when it has broken."""
+
+    def __init__(self, begin: Callable[[], Executor]):
+        self.begin, self.executor, self.broken = begin, begin(), False
+        self.at: dict[Future[Outcome], Task] = {}
+
+    def begun(self, task: Task) -> bool:
+        """Whether the task could be handed over."""
+        try:
+            if not self.broken:
+                self.at[self.executor.submit(work, task)] = task
+        except BrokenExecutor:
+            self.broken = True
+        return not self.broken
+
+    def ended(self, pause: float | None) -> Iterator[tuple[Task, Outcome | Exception]]:
+        """What has ended before `pause` seconds are over, the first at once; None waits for all."""
+        first = concurrent.futures.FIRST_COMPLETED if pause is not None else concurrent.futures.ALL_COMPLETED
+        for future in concurrent.futures.wait(self.at, pause, first).done:
+            task = self.at.pop(future)
+            try:
+                yield task, future.result()
+            except Exception as error:  # not the run's own, which work() catches: its worker is gone
+                self.broken = self.broken or isinstance(error, BrokenExecutor)
+                yield task, error
+
+    def mend(self) -> None:
+        """Begins anew where the executor has broken, once its other workers have gone with it."""
+        if self.broken and not self.at:
+            self.executor.shutdown(wait=False)
+            self.executor, self.broken = self.begin(), False
 
 
 def _died(task: Task, deaths: dict[str, tuple[int, int]], error: Exception) -> Outcome | None:

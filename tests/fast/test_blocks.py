@@ -86,6 +86,26 @@ def test_a_product_in_parts_is_the_product(rng):
             assert one.tobytes() == two.tobytes()
 
 
+def test_no_product_is_written_into_a_transposed_array(rng, monkeypatch):
+    """numpy.matmul of NumPy 2.3.0 gets those wrong (numpy/numpy#29164, mended in 2.3.1): the version may stay."""
+    matmul, strides = np.matmul, []
+
+    def watching(*arrays, out=None, **others):
+        assert not others, "order='F' makes a transposed array"
+        if out is not None:
+            strides.append(out.strides[-2:])
+        return matmul(*arrays, out=out)
+
+    monkeypatch.setattr(np, "matmul", watching)
+    for a, b in (((300, 400), (400, 200)), ((90, 800), (800, 700))):
+        blocks.product(np.ones(a[::-1], np.float32).T, np.ones(b[::-1], np.float32).T)
+    for size, stride in ((3, 1), (5, 1), (3, 2)):  # Winograd's convolution and that in blocks, forward and back
+        x, w = (Tensor(rng.standard_normal(shape).astype(np.float32), requires_grad=True)
+                for shape in ((2, 12, 12, 32), (size, size, 32, 32)))
+        ops.sum(ops.conv2d(x, w, stride=stride)).backward()
+    assert len(strides) > 10 and all(row >= column > 0 for row, column in strides), strides
+
+
 def test_products_leave_blas_on_one_thread_so_that_its_own_do_not_spin(monkeypatch):
     seen = []
     matmul = np.matmul

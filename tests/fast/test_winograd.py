@@ -31,7 +31,7 @@ def test_values_and_both_gradients_equal_the_direct_ones(case, budget, least):
     y = fastconv.forward(x, w, at)  # float64: direct
     g = np.random.default_rng(1).standard_normal(y.shape)
     x32, w32, g32 = (a.astype(np.float32) for a in (x, w, g))
-    before, winograd.LEAST = winograd.LEAST, least
+    before, winograd.LEAST_TILES = winograd.LEAST_TILES, least
     try:
         results = [(winograd.forward(x32, w32, at, budget), y, 9 * x.shape[3]),
                    (winograd.forward(g32, np.ascontiguousarray(w32[::-1, ::-1].transpose(0, 1, 3, 2)),
@@ -39,7 +39,7 @@ def test_values_and_both_gradients_equal_the_direct_ones(case, budget, least):
                     fastconv.backward_image(g, w, x.shape, at), 9 * w.shape[3]),
                    (winograd.backward_kernel(x32, g32, at, budget), fastconv.backward_kernel(x, g, at), g.size / w.shape[3])]
     finally:
-        winograd.LEAST = before
+        winograd.LEAST_TILES = before
     for fast, slow, terms in results:
         assert fast.dtype == np.float32 and fast.flags.c_contiguous
         error = np.sqrt(np.mean((fast - slow) ** 2)) / np.sqrt(terms)  # a sum of that many products of size 1

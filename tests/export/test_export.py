@@ -407,6 +407,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address
 
 
 @linux
+@pytest.mark.once
 def test_damaged_files_end_in_a_sentence_or_in_what_they_say():
     fuzz(300, 0)
 

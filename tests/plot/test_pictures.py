@@ -1,12 +1,21 @@
 """The pictures: that they show the numbers they are made of. What they look like, people have checked."""
 
+
 import numpy as np
 import pytest
 
+from minimask import (
+    data,
+    models,
+    optim,
+    plot,
+    train,
+)
+from minimask.mask import SignedSupermask, Trained
+
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install '.[plot]'")
 
-from minimask import MinimaskError, data, models, optim, plot, train
-from minimask.mask import SignedSupermask, Trained
+from minimask import MinimaskError
 from minimask.plot import pictures
 
 
@@ -84,3 +93,59 @@ def test_show_writes_a_file_and_goes_on_without_matplotlib(tmp_path, monkeypatch
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)  # as if it were not installed
     plot.show("missing", lambda: plot.new_figure(2, 1))
     assert "picture missing skipped: pictures need matplotlib" in capsys.readouterr().out
+
+
+REC = {
+    "epochs": [
+        {
+            "epoch": i,
+            "test_accuracy": 0.9,
+            "train_accuracy": 0.5,
+            "weights_left": 0.06,
+            "flips": 10 * i,
+            "layers": [
+                {"name": n, "weights": 100, "kept": k + i, "hidden": 99 - 3 * i - 2 * k, "inverted": 1 + k + 2 * i}
+                for n, k in (("dense1", 3), ("dense2", 10))
+            ],
+        }
+        for i in (1, 2)
+    ],
+    "recipe": {},
+}
+
+
+def test_training_picture_shows_what_the_record_says():
+    f = plot.training(REC)
+    for i in range(2):
+        tops = [c.get_paths()[0].vertices[:, 1].max() for c in f.axes[i].collections]
+        e = [x["layers"][i] for x in REC["epochs"]]
+        assert tops[0] == max(x["kept"] for x in e) and tops[1] == max(x["kept"] + x["inverted"] for x in e)
+    lines = {line.get_label(): line.get_ydata().tolist() for ax in f.axes for line in ax.lines}
+    assert lines == {"test accuracy": [90, 90], "weights left": [6, 6], "flips": [10, 20]}
+    to_hex = pytest.importorskip("matplotlib.colors").to_hex
+    assert [to_hex(c.get_facecolor()[0]) for c in f.axes[0].collections] == [plot.KEPT, plot.INVERTED, plot.HIDDEN]
+
+
+def test_mask_picture_colours_label_and_ink():
+    to_hex = pytest.importorskip("matplotlib.colors").to_hex
+    d = data.digits()
+    net = models.fcn(SignedSupermask(tau=0.05), np.random.default_rng(0), d.input_shape)
+    i = int(np.argmax(d.test_labels == 7))
+    f = plot.masks(net, d, i)
+    im = next(a.images[0] for a in f.axes if a.images and a.images[0].get_array().shape == (300, 64))
+    assert [to_hex(im.cmap(im.norm(v))) for v in (-1, 0, 1)] == [plot.INVERTED, plot.HIDDEN, plot.KEPT]
+    leg = next(a.get_legend() for a in f.axes if a.get_legend())
+    assert {t.get_text(): to_hex(h.get_facecolor()) for t, h in zip(leg.texts, leg.get_patches())} == {
+        "kept": plot.KEPT,
+        "inverted": plot.INVERTED,
+        "hidden": plot.HIDDEN,
+    }
+    assert any("class 7" in a.get_title(loc="left") for a in f.axes)
+    bars = next(a for a in f.axes if len(a.patches) == 64)
+    np.testing.assert_allclose([b.get_height() for b in bars.patches], 100 * (net.masks()["dense1"] != 0).mean(1))
+    all_kept = models.fcn(SignedSupermask(tau=0), np.random.default_rng(0), d.input_shape)
+    all_kept.parameters()[0].data = np.ones((64, 300), np.float32)
+    im = next(
+        a.images[0] for a in plot.masks(all_kept, d).axes if a.images and a.images[0].get_array().shape == (300, 64)
+    )
+    assert to_hex(im.cmap(im.norm(1))) == plot.KEPT

@@ -18,6 +18,8 @@ from minimask import MinimaskError
 from minimask.__main__ import main
 from minimask.runs import cluster, sweep
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def dask():

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space is limited on Linux only")
+pytestmark = [pytest.mark.once, pytest.mark.skipif(not sys.platform.startswith("linux"),
+                                                   reason="address space is limited on Linux only")]
 
 
 def fuzz(seed, count, seconds):
     """The outcome of fuzz.py in a process of its own."""
-    done = subprocess.run([sys.executable, str(Path(__file__).with_name("fuzz.py")), str(seed), str(count)],
+    done = subprocess.run([sys.executable, str(Path(__file__).parent.parent / "fuzz.py"), str(seed), str(count)],
                           capture_output=True, text=True, timeout=seconds, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)

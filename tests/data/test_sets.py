@@ -131,7 +131,7 @@ def test_images_that_would_all_become_blank_are_refused(scale, digits, rng):
 @pytest.mark.parametrize("packed", [True, False])
 def test_an_idx_file_raw_or_packed(tmp_path, packed):
     if packed:
-        (tmp_path / "x.gz").write_bytes(gzip.compress(CONTENT))
+        (tmp_path / "x.gz").write_bytes(gzip.compress(CONTENT, mtime=0))
     else:
         (tmp_path / "x").write_bytes(CONTENT)
     array = read(tmp_path)
@@ -149,10 +149,10 @@ def damaged(content):
     ("x", CONTENT + b"0", "77 bytes of content, but 76 are needed"),
     ("x", b"", "0 bytes of content"),
     ("x", damaged(CONTENT), f"expected sha256 {DIGEST} of its content, found [0-9a-f]{{64}}: it is damaged"),
-    ("x.gz", gzip.compress(CONTENT)[:-9], "cannot be read .*truncated"),
+    ("x.gz", gzip.compress(CONTENT, mtime=0)[:-9], "cannot be read .*truncated"),
     ("x.gz", b"no gzip at all", "cannot be read .*no gzip file"),
-    ("x.gz", gzip.compress(HEADER + bytes(10**7)), "more than 76 bytes of content, but 76 are needed"),
-    ("x.gz", gzip.compress(CONTENT[:-1]), "75 bytes of content, but 76 are needed"),
+    ("x.gz", gzip.compress(HEADER + bytes(10**7), mtime=0), "more than 76 bytes of content, but 76 are needed"),
+    ("x.gz", gzip.compress(CONTENT[:-1], mtime=0), "75 bytes of content, but 76 are needed"),
     ("x.gz", bytes(2_000_000), "x.gz: 2,000,000 bytes are more than a packed x has: put the official x there"),
 ])
 def test_a_damaged_file_is_named_with_what_was_expected(tmp_path, name, content, sentence):
@@ -286,3 +286,11 @@ def test_augmentation_is_a_crop_of_the_padded_maybe_flipped_image(rng):
         seen |= set(places)
     assert {flip for *_, flip in seen} == {True, False} and len({i for i, *_ in seen}) == len({j for _, j, _ in seen}) == 5
     np.testing.assert_array_equal(augmented, data.augment(images, np.random.default_rng(1), border=2))
+
+
+def test_the_argument_goes_before_the_variable(tmp_path, monkeypatch):
+    for n in ("a", "b"):
+        (tmp_path / n).mkdir()
+    monkeypatch.setenv("MINIMASK_DATA", str(tmp_path / "a"))
+    data_folder = data.files.data_folder
+    assert data_folder() == tmp_path / "a" and data_folder(tmp_path / "b") == tmp_path / "b"

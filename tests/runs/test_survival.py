@@ -17,6 +17,7 @@ from survivor import MOMENTS
 
 from minimask import checkpoint, data, recipes, runs, train
 
+pytestmark = pytest.mark.once
 HERE = Path(__file__).parent
 EPOCHS = 12
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1",
@@ -112,7 +113,7 @@ def test_a_kill_in_the_writing_of_a_checkpoint_leaves_the_old_or_the_new_one(mom
 @pytest.mark.parametrize("count", [175, pytest.param(3400, marks=pytest.mark.slow)])
 def test_mutated_checkpoints_are_refused_or_load_as_they_were(count, capsys):
     """In 200 MB: only MinimaskError comes out, never a crash, a hang, a MemoryError or another state."""
-    status, out, error = finish(HERE / "fuzz_checkpoint.py", count, 0, 200, timeout=600)
+    status, out, error = finish(HERE.parent / "fuzz_checkpoint.py", count, 0, 200, timeout=600)
     assert status == 0, error[-2000:]
     tally = json.loads(out)
     assert sum(sum(each.values()) for each in tally.values()) == count
