@@ -5,6 +5,7 @@
 """
 
 import argparse
+import importlib.util
 import json
 import re
 import statistics
@@ -26,6 +27,11 @@ PATH = {"backend.py": "one code for every array library; random numbers on the h
         "models.py": "the paper's nets as tables",
         "optim.py": "Nesterov momentum with decoupled decay; schedules",
         "loop.py": "one training step, one epoch, until it is enough"}
+
+
+specification = importlib.util.spec_from_file_location("demo", HERE / "demo.py")
+demos = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(demos)
 
 
 def runs(places):
@@ -146,6 +152,23 @@ def speed():
     return "\n".join(lines) + "\n"
 
 
+def demo():
+    """Recipes digits and digits-dense: ten seeds under each kernel."""
+    rows = ["| recipe | OpenBLAS kernel | test accuracy, % | weights left, % | runs |", "|---|---|---|---|---|"]
+    found = demos.groups(demos.lines([HERE / "records/demo-seeds.jsonl"]))
+    for (name, kernel), (accuracy, left) in sorted(found.items()):
+        rows.append(f"| `{name}` | {kernel} | {demos.spread(accuracy)} | {demos.spread(left)} | {len(accuracy)} |")
+    return "\n".join(rows) + "\n"
+
+
+def choice():
+    """The grid that the demo's recipe was chosen from, on held-out training digits."""
+    rows = ["| point | accuracy, % | weights left, % | runs |", "|---|---|---|---|"]
+    found = demos.groups(demos.lines([HERE / "records/demo-choice.jsonl"]))
+    return "\n".join([*rows, *(f"| {name} | {demos.spread(accuracy)} | {demos.spread(left)} | {len(accuracy)} |"
+                               for (name, _), (accuracy, left) in found.items())]) + "\n"
+
+
 #: The changes of minimask.anatomy.CHANGES, in words.
 CHANGES = {"as trained": "as trained",
            "signs shuffled": "signs shuffled among the weights that are left",
@@ -201,8 +224,8 @@ def syllabus():
 
 
 #: The files with tables, and what makes each table.
-TABLES = {README: {"results": results, "shuffles": shuffles, "speed": speed, "reading": reading},
-          STUDIES: {"initialisations": initialisations, "frontier": frontier, "cifar10": cifar10,
+TABLES = {README: {"demo": demo, "results": results, "shuffles": shuffles, "speed": speed, "reading": reading},
+          STUDIES: {"initialisations": initialisations, "frontier": frontier, "choice": choice, "cifar10": cifar10,
                     "cifar10_grid": cifar10_grid, "cifar10_unfinished": cifar10_unfinished, "gpu_steps": gpu_steps,
                     "shuffles_cifar10": shuffles_cifar10},
           SYLLABUS: {"syllabus": syllabus}}

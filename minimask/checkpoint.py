@@ -213,11 +213,15 @@ def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
 
 
 def _continue_record(training: Training, stored: dict[str, Any]) -> None:
-    """The record so far, with what has changed since noted in it; its recipe may have another number of epochs."""
+    """The record so far, with what has changed since noted in it; its recipe may have another number of epochs.
+
+    What an older record does not tell of itself, its kernel say, is not known to have changed.
+    """
     record, environment = training.record, training.record.get("environment", {})
     first = stored.get("environment", {})
     before = first["continued"][-1]["environment"] if "continued" in first else first
-    changed = {name: (before.get(name), value) for name, value in environment.items() if before.get(name) != value}
+    changed = {name: (before[name], value) for name, value in environment.items()
+               if name in before and before[name] != value}
     if changed:
         first.setdefault("continued", []).append({"step": training.optimizer.steps, "environment": environment})
         what = ", ".join(f"{name} was {old} and is {new}" for name, (old, new) in changed.items())

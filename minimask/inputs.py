@@ -345,6 +345,11 @@ def kept_count(share: object, m: Array) -> int:
     return round(float(share) * math.prod(m.shape))
 
 
+def setting(value: float | None) -> float | None:
+    """A setting as it is kept: 1 is 1.0 and -0.0 is 0.0, so that one setting has one digest; None stays."""
+    return None if value is None else float(value) + 0.0
+
+
 def check_rule(kind: str, tau: float | None, tau_ratio: float | None) -> None:
     """UsageError unless one of both is given at most, and it is a threshold on |score|, or a ratio."""
     if tau is not None and tau_ratio is not None:

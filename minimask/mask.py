@@ -25,7 +25,7 @@ from .backend import Array, load, to_host
 from .engine import Tensor, no_grad, op
 from .errors import UsageError
 from .init import check
-from .inputs import check_rule, kept_count, threshold
+from .inputs import check_rule, kept_count, setting, threshold
 from .ops import Result, cast
 
 Shape = tuple[int, ...]
@@ -126,7 +126,7 @@ class Trained:
 
     def __init__(self, *, init: str = "elu", distribution: str = "uniform", factor: float | None = None):
         check(init, distribution, factor)
-        self.settings: dict[str, Any] = {"scheme": init, "distribution": distribution, "factor": factor}
+        self.settings: dict[str, Any] = {"scheme": init, "distribution": distribution, "factor": setting(factor)}
         self.weight: Tensor | None = None
 
     def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:
@@ -173,7 +173,7 @@ class Supermask:
         check(frozen, frozen_distribution, frozen_factor)
         check(scores, scores_distribution)
         self.settings: dict[str, Any] = {
-            "frozen": {"scheme": frozen, "distribution": frozen_distribution, "factor": frozen_factor},
+            "frozen": {"scheme": frozen, "distribution": frozen_distribution, "factor": setting(frozen_factor)},
             "scores": {"scheme": scores, "distribution": scores_distribution}}
         self.frozen: Array = None
         self.scores: Tensor | None = None
@@ -194,7 +194,7 @@ class Supermask:
         return ops.multiply(self.frozen, self.step(_made(self.scores)))
 
     def mask(self) -> np.ndarray:
-        """The mask now, as int8 on the host: +1 kept, 0 hidden, -1 inverted."""
+        """The mask now, as int8 on the host: +1 kept, 0 hidden, -1 inverted. Wraps above 127: see ``net.masks``."""
         with no_grad():
             return to_host(self.step(_made(self.scores)).data).astype(np.int8)
 
@@ -236,8 +236,8 @@ class SignedSupermask(Supermask):
     def __init__(self, *, tau: float | None = None, tau_ratio: float | None = None, **initial: Any):
         super().__init__(**initial)
         check_rule(type(self).__name__, tau, tau_ratio)
-        self.tau, self.tau_ratio = 0.01 if tau is None else tau, tau_ratio
-        self.settings |= {"tau": self.tau} if tau_ratio is None else {"tau_ratio": tau_ratio}
+        self.tau, self.tau_ratio = 0.01 if tau is None else float(tau) + 0.0, setting(tau_ratio)
+        self.settings |= {"tau": self.tau} if tau_ratio is None else {"tau_ratio": self.tau_ratio}
 
     def draw(self, shape: Shape, rng: np.random.Generator, dtype: str = "float32", backend: str = "numpy") -> Self:
         drawn = super().draw(shape, rng, dtype, backend)
@@ -281,8 +281,8 @@ class EdgePopup(Supermask):
         super().__init__(**initial)
         if not 0 <= share <= 1:
             raise UsageError(f"EdgePopup: share is {share}, but the part of a layer's weights to keep lies in [0, 1]")
-        self.share = share
-        self.settings |= {"share": share}
+        self.share = float(share) + 0.0
+        self.settings |= {"share": self.share}
 
     def step(self, scores: Tensor) -> Tensor:
         return keep_largest(scores, self.share)

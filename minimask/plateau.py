@@ -22,8 +22,8 @@ class Plateau:
         if not 0 < factor < 1 or patience < 1 or cooldown < 0 or max_cuts < 1:
             raise UsageError(f"Plateau: factor {factor} must lie in (0, 1), patience {patience} and max_cuts "
                              f"{max_cuts} be 1 or more, cooldown {cooldown} 0 or more")
-        self.factor, self.patience, self.cooldown = factor, patience, cooldown
-        self.min_delta, self.max_cuts = min_delta, max_cuts
+        self.factor, self.patience, self.cooldown = float(factor), patience, cooldown
+        self.min_delta, self.max_cuts = float(min_delta) + 0.0, max_cuts
         self.best, self.waited, self.cooling, self.cuts = math.inf, 0, 0, 0
 
     def settings(self) -> dict[str, float]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import nn, resnet
 from .backend import SWITCHES, Array, asarray, namespace, to_host
-from .data import standardise
+from .data import refuse_faint, standardise
 from .engine import OPS, Tensor, no_grad, version
 from .errors import UsageError
 from .fast.blocks import LARGE_PRODUCT, product
@@ -145,10 +145,11 @@ def classify(net: nn.Sequential, images: np.ndarray, batch: int = 1000) -> tuple
     The confidence is the largest entry of the softmax of the logits. Images are standardised here, one by one.
 
     Raises:
-        UsageError: images of another shape, or with NaN, infinity or numbers too large for the net's floats in them.
+        UsageError: images of another shape, with NaN or infinity in them, or all so faint that they become blank.
     """
     if images.shape[1:] != net.input_shape:
         raise UsageError(f"the images are {images.shape[1:]}, but the net takes {net.input_shape}")
+    refuse_faint(images, "classify")
     run, like = forward(net), next(iter(net.weights().values())).effective().data
     classes, confidences = np.zeros(len(images), np.int64), np.zeros(len(images))
     for start in range(0, len(images), batch):
@@ -157,7 +158,7 @@ def classify(net: nn.Sequential, images: np.ndarray, batch: int = 1000) -> tuple
             x = standardise(part, np.dtype(str(like.dtype).rpartition(".")[2]).name)
         bad = ~np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
         if bad.any():
-            raise UsageError(f"image {start + bad.argmax()} holds NaN, infinity or numbers that are too large")
+            raise UsageError(f"image {start + bad.argmax()} holds NaN or infinity: mend the data")
         logits = to_host(run(asarray(x, like))).astype(np.float64)  # (batch, classes)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         classes[start:start + batch] = logits.argmax(axis=1)

@@ -14,10 +14,10 @@ import numpy as np
 from . import loop
 from .backend import namespace
 from .checkpoint import Keeper, restore
-from .data import Dataset
+from .data import Dataset, refuse_faint
 from .errors import UsageError
 from .fast.memory import kept_memory
-from .fast.threads import blas_threads
+from .fast.threads import blas_kernel, blas_threads
 from .loop import Listener
 from .loop import Training as Training
 from .meter import Line
@@ -87,7 +87,9 @@ def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int
 
     Raises:
         TrainingError: the net gives NaN for an image, or there is no image.
+        UsageError: labels that do not fit, images so faint that standardising would make all of them blank.
     """
+    refuse_faint(np.asarray(images), "evaluate")
     return loop.evaluate(net, images, labels, batch)
 
 
@@ -102,14 +104,18 @@ def new_record(recipe: dict[str, Any] | None = None, seed: int | None = None, da
 
 
 def environment(net: Sequential | None = None) -> dict[str, Any]:
-    """What a run's numbers and seconds depend on beside its recipe: versions, hardware, threads."""
+    """What a run's numbers and seconds depend on beside its recipe: versions, hardware, threads, kernels.
+
+    The last digits hang on "numpy", on "blas_kernel" (of its matrix products) and on "simd" (of all its other
+    functions): a resume says so where one of them is another than before.
+    """
     from . import __version__
 
     with blas_threads(None) as threads:
         return {"minimask": __version__, "python": platform.python_version(), "numpy": np.__version__,
                 "backend": namespace(net.parameters()[0].data).__name__ if net else "numpy",
                 "system": platform.system(), "processor": _processor(), "cores": os.cpu_count(),
-                "blas_threads": threads, **_device(net)}
+                "blas_threads": threads, "blas_kernel": blas_kernel(), "simd": _simd(), **_device(net)}
 
 
 def _device(net: Sequential | None) -> dict[str, Any]:
@@ -119,6 +125,13 @@ def _device(net: Sequential | None) -> dict[str, Any]:
         return {}
     name = xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())["name"].decode()
     return {"device": name, "tf32": os.environ.get("CUPY_TF32") == "1"}
+
+
+def _simd() -> str | None:
+    """The vector instructions that NumPy uses here, by its own names; None where it does not tell."""
+    found: Any = np.show_config("dicts")
+    found = (found or {}).get("SIMD Extensions", {})
+    return " ".join([*found.get("baseline", ()), *found.get("found", ())]) or None
 
 
 def _processor() -> str:

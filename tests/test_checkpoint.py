@@ -5,7 +5,10 @@ import hashlib
 import itertools
 import json
 import os
+import platform
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -28,6 +31,7 @@ from minimask import (
     train,
 )
 from minimask.checkpoint import State
+from minimask.fast import threads
 from minimask.mask import SignedSupermask, Trained
 from minimask.train import TrainingError
 
@@ -682,3 +686,69 @@ def test_a_file_of_another_kind(tmp_path):
     for path in ("c", "folder"):
         with pytest.raises(MinimaskError, match="it is damaged or another kind of file"):
             checkpoint.load(tmp_path / path)
+
+
+# ---- what the last digits hang on --------------------------------------------------------------------------------------
+
+RUN_ON = """
+import json, sys, warnings
+import numpy as np
+from minimask import data, mask, models, optim, train
+digits, rng = data.digits(), np.random.default_rng(0)
+net = models.fcn(mask.SignedSupermask(tau=0.01), rng, digits.input_shape, units=(20, 10))
+record = train.new_record({"name": "x"}, 0, "digits", net)
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    train.fit(net, digits, optim.SGDW(net.parameters(), 0.05, 4e-3), int(sys.argv[2]), rng, record=record,
+              checkpoint=sys.argv[1], resume=int(sys.argv[2]) > 1)
+print(json.dumps([record["environment"], [str(each.message) for each in said]]))
+"""
+
+
+def run_on(path, epochs, **environment):
+    """Trains up to so many epochs in a process of its own: what the record says of where, and the warnings."""
+    done = subprocess.run([sys.executable, "-c", RUN_ON, path, str(epochs)], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment})
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("what", ["blas_kernel", "simd"])
+def test_a_resume_under_another_kernel_or_other_vector_instructions_says_so(what, tmp_path):
+    """Both decide the last digits; the record's environment was the same under all of them."""
+    here = train.environment()
+    if what == "blas_kernel":
+        if threads.openblas() is None or here["processor"] is None or platform.machine() not in ("x86_64", "AMD64"):
+            pytest.skip("no OpenBLAS of NumPy's wheels that can be told to take another kernel")
+        other = {"OPENBLAS_CORETYPE": "Sandybridge" if here["blas_kernel"] == "Haswell" else "Haswell"}
+    else:
+        found = np.show_config("dicts")["SIMD Extensions"].get("found")
+        if not found:
+            pytest.skip("NumPy has no vector instructions here that can be turned off")
+        other = {"NPY_DISABLE_CPU_FEATURES": " ".join(found)}
+    begun, said = run_on(tmp_path / "c", 1)
+    assert begun[what] == here[what] and said == [] and "continued" not in begun
+    same, said = run_on(tmp_path / "c", 2)
+    assert said == [] and "continued" not in same
+    moved, said = run_on(tmp_path / "c", 3, **other)
+    (note,) = moved["continued"]
+    assert moved[what] == here[what] != note["environment"][what] and note["step"] == 24
+    assert said == [f"{what} was {here[what]} and is {note['environment'][what]}: the rest of the run may differ in its "
+                    "last digits from one without a stop"]
+
+
+def test_a_checkpoint_from_before_the_kernel_was_recorded_is_taken_up_in_silence(tmp_path):
+    def setup():
+        rng = np.random.default_rng(0)
+        net = fcn(rng, Trained())
+        return net, optim.SGDW(net.parameters(), 0.05, 4e-3), rng, train.new_record({"name": "x"}, 0, "blobs", net)
+
+    net, optimizer, rng, record = setup()
+    assert {"blas_kernel", "simd", "numpy"} <= set(record["environment"])
+    del record["environment"]["blas_kernel"], record["environment"]["simd"]
+    train.fit(net, BLOBS, optimizer, 1, rng, 32, record, checkpoint=tmp_path / "c")
+    net, optimizer, rng, record = setup()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train.fit(net, BLOBS, optimizer, 2, rng, 32, record, checkpoint=tmp_path / "c", resume=True)
+    assert len(record["epochs"]) == 2 and "continued" not in record["environment"]

@@ -110,10 +110,22 @@ def test_classify_refuses_what_is_no_image_of_the_net():
     with pytest.raises(UsageError, match=r"the images are \(8, 9, 1\), but the net takes \(8, 8, 1\)"):
         predict.classify(net, np.ones((1, 8, 9, 1)))
     images = np.ones((3, 8, 8, 1))
-    for value in (np.nan, np.inf, 1e300):
+    for value in (np.nan, np.inf, -np.inf):
         images[2, 1, 1, 0] = value
-        with pytest.raises(UsageError, match="^image 2 holds NaN, infinity or numbers that are too large"):
+        with pytest.raises(UsageError, match="^image 2 holds NaN or infinity: mend the data"):
             predict.classify(net, images, batch=2)
+    images[2, 1, 1, 0] = 1 + 1e-9  # but for this one all are blank
+    with pytest.raises(UsageError, match="^classify: the values of an image differ by 1e-09 at most, but .* multiply"):
+        predict.classify(net, images, batch=2)
+
+
+@pytest.mark.parametrize("scale", [1e18, 1e20, 1e300])
+def test_classify_is_free_of_scale(scale):
+    """1e20 was 10 % confidence in everything, without a word."""
+    net, images = models.fcn(Trained(), np.random.default_rng(0), (8, 8, 1)), data.digits().test_images
+    (classes, confidences), (scaled, same) = (predict.classify(net, x) for x in (images, images * scale))
+    assert np.array_equal(classes, scaled)
+    np.testing.assert_allclose(confidences, same, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["fcn", "conv2", "resnet20"])

@@ -5,7 +5,8 @@ images.py reads what `minimask predict` is given.
 
 from .files import DataError
 from .sets import (DATASETS, OUTLINES, Dataset, augment, blank, cifar10, cifar100, digits, fashion_mnist, load,
-                   mnist, outline, standardise, validation)
+                   mnist, outline, refuse_faint, standardise, validation)
 
 __all__ = ["DATASETS", "OUTLINES", "DataError", "Dataset", "augment", "blank", "cifar10", "cifar100",
-           "digits", "fashion_mnist", "load", "mnist", "outline", "standardise", "validation"]
+           "digits", "fashion_mnist", "load", "mnist", "outline", "refuse_faint",
+           "standardise", "validation"]

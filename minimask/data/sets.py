@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import unknown
+from ..errors import UsageError, unknown
 from . import files
 from .files import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+#: Images whose values all differ by less than this share of standardisation's floor are refused as blank.
+FAINT = 0.01
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,52 @@ def standardise(images: np.ndarray, dtype: str = "float32") -> np.ndarray:
 
     Mean and population standard deviation over all pixels and channels of the raw values, as TensorFlow's
     ``per_image_standardization`` does, which the paper's code uses. A constant image becomes all zeros.
+
+    Free of scale above the floor: an image whose squares would leave the range of `dtype` (from some 1e17 on in
+    float32) is scaled by a power of two first. Below the floor, that is for values far below 1, it is the formula that
+    makes images faint: see :func:`refuse_faint`.
     """
-    flat = images.reshape(len(images), -1).astype(dtype)  # (n, H*W*C)
-    values = flat.shape[1]
+    flat = images.reshape(len(images), -1)  # (n, H*W*C)
+    values, floor = flat.shape[1], np.full(len(flat), 1 / math.sqrt(flat.shape[1]))
+    if images.dtype.kind == "f" or images.dtype.itemsize > 2:  # what two bytes hold needs no care, and keeps its bits
+        flat, floor = _in_range(flat, floor, dtype)
+    flat = flat.astype(dtype)
     flat -= flat.mean(axis=1, keepdims=True)
     std = np.sqrt(np.einsum("ij,ij->i", flat, flat) / values)  # (n,)
-    flat /= np.maximum(std, 1 / math.sqrt(values))[:, None]
+    flat /= np.maximum(std, floor.astype(dtype))[:, None]
     return flat.reshape(images.shape)
+
+
+def _in_range(flat: np.ndarray, floor: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and their floors, by a power of two smaller where `dtype` does not hold the sum of their squares.
+
+    A constant row becomes zeros: its mean, rounded, need not be its value.
+    """
+    low, high = flat.min(axis=1), flat.max(axis=1)  # (n,)
+    largest = np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64)))
+    large = np.isfinite(largest) & (largest > math.sqrt(np.finfo(dtype).max / flat.shape[1]) / 4)
+    if large.any():
+        exponent = np.where(large, np.frexp(largest)[1], 0)
+        flat = np.ldexp(flat.astype(np.float64), -exponent[:, None]).astype(dtype)
+        floor = np.ldexp(floor, -exponent)
+        low, high = flat.min(axis=1), flat.max(axis=1)
+    constant = (low == high) & np.isfinite(largest)
+    return (np.where(constant[:, None], 0, flat) if constant.any() else flat), floor
+
+
+def refuse_faint(images: np.ndarray, where: str) -> None:
+    """UsageError where images differ from blank ones, but all so little that standardise would make them blank.
+
+    That is: in every one the values lie within a hundredth of the floor. Floating images alone can be so.
+    """
+    if images.dtype.kind == "f" and images.size:
+        flat = images.reshape(len(images), -1)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN are refused elsewhere
+            spread = float((flat.max(axis=1) - flat.min(axis=1)).max())
+        floor = 1 / math.sqrt(flat.shape[1])
+        if 0 < spread < FAINT * floor:
+            raise UsageError(f"{where}: the values of an image differ by {spread:.2g} at most, but standardising takes "
+                             f"less than {floor:.2g} for blank: multiply the images, so that they go up to 1 or 255")
 
 
 def augment(images: np.ndarray, rng: np.random.Generator, border: int = 4) -> np.ndarray:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -33,8 +34,14 @@ def conv2d(xp: ModuleType, x: Array, w: Array, /, stride: Pair = 1, padding: Pad
            budget: int | None = None) -> Result:
     """The same block by block, windows of `budget` bytes at a time."""
     at = of_convolution("conv2d", x.shape, w.shape, stride, padding, budget)
-    return forward(x, w, at, budget), lambda g: (lambda: backward_image(g, w, x.shape, at, budget),
-                                                 lambda: backward_kernel(x, g, at, budget))
+    wide = winograd.wide(x) if winograd.pays(x, w.shape, at) else None  # looked at once, for y and for dw
+
+    def pullback(g: Array) -> Any:
+        wide_g = None if wide is None else winograd.wide(g)
+        return (lambda: backward_image(g, w, x.shape, at, budget, wide_g),
+                lambda: backward_kernel(x, g, at, budget, wide, wide_g))
+
+    return forward(x, w, at, budget, wide), pullback
 
 
 def max_pool2d(xp: ModuleType, x: Array, /, window: Pair, stride: Pair | None = None,
@@ -88,11 +95,27 @@ class Windows:
                 yield chosen, slice(row, row + count), filled
 
 
-def forward(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int | None = None) -> np.ndarray:
-    """conv2d: (n, h, w, c_in), (kh, kw, c_in, c_out) -> (n, oh, ow, c_out)."""
-    c_out = w.shape[3]
-    if winograd.pays(x, w.shape, at):
+def forward(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int | None = None,
+            wide: np.ndarray | None = None) -> np.ndarray:
+    """conv2d: (n, h, w, c_in), (kh, kw, c_in, c_out) -> (n, oh, ow, c_out). wide: winograd.wide(x), where it is known.
+
+    Winograd's way where that pays, but image by image the direct one where it would spoil the result.
+    """
+    if not winograd.pays(x, w.shape, at):
+        return direct(x, w, at, budget)
+    wide = winograd.wide(x) if wide is None else wide
+    if not wide.any():
         return winograd.forward(x, w, at, budget or winograd.BUDGET)
+    y = np.empty((x.shape[0], *at.output, w.shape[3]), x.dtype)
+    y[wide] = direct(x[wide], w, at, budget)
+    if not wide.all():
+        y[~wide] = winograd.forward(x[~wide], w, at, budget or winograd.BUDGET)
+    return y
+
+
+def direct(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int | None = None) -> np.ndarray:
+    """forward() as products of windows, whatever the layer."""
+    c_out = w.shape[3]
     matrix = np.ascontiguousarray(w).reshape(-1, c_out)
     y = np.empty((x.shape[0], *at.output, c_out), x.dtype)
 
@@ -108,11 +131,24 @@ def forward(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int | None = Non
     return y
 
 
-def backward_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int | None = None) -> np.ndarray:
-    """dW of conv2d: windows^T g, summed over blocks, the parts in order -> (kh, kw, c_in, c_out)."""
-    c_in, c_out = x.shape[3], g.shape[3]
-    if winograd.pays(x, (*at.kernel, c_in, c_out), at):
+def backward_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int | None = None,
+                    wide: np.ndarray | None = None, wide_g: np.ndarray | None = None) -> np.ndarray:
+    """dW of conv2d: windows^T g, summed over blocks, the parts in order -> (kh, kw, c_in, c_out).
+
+    wide, wide_g: winograd.wide of x and g, where they are known.
+    """
+    if not winograd.pays(x, (*at.kernel, x.shape[3], g.shape[3]), at):
+        return direct_kernel(x, g, at, budget)
+    wide = (winograd.wide(x) if wide is None else wide) | (winograd.wide(g) if wide_g is None else wide_g)
+    if not wide.any():
         return winograd.backward_kernel(x, g, at, budget or winograd.BUDGET)
+    dw = direct_kernel(x[wide], g[wide], at, budget)
+    return dw if wide.all() else dw + winograd.backward_kernel(x[~wide], g[~wide], at, budget or winograd.BUDGET)
+
+
+def direct_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int | None = None) -> np.ndarray:
+    """backward_kernel() as products of windows, whatever the layer."""
+    c_in, c_out = x.shape[3], g.shape[3]
 
     def work(start: int, stop: int) -> np.ndarray:
         total = np.zeros((at.kernel[0] * at.kernel[1] * c_in, c_out), x.dtype)
@@ -135,13 +171,16 @@ def geometry_of_image(shape: tuple[int, ...], at: Geometry) -> Geometry:
 
 
 def backward_image(g: np.ndarray, w: np.ndarray, shape: tuple[int, ...], at: Geometry,
-                   budget: int | None = None) -> np.ndarray:
-    """dx of conv2d -> `shape`. For stride 1 it is the convolution of g with the kernel turned by 180 degrees."""
+                   budget: int | None = None, wide: np.ndarray | None = None) -> np.ndarray:
+    """dx of conv2d -> `shape`. For stride 1 it is the convolution of g with the kernel turned by 180 degrees.
+
+    wide: winograd.wide(g), where it is known.
+    """
     (kh, kw), (top, bottom), (left, right) = at.kernel, *at.padding
     n, h, width, c_in = shape
     if at.stride == (1, 1) and max(top, bottom) < kh and max(left, right) < kw:
         turned = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))  # (kh, kw, c_out, c_in)
-        return forward(g, turned, geometry_of_image(shape, at), budget)
+        return forward(g, turned, geometry_of_image(shape, at), budget, wide)
     dx = np.zeros((n, h + top + bottom, width + left + right, c_in), g.dtype)
     transposed = np.ascontiguousarray(w.reshape(-1, w.shape[3]).T)  # (c_out, kh*kw*c_in)
     row = at.output[0] * at.output[1] * transposed.shape[1] * g.dtype.itemsize  # bytes of windows of an image

@@ -106,7 +106,7 @@ def _jobs() -> queue.SimpleQueue:
 def blas_threads(count: int | None) -> Iterator[int | None]:
     """Limit the threads of NumPy's matrix products to `count` inside the block; restored afterwards.
 
-    The only place that touches BLAS: through threadpoolctl where it is installed (extra ``fast``), else
+    The only place that sets BLAS: through threadpoolctl where it is installed (extra ``fast``), else
     through ctypes on the OpenBLAS that NumPy's wheels carry, else BLAS is left alone. Yields the number
     of threads now in force, None where it cannot be told. ``count=None`` changes nothing and tells.
     """
@@ -131,6 +131,25 @@ def blas_threads(count: int | None) -> Iterator[int | None]:
     with nullcontext() if count is None else threadpoolctl.threadpool_limits(limits=count, user_api="blas"):
         threads = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
         yield min(threads, default=None)
+
+
+def blas_kernel() -> str | None:
+    """Which of its kernels NumPy's OpenBLAS has taken for this processor, 'Haswell' say; None where it cannot be told.
+
+    It decides the last digits of every product; the environment variable OPENBLAS_CORETYPE chooses another.
+    """
+    import ctypes
+
+    library = openblas()
+    if library is not None:
+        library.scipy_openblas_get_corename64_.restype = ctypes.c_char_p
+        return library.scipy_openblas_get_corename64_().decode()
+    try:
+        import threadpoolctl
+    except ImportError:
+        return None
+    kernels = [pool.get("architecture") for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return kernels[0] if len(set(kernels)) == 1 else None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ A recipe is plain data: :meth:`Recipe.toml` writes it down, and :func:`read` rea
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from .. import data, models, nn, optim, plateau, resnet
 from ..errors import UsageError, unknown
+from ..inputs import setting
 from ..mask import BinarySupermask, EdgePopup, SignedSupermask, Trained, WeightSource
 
 if TYPE_CHECKING:  # imported where it is used: `import minimask` stays quick
@@ -39,6 +41,8 @@ SETTINGS: dict[str, Types] = {
 TYPES: Types = {"name": str, "about": str, "epochs": int, "lr": float, "wd": float, "model": str,
                 "model_settings": dict, "dataset": str, "augment": bool, "source": str, "source_settings": dict,
                 "batch": int, "momentum": float, "schedule": str, "schedule_settings": dict}
+#: The largest number that is finite: a whole one may be larger.
+MOST = sys.float_info.max
 #: From where to where a number may lie, the ends included.
 RANGES = {"epochs": (1, 1_000_000), "batch": (1, 1_000_000), "lr": (1e-9, 1e3), "wd": (0, 0.999),
           "momentum": (0, 0.999)}
@@ -95,12 +99,24 @@ class Recipe:
             if chosen not in known:
                 raise UsageError(f"{where}: {unknown({'source': 'weight source'}.get(kind, kind), chosen, known)}")
             _check(f"{where}: {kind} {chosen!r}", getattr(self, f"{kind}_settings"), SETTINGS.get(chosen, {}))
+        self._floats()
         try:  # the values of the settings, by those who know them
             self.weights()
             self.schedule_of(1)
             resnet.check_settings(**self.model_settings)
         except (UsageError, ValueError) as error:
             raise UsageError(f"{where}: {error}") from error
+
+    def _floats(self) -> None:
+        """A number that may have a fraction becomes a float: lr = 1 and lr = 1.0 are one recipe, with one digest."""
+        for key, kind in TYPES.items():
+            value = getattr(self, key)
+            if kind is float:
+                object.__setattr__(self, key, setting(value))
+            elif kind is dict:
+                types = SETTINGS.get(getattr(self, key.removesuffix("_settings")), {})
+                object.__setattr__(self, key, {name: setting(each) if types[name] is float else each
+                                               for name, each in value.items()})
 
     def weights(self) -> WeightSource:
         """The weight source, as a template."""
@@ -171,8 +187,8 @@ def _check(where: str, values: Mapping[str, Any], types: Types) -> None:
         wanted = {float: (int, float), dict: Mapping}.get(types[key], types[key])
         if not isinstance(value, wanted) or (isinstance(value, bool) and types[key] is not bool):  # type: ignore[arg-type]
             raise UsageError(f"{where}: {key} is {value!r}, but must be {words[types[key]]}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"{where}: {key} is {value}, but must be finite")
+        if wanted == (int, float) and not -MOST <= value <= MOST:  # NaN is neither
+            raise UsageError(f"{where}: {key} is {value!r:.40}, but must be finite")
 
 
 def read(path: str | Path) -> Recipe:

@@ -201,12 +201,14 @@ def check(record: Mapping[str, Any]) -> recipes.Recipe:
 
 
 def _check_name(recipe: recipes.Recipe) -> None:
-    """ValueError where a recipe that comes with minimask has other settings there than here."""
-    shipped = recipes.RECIPES.get(recipe.name)
-    for name, value in vars(recipe).items() if shipped else ():
-        if name not in ("about", "epochs", "dataset") and value != getattr(shipped, name):
+    """ValueError where a recipe that comes with minimask, or came with it, has other settings there than here."""
+    known = recipes.RECIPES.get(recipe.name)
+    if known is None or recipes.shipped(recipe) or recipes.shipped(recipe, recipes.FORMER):
+        return
+    for name, value in vars(recipe).items():
+        if name not in ("about", "epochs", "dataset") and value != getattr(known, name):
             raise ValueError(f"disagrees with its recipe: it calls itself {recipe.name!r}, but its {name} is "
-                             f"{value!r}, and {getattr(shipped, name)!r} in the recipe of that name; give other "
+                             f"{value!r}, and {getattr(known, name)!r} in the recipe of that name; give other "
                              "settings another name")
 
 

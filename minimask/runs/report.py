@@ -95,16 +95,17 @@ def making(groups: Sequence[Group]) -> Table:
 
 
 def hardware(environment: dict[str, Any]) -> str:
-    """Processor, cores, BLAS threads and array library of a record."""
+    """Processor, cores, BLAS threads, array library and, where the record tells, BLAS kernel of a record."""
     text = (f"{environment.get('processor', 'unknown processor')}, {environment.get('cores', '?')} cores, "
             f"BLAS threads {environment.get('blas_threads') or 'unknown'}, {environment.get('backend', '?')}")
+    text += f", {environment['blas_kernel']} kernels" if environment.get("blas_kernel") else ""
     return text + (", then resumed elsewhere" if environment.get("continued") else "")
 
 
 def command_line(run: Run) -> str:
     """The command that makes such a run, with S for the seed."""
     recipe, environment = run.recipe, run.environment
-    shipped = recipes.RECIPES.get(recipe.name)
+    shipped = recipes.shipped(recipe)
     words = ["minimask", "train", recipe.name if shipped else f"{recipe.name}.toml", "--seed", "S"]
     if shipped and shipped.epochs != recipe.epochs:
         words += ["--epochs", str(recipe.epochs)]
@@ -275,7 +276,7 @@ def _summary(groups: Sequence[Group]) -> str:
 
 def _own(groups: Sequence[Group]) -> list[tuple[str, str]]:
     """Label and TOML of every recipe that does not come with minimask."""
-    return [(group.label, group.recipe.toml()) for group in groups if group.recipe.name not in recipes.RECIPES]
+    return [(group.label, group.recipe.toml()) for group in groups if not recipes.shipped(group.recipe)]
 
 
 def _markdown(groups: Sequence[Group], sentences: Sequence[str], pictures: str) -> str:

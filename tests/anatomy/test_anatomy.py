@@ -549,3 +549,15 @@ def test_mistakes(tmp_path, capsys, monkeypatch, figures):
     fails(2, "mnist", tmp_path / "run")
     (tmp_path / "run/record.json").write_text("{")
     fails(1, "holds no whole run: record.json is damaged", tmp_path / "run")
+
+
+def test_paths_are_counted_beyond_what_int8_holds():
+    """200 units, all of their weights kept: 200 paths from each pixel to each class; int8 masks multiplied give -56."""
+    net = models.fcn(SignedSupermask(tau=0.0, frozen_distribution="constant"), np.random.default_rng(0), (2, 2, 1),
+                     units=(200, 3))
+    for tensor in net.parameters():
+        tensor.data[...] = 1.0
+    one, two = net.masks().values()
+    assert one.dtype == np.int8 and (one @ two)[0, 0] == -56 and "anatomy.paths" in type(net).masks.__doc__
+    assert (anatomy.paths(net) == 200).all() and (anatomy.paths(net, signed=True) == 200).all()
+    assert (one.astype(float) @ two == 200).all()

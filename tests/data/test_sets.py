@@ -2,14 +2,12 @@
 
 import gzip
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from minimask import (
-    UsageError,
-    data,
-)
+from minimask import UsageError, data, mask, models, optim, train
 from minimask.data import DataError, Dataset
 from minimask.data import files as datafiles
 
@@ -18,6 +16,11 @@ HEADER = bytes([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0, 4, 0, 0, 0, 3])
 CONTENT = HEADER + bytes(range(60))
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 FILE = datafiles.idx("x", SHAPE, DIGEST)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.digits()
 
 
 def read(folder, file=FILE, allow_unverified=False):
@@ -57,6 +60,72 @@ def test_standardise_floor():
     image[0, 0, 0, 0] = 1 / 30
     y = data.standardise(image, "float64").ravel()
     assert y[0] == pytest.approx((1 / 30 - 1 / 27000) * 30)
+
+
+@pytest.mark.parametrize("into", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1e3, 1e10, 1e17, 1e18, 1e20, 1e35, 1e150, 1e300])
+def test_standardise_is_free_of_scale(scale, into, digits):
+    """Before, images went blank from 1e18 on; float64 beyond float32's range became NaN."""
+    images = digits.test_images[:50].astype(np.float64)
+    right = data.standardise(images, into)
+    for kind in ("float64", "float32") if scale < 1e36 else ("float64",):
+        found = data.standardise((images * scale).astype(kind), into)
+        assert found.dtype == into
+        np.testing.assert_allclose(found, right, atol=2e-6)
+
+
+def test_standardise_takes_images_of_all_scales_in_one_batch(digits):
+    """Each by itself, and a constant one is blank at every scale; integers of 8 bytes, too."""
+    images = np.repeat(digits.test_images[:1], 6, axis=0).astype(np.float64)
+    right, scales = data.standardise(images[:1])[0], np.array([1, 1e20, 1e-3, 1e300, 1e19, 3])
+    images *= scales[:, None, None, None]
+    images[5] = 1e25 / 3
+    found = data.standardise(images)
+    for i in (0, 1, 3, 4):
+        np.testing.assert_allclose(found[i], right, atol=1e-6)
+    np.testing.assert_allclose(found[2], images[2] * 8 - (images[2] * 8).mean(), atol=1e-6)  # the floor, 1/8
+    assert not found[5].any() and not data.standardise(np.full((2, 8, 8, 1), 1e6 / 3, np.float32)).any()
+    large = digits.test_images[:1].astype(np.int64) << 58
+    np.testing.assert_allclose(data.standardise(large)[0], right, atol=1e-6)
+    one = np.zeros((1, 8, 8, 1))
+    one[0, 3, 3, 0] = 3e38
+    assert data.standardise(one)[0, 3, 3, 0] == pytest.approx(63**0.5)
+
+
+def test_bytes_keep_their_bits(digits):
+    """The digests of runs depend on them."""
+    images = digits.train_images
+    flat = images.reshape(len(images), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    std = np.sqrt(np.einsum("ij,ij->i", flat, flat) / 64)
+    flat /= np.maximum(std, 1 / 8)[:, None]
+    for kind in (np.uint8, np.int32, np.float32, np.float64):
+        assert data.standardise(images.astype(kind)).tobytes() == flat.tobytes()
+
+
+def test_what_is_not_finite_stays_so_and_harms_no_other_image():
+    images = np.arange(192.0).reshape(3, 8, 8, 1)
+    images[1, 2, 2, 0] = np.inf
+    images[2] *= 1e30
+    with np.errstate(invalid="ignore"):
+        found = data.standardise(images)
+    assert np.isfinite(found[[0, 2]]).all() and np.isnan(found[1]).any()
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-6])
+def test_images_that_would_all_become_blank_are_refused(scale, digits, rng):
+    faint = replace(digits, train_images=digits.train_images * scale)
+    net = models.fcn(mask.SignedSupermask(tau=0.01), rng, digits.input_shape)
+    with pytest.raises(UsageError, match=r"^fit: data set 'digits', train_images: the values of an image differ by "
+                                         r"1.6e-\d+ at most, but .* blank: multiply the images"):
+        train.fit(net, faint, optim.SGDW(net.parameters(), 0.05), 1, rng)
+    with pytest.raises(UsageError, match="^evaluate: the values"):
+        train.evaluate(net, digits.test_images * scale, digits.test_labels)
+    one = digits.test_images * scale
+    one[3] = digits.test_images[3]  # they are of another scale than this one, but that may be
+    data.refuse_faint(one, "x")
+    data.refuse_faint(np.ones((3, 8, 8, 1)), "blank ones are what they are")
+    data.refuse_faint(digits.test_images / 255, "x")
 
 
 @pytest.mark.parametrize("packed", [True, False])

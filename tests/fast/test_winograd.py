@@ -150,3 +150,79 @@ def test_planted_faults_are_caught(damage, rng, monkeypatch):
     if damage == "before":
         at = windows.Geometry(at.kernel, at.stride, ((0, 2), (1, 1)), at.output)
     assert np.sqrt(np.mean((winograd.forward(x, w, at) - right) ** 2)) > 10 * ERROR
+
+
+# ---- images with a large range -----------------------------------------------------------------------------------------
+
+
+def unseen(places, shape, reach=1):
+    """Which results of a 3x3 convolution with "same" see none of these places (row, column)."""
+    free = np.ones(shape, bool)
+    for row, column in places:
+        free[max(0, row - reach):row + reach + 1, max(0, column - reach):column + reach + 1] = False
+    return free
+
+
+@pytest.mark.parametrize("largest", [1.0, 100.0, 1e4, 1e6])
+def test_the_error_is_bounded_by_the_tile_and_the_kernel(largest, rng):
+    """|error| < 6e-7 |tile|_2 |kernel|_2, as the docstring says, for one large value and for a large pixel."""
+    for channels in (slice(3, 4), slice(None)):
+        for _ in range(10):
+            x, w = rng.standard_normal((1, 12, 12, 32)), rng.standard_normal((3, 3, 32, 32))
+            row, column = rng.integers(0, 12, 2)
+            x[0, row, column, channels] *= largest
+            at = windows.geometry("conv2d", x.shape, 3, 1, "same")
+            x32, w32 = x.astype(np.float32), w.astype(np.float32)
+            error = winograd.forward(x32, w32, at) - fastconv.direct(x32.astype(float), w32.astype(float), at)
+            tiles = winograd.Tiles(x32.astype(float), (1, 1), winograd.TILE, (3, 3), 1, 3).take(slice(0, 1), slice(0, 3))
+            norms = np.sqrt((tiles**2).sum(axis=(0, 2))).reshape(3, 3).repeat(4, 0).repeat(4, 1)  # (12, 12)
+            kernels = np.sqrt((w32.astype(float)**2).sum(axis=(0, 1, 2)))
+            assert (np.abs(error[0]) / norms[..., None] / kernels).max() < 6e-7
+
+
+@pytest.mark.parametrize("large", [1e4, -1e6, 1e30])
+def test_one_large_pixel_does_not_harm_what_does_not_see_it(large, rng):
+    """y, dx and dw by ops.conv2d, in an image of the batch; Winograd alone errs by 1e-3 and more there."""
+    x, w = net_sized(rng)
+    g = rng.standard_normal((6, 12, 12, 48)).astype(np.float32)
+    ordinary = x.copy()
+    x[2, 5, 5, 7], g[4, 8, 3] = large, large
+    leaves = Tensor(x, requires_grad=True), Tensor(w, requires_grad=True)
+    y = ops.conv2d(*leaves)
+    y.backward(g)
+    at = windows.geometry("conv2d", x.shape, 3, 1, "same")
+    for found, raw, place in ((y.data[2], winograd.forward(x, w, at)[2], (5, 5)), (leaves[0].grad[4], None, (8, 3))):
+        with plain():
+            again = Tensor(x, requires_grad=True), Tensor(w, requires_grad=True)
+            z = ops.conv2d(*again)
+            z.backward(g)
+        right = z.data[2] if raw is not None else again[0].grad[4]
+        free = unseen([place], (12, 12))
+        assert np.abs(found - right)[free].max() < 1e-5
+        assert raw is None or np.abs(raw - right)[free].max() > 5e-4
+    others = [0, 1, 3, 4, 5]
+    assert np.array_equal(y.data[others], ops.conv2d(Tensor(ordinary), Tensor(w)).data[others])
+    dw, right = leaves[1].grad / abs(large), again[1].grad / abs(large)  # squares of 1e30 are no float32
+    assert np.sqrt(np.mean((dw - right) ** 2) / np.mean(right**2)) < ERROR
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_spoils_what_sees_it_alone(bad, rng):
+    x, w = net_sized(rng)
+    x[2, 5, 5, 7] = bad
+    with np.errstate(invalid="ignore"):
+        y = ops.conv2d(Tensor(x), Tensor(w)).data
+    assert np.array_equal(np.isfinite(y[2]).all(axis=2), unseen([(5, 5)], (12, 12)))
+    assert np.isfinite(y[[0, 1, 3, 4, 5]]).all()
+
+
+@pytest.mark.parametrize("channels", [32, 256])
+def test_wide_knows_a_large_value_among_others_and_leaves_ordinary_images_alone(channels, rng):
+    x = rng.standard_normal((9, 8, 8, channels)).astype(np.float32)
+    x[1, 3, 3, 0], x[2, 3, 3] = 1e4, -1e4  # one value, one pixel
+    x[3] *= 1e-20
+    x[4] *= rng.random((8, 8, channels)) < 0.02  # nearly all zeros, as gradients are behind pools
+    x[5], x[6, 0, 0, 0], x[7, 1, 2, 3] = 0, np.nan, -np.inf
+    x[8].reshape(-1)[winograd.EVERY * 4] = 1e12  # one of those that are looked at
+    assert winograd.wide(x).tolist() == [False, True, True, False, False, False, True, True, True]
+    assert winograd.wide(x[:1]).tolist() == [False]

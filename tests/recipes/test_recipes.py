@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from minimask import UsageError, data, init, models, optim, recipes, resnet, train
+from minimask import UsageError, data, init, models, optim, recipes, resnet, runs, train
 from minimask.__main__ import main
-from minimask.mask import Supermask
+from minimask.mask import BinarySupermask, EdgePopup, SignedSupermask, Supermask, Trained
 
 #: The exact counts of METHOD section 3, of what each model has on its data set.
 SIZES = {"conv2": 4_300_992, "conv4": 2_425_024, "conv6": 2_261_184, "conv8": 5_275_840, "resnet56": 834_992,
@@ -260,3 +260,47 @@ def test_a_validation_set_holds_no_test_image():
 def test_a_supermask_alone_is_no_method():
     with pytest.raises(NotImplementedError, match="says how scores become a mask"):
         Supermask().draw((2, 2), np.random.default_rng(0)).counts()
+
+
+# ---- one recipe, one digest --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("whole", "broken"), [
+    ({"lr": 1}, {"lr": 1.0}), ({"wd": 0}, {"wd": 0.0}), ({"wd": -0.0}, {"wd": 0.0}), ({"momentum": 0}, {"momentum": 0.0}),
+    ({"source_settings": {"tau": 0}}, {"source_settings": {"tau": 0.0}}),
+    ({"source_settings": {"tau": -0.0}}, {"source_settings": {"tau": 0.0}}),
+    ({"source_settings": {"frozen_factor": 2, "tau_ratio": 0}}, {"source_settings": {"frozen_factor": 2.0, "tau_ratio": 0.0}}),
+    ({"source": "edge-popup", "source_settings": {"share": 1}}, {"source": "edge-popup", "source_settings": {"share": 1.0}}),
+    ({"source": "trained", "source_settings": {"factor": 1}}, {"source": "trained", "source_settings": {"factor": 1.0}}),
+    ({"schedule_settings": {"rate": 1, "epochs": 2}}, {"schedule_settings": {"rate": 1.0, "epochs": 2.0}}),
+    ({"schedule": "plateau", "schedule_settings": {"min_delta": 0}},
+     {"schedule": "plateau", "schedule_settings": {"min_delta": 0.0}}),
+])
+def test_a_whole_number_and_its_float_are_one_recipe_with_one_digest(whole, broken, tmp_path):
+    """lr = 1 and lr = 1.0 were two, in files and in the checkpoint's digest."""
+    base = replace(recipes.find("digits"), name="x", epochs=1, batch=1000, wd=0.0, source_settings={},
+                   schedule_settings={})
+    one, two = replace(base, **whole), replace(base, **broken)
+    assert one.toml() == two.toml() and repr(one) == repr(two)
+    digests = [runs_digest(recipe, tmp_path / name) for recipe, name in ((one, "a"), (two, "b"))]
+    assert digests[0] == digests[1]
+
+
+def runs_digest(recipe, folder):
+    runs.run(recipe, data.digits(), 0, folder)
+    return runs.peek(folder)[1]
+
+
+@pytest.mark.parametrize("source", [SignedSupermask, BinarySupermask, EdgePopup, Trained])
+def test_weight_sources_keep_floats_for_whole_numbers(source):
+    """For whoever trains without a recipe: the settings and the arrays of a checkpoint are the same."""
+    name = {EdgePopup: "share", Trained: "factor"}.get(source, "tau")
+    one, two = source(**{name: 1}), source(**{name: 1.0})
+    assert repr(one.settings) == repr(two.settings)
+    drawn = [source(**{name: value}).draw((3, 2), np.random.default_rng(0)).state() for value in (1, 1.0)]
+    assert [repr(each) for each in drawn[0].values()] == [repr(each) for each in drawn[1].values()]
+
+
+def test_a_whole_number_beyond_every_float_is_refused():
+    with pytest.raises(UsageError, match=r"tau is 1000000000\d+, but must be finite"):
+        replace(recipes.find("digits"), name="x", source_settings={"tau": 10**400})

@@ -79,13 +79,14 @@ def test_every_number_of_unverified_data_is_marked(tmp_path):
 def test_hardware_time_and_command(tmp_path):
     fcn, own = recipes.find("fcn"), replace(FCN, name="own")
     on_gpu = record(fcn, 2, seconds=30)
-    on_gpu["environment"] = {"processor": "GPU", "cores": 8, "blas_threads": None, "backend": "cupy", "continued": [{}]}
+    on_gpu["environment"] = {"processor": "GPU", "cores": 8, "blas_threads": None, "backend": "cupy", "blas_kernel": "Zen",
+                             "continued": [{}]}
     some = reading(tmp_path, record(fcn, 0, seconds=120), record(fcn, 1, seconds=240), on_gpu, record(FCN, 5),
                    record(replace(fcn, dataset="fashion-mnist"), 7, unverified=True), record(own, 0))
     rows = report.making(records.groups(some.runs)).rows
     assert [row[1:] for row in rows if row[0].startswith("`fcn (epochs 100, dataset mnist)")] == [
         ["0, 1", "abacus, 2 cores, BLAS threads 1, numpy", "3.0 (2.0 to 4.0)", "`minimask train fcn --seed S --threads 1`"],
-        ["2", "GPU, 8 cores, BLAS threads unknown, cupy, then resumed elsewhere", "0.5",
+        ["2", "GPU, 8 cores, BLAS threads unknown, cupy, Zen kernels, then resumed elsewhere", "0.5",
          "`minimask train fcn --seed S --backend cupy`"]]
     commands = [row[4] for row in rows]
     assert "`minimask train fcn --seed S --epochs 3 --threads 1`" in commands

@@ -14,7 +14,7 @@ import pytest
 
 from minimask import checkpoint, data, export, models, optim, recipes, runs, train
 from minimask.mask import SignedSupermask
-from minimask.runs import records, sweep
+from minimask.runs import records, report, sweep
 
 WRITTEN = Path(__file__).parent / "written"
 
@@ -63,3 +63,11 @@ def test_a_checkpoint_goes_on(tmp_path):
     record = train.fit(net, dataset, optimizer, 2, rng, checkpoint=path, resume=True)
     assert record["epochs"][0] == state.run["record"]["epochs"][0] and len(record["epochs"]) == 2
     assert record["epochs"][1]["train_loss"] < record["epochs"][0]["train_loss"]
+
+
+def test_a_recipe_that_has_changed_since_is_told_from_todays():
+    """`digits` has another tau and wd now: its record counts, in a group of its own, made by a recipe file."""
+    (run,) = records.read([WRITTEN / "record.json"]).runs
+    assert recipes.shipped(run.recipe) is None and recipes.shipped(run.recipe, recipes.FORMER)
+    assert run.recipe.wd == 3e-3 != recipes.find("digits").wd
+    assert report.command_line(run).startswith("minimask train digits.toml --seed S")

@@ -1,0 +1,102 @@
+"""The demo's recipe: which point of a grid it is, chosen on held-out training digits, and what ten seeds of it give.
+
+    python benchmarks/demo.py choose FILE --seeds 2      # no test image has a part in it
+    python benchmarks/demo.py choose FILE --seeds 10 --only NAME...
+    python benchmarks/demo.py seeds FILE                 # digits and digits-dense, ten seeds, on the test images
+    python benchmarks/demo.py table FILE...
+
+FILE gets a line of JSON for every run, as soon as it is done; runs that it holds are not done again. The last digits,
+and so an image or two, depend on OpenBLAS's kernel: OPENBLAS_CORETYPE=Haswell (or SkylakeX) in front chooses one.
+"""
+
+import argparse
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from minimask import data, recipes, runs, train
+
+#: tau, epochs in which lr and wd fall to 0.9 -> weight decays.
+GRID = {(0.02, 8): (2e-3,), (0.02, 5): (2e-3, 3e-3), (0.01, 15): (3e-3,), (0.01, 8): (3e-3, 4e-3),
+        (0.01, 5): (3e-3, 4e-3, 6e-3), (0.01, 3): (4e-3, 6e-3), (0.005, 15): (4e-3, 5e-3), (0.005, 10): (5e-3, 6e-3),
+        (0.005, 8): (5e-3, 6e-3, 7e-3), (0.005, 5): (5e-3, 7e-3), (0.0025, 15): (5e-3, 7e-3),
+        (0.0025, 10): (7e-3, 9e-3), (0.001, 10): (9e-3,)}
+#: Of the training images, this part is held out; another one for every seed, so that ten seeds see all of them.
+PART = 10
+
+
+def points():
+    """The recipes of the grid, by a name that says what they are."""
+    found = [replace(recipes.find("digits"), name=f"tau{tau:g}-fall{fall}-wd{wd:g}", about="a point of the grid",
+                     wd=wd, source_settings={"tau": tau}, schedule_settings={"epochs": fall})
+             for (tau, fall), decays in GRID.items() for wd in decays]
+    return {recipe.name: recipe for recipe in [*found, recipes.find("digits-dense")]}
+
+
+def held_out(seed):
+    """The digits without their test images: tenth `seed` of the training images is held out in their place."""
+    digits = data.digits()
+    out = np.arange(len(digits.train_images)) % PART == seed % PART
+    images, labels = digits.train_images, digits.train_labels
+    return replace(digits, train_images=images[~out], train_labels=labels[~out], test_images=images[out],
+                   test_labels=labels[out])
+
+
+def lines(paths):
+    """What the files hold, a run each."""
+    return [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
+
+
+def measure(path, wanted, dataset_of):
+    """Trains what the file does not hold yet; a line each: name, seed, accuracy, weights left, where."""
+    done = {(run["name"], run["seed"]) for run in lines([path])}
+    environment = train.environment()
+    for recipe, seed in wanted:
+        if (recipe.name, seed) not in done:
+            _, record = runs.run(recipe, dataset_of(seed), seed)
+            last, seconds = record["epochs"][-1], sum(entry["seconds"] for entry in record["epochs"])
+            line = {"name": recipe.name, "seed": seed, "accuracy": last["test_accuracy"], "left": last["weights_left"],
+                    "seconds": round(seconds, 2), "kernel": environment.get("blas_kernel")}
+            with path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def groups(found):
+    """The runs by recipe and kernel, each as (accuracies, shares left), in percent; most runs, then accuracy, first."""
+    named = {}
+    for run in sorted(found, key=lambda run: run["seed"]):
+        named.setdefault((run["name"], run["kernel"]), []).append(run)
+    numbers = {key: tuple([100 * run[what] for run in some] for what in ("accuracy", "left"))
+               for key, some in named.items()}
+    return dict(sorted(numbers.items(), key=lambda each: (-len(each[1][0]), -statistics.mean(each[1][0]))))
+
+
+def spread(values):
+    """Mean (least to most)."""
+    return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("choose", "table", "seeds"))
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="points of the grid (default: all)")
+    options = parser.parse_args()
+    if options.what == "choose":
+        chosen = [recipe for name, recipe in points().items() if name in (options.only or points())]
+        measure(options.files[0], [(recipe, seed) for seed in range(options.seeds or 4) for recipe in chosen], held_out)
+    elif options.what == "seeds":
+        both = [recipes.find(name) for name in ("digits", "digits-dense")]
+        digits = data.digits()
+        measure(options.files[0], [(recipe, seed) for seed in range(options.seeds or 10) for recipe in both],
+                lambda seed: digits)
+    for (name, kernel), (accuracy, left) in groups(lines(options.files)).items():
+        print(f"{name:24} {kernel!s:10} {len(accuracy):2} runs   accuracy {spread(accuracy)}   left {spread(left)}")
+
+
+if __name__ == "__main__":
+    main()
