@@ -77,6 +77,10 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
             return function(*(Tensor(moved[i]) if i in moved else Tensor(x) if i in checked else x
                               for i, x in enumerate(inputs)), **settings).data
 
+    def along(i: int, x: np.ndarray) -> np.ndarray:
+        """f of input i alone."""
+        return value({i: x})
+
     y, c, gradients = once(None if cotangent is None else _constant(cotangent))
     if not y.size or not any(inputs[i].size for i in checked):
         raise UsageError(f"gradcheck: {name} has inputs or a value with no entries, so nothing would be checked; "
@@ -86,13 +90,13 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
     if cotangent is None and directions > 1:
         moves = {i: eps * rng.standard_normal(inputs[i].shape) for i in checked}
         ahead, behind = (value({i: inputs[i] + sign * move for i, move in moves.items()}) for sign in (1, -1))
-        _, c, gradients = once(lambda shape: _levelled(rng.standard_normal(shape), ahead - behind))
+        _, c, gradients = once(lambda shape: _levelled(np.asarray(rng.standard_normal(shape)), ahead - behind))
         rounds.append((c, gradients))
     for i in checked:
         for number in range(directions if inputs[i].size else 0):
             c, gradients = rounds[number % len(rounds)]
-            d = rng.standard_normal(inputs[i].shape)
-            line = _Line(lambda x, i=i: value({i: x}), inputs[i], c, gradients[i], np.sum(np.abs(c * y)), eps, rtol)
+            d = np.asarray(rng.standard_normal(inputs[i].shape))
+            line = _Line(partial(along, i), inputs[i], c, gradients[i], float(np.sum(np.abs(c * y))), eps, rtol)
             expected, found, complaint = line.compared(_levelled(d, gradients[i]) if number % 2 else d)
             if complaint:
                 raise GradientError(f"{name}: the gradient of input {i}, shape {inputs[i].shape}, {complaint}: along a "
@@ -169,12 +173,15 @@ def _watched(node: Node, pullback: Callable[[Any], Any]) -> Callable[[Any], Any]
                             f"{{}}; {NOT_ITS_OWN}", partial(again, np.array(g))):
             return part(*arguments)
 
+    def later(i: int, g: np.ndarray) -> Any:
+        return pullback(g)[i]()
+
     def watched(g: np.ndarray) -> Any:
         g = _read_only(g)
         entries = called(pullback, g, pullback, g)
         if type(entries) is not tuple:
             return entries  # the engine has a sentence for it
-        return tuple(partial(called, entry, g, lambda g, i=i: pullback(g)[i]()) if callable(entry) else entry
+        return tuple(partial(called, entry, g, partial(later, i)) if callable(entry) else entry
                      for i, entry in enumerate(entries))
 
     return watched
@@ -226,7 +233,7 @@ def pulled(name: str, function: Callable[..., Tensor], inputs: Any, checked: lis
     if y.requires_grad:
         with unwritten(y):
             y.backward(_read_only(c))
-    gradients = {i: leaves[i].grad for i in checked}
+    gradients: dict[int, Any] = {i: getattr(leaves[i], "grad", None) for i in checked}
     for i, gradient in gradients.items():
         if finite and gradient is not None and not np.isfinite(gradient).all():
             index = tuple(int(n) for n in np.argwhere(~np.isfinite(gradient))[0])
@@ -322,7 +329,8 @@ def _at_zero(steps: list[float], values: list[float], noise: float) -> tuple[flo
     such combinations one has none in h^4, and so on. Taken is the entry that agrees best with the two that it is made
     of; `noise` / h is what rounding adds to each.
     """
-    best, least, row = math.nan, math.inf, []
+    best, least = math.nan, math.inf
+    row: list[float] = []
     for h, value in zip(steps, values):
         above, row = row[:4], [value]
         for m, old in enumerate(above):

@@ -34,7 +34,7 @@ def compare(ours: Callable[..., Tensor], theirs: Callable[..., Any], inputs: Seq
     name = getattr(ours, "__name__", "function")
     y, g, gradients = pulled(name, ours, inputs, [i for i, x in enumerate(inputs) if is_floating(x)], settings,
                              rng.standard_normal, finite=False)
-    other = [torch.tensor(np.array(x), requires_grad=is_floating(x)) for x in inputs]
+    other: list[Any] = [torch.tensor(np.array(x), requires_grad=is_floating(x)) for x in inputs]
     z = theirs(*other, **settings)
     np.testing.assert_allclose(y, z.detach().numpy(), rtol, atol, err_msg="value")
     z.backward(torch.tensor(g))

@@ -268,6 +268,12 @@ def _within(item: pytest.Item) -> str:
     return item.nodeid.partition("::")[2]
 
 
+def _module(item: pytest.Item) -> types.ModuleType:
+    """The test file's module."""
+    assert isinstance(item, pytest.Function)
+    return item.module
+
+
 def _plain(value: Any) -> bool:
     """Whether an option's value is made of numbers and text alone, so that another process can be given it."""
     if isinstance(value, (list, tuple)):
@@ -296,7 +302,7 @@ class _Server:
         """Runs what is asked for; ends with the process that asks, and after a test that changed the marking code."""
         items = {_within(item): item for item in session.items}
         self.config = session.config
-        before = fingerprint(session.items[0].module)
+        before = fingerprint(_module(session.items[0]))
         self._say("ready")
         with open(self.trace, "w") as where:
             while True:
@@ -309,7 +315,7 @@ class _Server:
                 faulthandler.dump_traceback_later(self.limit, exit=True, file=where)
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=items.get(follows))
                 faulthandler.cancel_dump_traceback_later()
-                tainted = changed(before, item.module)
+                tainted = changed(before, _module(item))
                 if tainted:
                     self.reports = [failed(item, f"your code changed {tainted}, which marks it or which marking uses; "
                                                  "that is no answer, and the task counts as unsolved")]
