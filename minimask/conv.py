@@ -108,12 +108,16 @@ def largest(xp: Any, x: Array, at: Geometry) -> Array:
     return y
 
 
-def largest_transpose(xp: Any, x: Array, y: Array, g: Array, at: Geometry) -> Array:
-    """The cotangent of x, where y = largest(x) has cotangent g: each g goes where its y came from."""
-    padded, nan = pad(xp, x, at.padding, math.nan), xp.isnan(pad(xp, x, at.padding))  # a border like no y, and no NaN
-    dx, taken = xp.zeros_like(padded), xp.zeros_like(y, dtype=xp.bool)  # windows whose largest entry has been met
+def largest_transpose(xp: Any, x: Array, y: Array, g: Array, at: Geometry, with_nan: bool = True) -> Array:
+    """The cotangent of x, where y = largest(x) has cotangent g: each g goes where its y came from.
+
+    `with_nan`: whether NaN may be among y, which must be looked for, since it equals nothing; nor does the border here.
+    """
+    padded, nan = pad(xp, x, at.padding, math.nan), xp.isnan(pad(xp, x, at.padding)) if with_nan else None
+    dx, left = xp.zeros_like(padded), xp.ones_like(y, dtype=xp.bool)  # windows whose largest entry is yet to be met
     for rows, columns in at.slices():
-        first = ((padded[:, rows, columns, :] == y) | nan[:, rows, columns, :]) & ~taken
-        taken = taken | first
+        found = padded[:, rows, columns, :] == y
+        first = (found if nan is None else found | nan[:, rows, columns, :]) & left
+        left = left ^ first
         dx[:, rows, columns, :] += g * xp.astype(first, g.dtype)
     return crop(dx, at.padding)

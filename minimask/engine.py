@@ -233,7 +233,7 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
     def call(*args: Any, **settings: Any) -> Tensor:
         inputs, static = parameters.split(args)
         if static or settings:
-            refuse_tensors(name, [*zip(parameters.settings, static), *settings.items()])
+            refuse_tensors(name, parameters.settings, static, settings)
         xp, arrays = of_one_kind(name, [x._data if isinstance(x, Tensor) else x for x in inputs], parameters.discrete)
         try:
             made = (version(name, xp, function) if register else function)(xp, *arrays, *static, **settings)

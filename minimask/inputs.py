@@ -184,10 +184,11 @@ def check_op(name: str, function: Any, there: Any) -> None:
                          "choose another name or register=False")
 
 
-def refuse_tensors(name: str, settings: Sequence[tuple[str, Any]]) -> None:
-    """TypeError for a Tensor among an op's settings, (name, value) each: it would lose its gradient."""
-    for setting, value in settings:
+def refuse_tensors(name: str, names: Sequence[str], static: tuple[Any, ...], settings: Mapping[str, Any]) -> None:
+    """TypeError for a Tensor among an op's settings, by position or by name: no gradient flows there."""
+    for value in (*static, *settings.values()):
         if hasattr(value, "requires_grad"):
+            setting = next(k for k, given in (*zip(names, static), *settings.items()) if given is value)
             raise TypeError(f"{name}: {setting} is a Tensor, but settings have no gradient; give {setting}.data or "
                             f"{setting}.item()" + (f", or write {INSTEAD[name]}" if name in INSTEAD else ""))
 
@@ -195,8 +196,7 @@ def refuse_tensors(name: str, settings: Sequence[tuple[str, Any]]) -> None:
 def integers(name: str, what: str, given: Any) -> tuple[int, ...]:
     """A shape, or axes, as a tuple of integers; TypeError for anything else."""
     try:
-        values = (given,) if isinstance(given, (int, np.integer)) else tuple(given)
-        return tuple(operator.index(value) for value in values)
+        return tuple(map(operator.index, (given,) if isinstance(given, (int, np.integer)) else given))
     except TypeError:
         raise TypeError(f"{name}: {what} is {given!r:.40}; give a tuple of integers") from None
 
@@ -204,6 +204,8 @@ def integers(name: str, what: str, given: Any) -> tuple[int, ...]:
 def filled_shape(old: tuple[int, ...], given: Any) -> tuple[int, ...]:
     """The shape that reshape makes of `old`: one -1 is worked out; ValueError where the entries do not fill it."""
     shape, size = integers("reshape", "shape", given), math.prod(old)
+    if math.prod(shape) == size and (not shape or min(shape) >= 0):
+        return shape
     known = math.prod(n for n in shape if n != -1)
     worked_out = tuple(size // known if n == -1 and known else n for n in shape)
     if min(worked_out, default=0) < 0 or shape.count(-1) > 1 or math.prod(worked_out) != size:

@@ -173,7 +173,7 @@ def _operators():
             return self
         return call
 
-    for name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "or", "lt", "le", "gt", "ge", "eq", "ne"):
+    for name in ("add", "sub", "mul", "truediv", "pow", "matmul", "and", "or", "xor", "lt", "le", "gt", "ge", "eq", "ne"):
         function = getattr(operator, f"__{name}__")
         setattr(ndarray, f"__{name}__", binary(function))
         if hasattr(operator, f"__i{name}__"):

@@ -1,9 +1,12 @@
 """Convolution, pools, batch norm and residual blocks: what registry rows do not say; the paper's conv nets."""
 
+import contextlib
+import math
+
 import numpy as np
 import pytest
 from cases import CASES
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minimask import Tensor, data, models, nn, ops, optim, plain, resnet, train, windows
@@ -132,6 +135,56 @@ def test_max_pool_gives_a_tie_to_the_first_as_pytorch(torch):
     torch.nn.functional.max_pool2d(other, 3, 1).sum().backward()
     np.testing.assert_array_equal(leaf.grad[..., 0], other.grad[:, 0].numpy())
     assert leaf.grad[0, 0, 0, 0] == 1.0
+
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize(("x", "padding", "expected"), [
+    ([[1, 2], [NAN, 3]], "valid", [[0, 0], [1, 0]]),  # NaN is the largest of all, as in PyTorch
+    ([[1, INF], [NAN, NAN]], "valid", [[0, 0], [1, 0]]),  # and the first of several, past infinity
+    ([[-INF, -INF], [-INF, -INF]], "valid", [[1, 0], [0, 0]]),
+    ([[-INF, -INF], [-INF, -INF]], 1, [[1, 1], [1, 1]]),  # windows that lie in the padding, too, keep it inside
+    ([[-INF, NAN], [INF, -INF]], 1, [[1, 1], [1, 1]]),
+    ([[-INF, -INF], [-INF, -INF]], ((1, 0), (1, 0)), [[1, 0], [0, 0]])])
+def test_max_pool_hands_nan_and_minus_infinity_their_cotangent(library, x, padding, expected):
+    """Every g arrives inside the image, once; in the plain version and in every twin."""
+    for context in (plain, contextlib.nullcontext):
+        leaf = Tensor(library.array(np.array(x, float).reshape(1, 2, 2, 1)), requires_grad=True)
+        with context():
+            ops.max_pool2d(leaf, 2, padding=padding).sum().backward()
+        np.testing.assert_array_equal(library.host(leaf.grad)[0, :, :, 0], expected)
+
+
+def test_an_overlapping_pool_of_minus_infinity_keeps_every_cotangent(library):
+    """The stated rule: the first entry inside the image takes it. Four windows of 2 with padding on one side begin there."""
+    leaf = Tensor(library.array(np.full((1, 2, 2, 1), -np.inf)), requires_grad=True)
+    ops.max_pool2d(leaf, 2, 1, ((1, 0), (1, 0))).sum().backward()
+    assert library.host(leaf.grad).ravel().tolist() == [4, 0, 0, 0]
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_max_pool_of_nan_and_infinities_is_pytorchs_where_it_can_be(data, torch):
+    """Without padding PyTorch's rule is ours; its own -inf padding takes part in ties, so there only the sum is looked at."""
+    n, h, w, c = (data.draw(st.integers(1, 2)), data.draw(st.integers(2, 6)), data.draw(st.integers(2, 6)), 2)
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    x = rng.choice([NAN, INF, -INF, 0.0, 1.0, 2.0], (n, h, w, c), p=[0.1, 0.1, 0.5, 0.1, 0.1, 0.1])
+    window, stride, padding = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 2)), data.draw(st.sampled_from([0, 1]))
+    padding = padding if window == 2 else 0
+    leaf = Tensor(x, requires_grad=True)
+    y = ops.max_pool2d(leaf, window, stride, padding)
+    g = rng.integers(1, 9, y.shape).astype(float)
+    y.backward(g)
+    assert leaf.grad.sum() == g.sum()
+    other = torch.tensor(x.transpose(0, 3, 1, 2).copy(), requires_grad=True)
+    z = torch.nn.functional.max_pool2d(other, window, stride, padding)
+    np.testing.assert_array_equal(y.data, z.detach().numpy().transpose(0, 2, 3, 1))
+    if not padding:
+        z.backward(torch.tensor(g.transpose(0, 3, 1, 2).copy()))
+        nan = np.isnan(x).any()  # of several NaN in a window PyTorch takes the last, and we the first
+        if not nan:
+            np.testing.assert_array_equal(leaf.grad, other.grad.numpy().transpose(0, 2, 3, 1))
 
 
 def test_batch_norm_keeps_running_statistics_as_pytorch_with_momentum_0_01(torch, rng):

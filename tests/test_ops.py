@@ -1,6 +1,8 @@
 """Every op through every witness: derivatives, PyTorch, algebra, array libraries, dtypes. Rows: cases.py."""
 
 
+import contextlib
+
 import array_api_strict as strict
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from minimask import (
     Tensor,
     ops,
+    plain,
 )
 from minimask.backend import to_host
 from minimask.engine import OPS
@@ -244,6 +247,34 @@ def test_extreme_inputs_stay_finite():
             y = function(leaf)
             y.backward(np.ones(y.shape, np.float32))
             assert np.isfinite(y.data).all() and np.isfinite(leaf.grad).all()
+
+
+#: The slope where x, or x and the number beside it, is NaN: what picks an entry picks NaN and hands it g.
+AT_NAN = {
+    "relu": (ops.relu, 1.0), "clip": (lambda x: ops.clip(x, -1.0, 1.0), 1.0), "max": (ops.max, 1.0),
+    "maximum": (lambda x: ops.maximum(x, 1.0), 1.0), "its right side": (lambda x: ops.maximum(1.0, x), 1.0),
+    "minimum": (lambda x: ops.minimum(x, 1.0), 1.0), "its right": (lambda x: ops.minimum(1.0, x), 1.0),
+    "abs": (ops.abs, np.nan), "elu": (ops.elu, np.nan), "elu of 2": (lambda x: ops.elu(x, 2.0), np.nan),
+    "exp": (ops.exp, np.nan), "sigmoid": (ops.sigmoid, np.nan), "tanh": (ops.tanh, np.nan), "sqrt": (ops.sqrt, np.nan)}
+
+
+@pytest.mark.parametrize("name", AT_NAN)
+def test_nan_in_nan_out_and_the_slope_that_the_module_states(library, name):
+    function, slope = AT_NAN[name]
+    for context in (plain, contextlib.nullcontext):
+        x = Tensor(library.array(np.array([np.nan])), requires_grad=True)
+        with context():
+            y = function(x)
+            (y * 3.0).sum().backward()
+        assert np.isnan(library.host(y)).all()
+        np.testing.assert_array_equal(library.host(x.grad), 3 * slope)
+
+
+def test_the_number_beside_nan_gets_nothing(library):
+    for function in (ops.maximum, ops.minimum, lambda x, y: ops.max(ops.concat([x, y]))):
+        x, y = (Tensor(library.array(np.array([value])), requires_grad=True) for value in (np.nan, 1.0))
+        function(x, y).sum().backward()
+        assert library.host(x.grad) == 1.0 and library.host(y.grad) == 0.0
 
 
 SPECIAL = {"where": lambda a, s: a[1].where(a[0], a[2]), "getitem": lambda a, s: a[0][s["index"]],

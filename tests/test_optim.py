@@ -95,6 +95,17 @@ def test_updates_are_in_place_and_seen_by_the_tape():
         stale.backward()
 
 
+@pytest.mark.parametrize("optimizer", [SGD, SGDW])
+def test_a_leaf_given_twice_or_read_only_is_named(optimizer):
+    a, b, fixed = (Tensor(np.ones(n), requires_grad=True) for n in (2, 3, 4))
+    with pytest.raises(UsageError, match=rf"{optimizer.__name__}: parameter 2, of shape \(2,\), is parameter 0 again"):
+        optimizer([a, b, a], lr=0.1)
+    fixed.data.flags.writeable = False
+    with pytest.raises(UsageError, match=rf"{optimizer.__name__}: parameter 1, of shape \(4,\), is a read-only array.*copy"):
+        optimizer([a, fixed], lr=0.1)
+    optimizer([a, b, Tensor(np.ones(2), requires_grad=True)], lr=0.1)  # equal numbers are no twin
+
+
 def test_constant_and_exponential():
     assert constant(0) == constant(10**6) == 1.0
     schedule = exponential(0.9, every=40)

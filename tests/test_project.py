@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import minimask
@@ -107,6 +108,18 @@ def test_the_readmes_examples_run_and_print_what_it_says():
     printed = re.search(r"([\d.]+)% with ([\d.]+)% left", out.getvalue())
     for a, b in zip(stated.groups(), printed.groups()):
         assert abs(float(a) - float(b)) <= 1.0
+
+
+def test_the_readmes_first_gradient_is_printed_as_it_says():
+    example = next(block for block in blocks("python") if "@op" in block)
+    out, names = io.StringIO(), {"np": np, "rng": np.random.default_rng(0)}
+    try:
+        with contextlib.redirect_stdout(out):
+            exec(compile(example, "README.md", "exec"), names)
+    finally:
+        OPS.pop("cube", None)
+    assert out.getvalue().strip() == re.search(r"print\(x.grad\)  # a plain array: (.*)", example)[1]
+    assert np.count_nonzero(names["x"].grad) == 2
 
 
 def test_the_readmes_commands_are_those_that_ci_runs():

@@ -242,6 +242,8 @@ def test_fit_refuses_what_does_not_fit():
             train.fit(net, BLOBS, optimizer, epochs, rng, batch)
     with pytest.raises(UsageError, match=r"net maps \(4, 4, 1\) to \(3,\), but data set 'digits' needs \(8, 8, 1\)"):
         train.fit(net, data.digits(), optimizer, 1, rng)
+    with pytest.raises(UsageError, match=r"fit: rng is a RandomState, but must be a generator: numpy.random.default_rng"):
+        train.fit(net, BLOBS, optimizer, 1, np.random.RandomState(0))
 
 
 # ---- telling how it goes ----------------------------------------------------------------------------------------------

@@ -46,10 +46,14 @@ def conv2d(xp: ModuleType, x: Array, w: Array, /, stride: Pair = 1, padding: Pad
 
 def max_pool2d(xp: ModuleType, x: Array, /, window: Pair, stride: Pair | None = None,
                padding: Padding = "valid") -> Result:
-    """The same, some images at a time."""
+    """The same, some images at a time; NaN is looked for where there is any."""
     at = of_pool("max_pool2d", x.shape, window, stride, padding)
     y = in_blocks(lambda x: plain.largest(np, x, at), x)
-    return y, lambda g: (in_blocks(lambda x, y, g: plain.largest_transpose(np, x, y, g, at), x, y, g),)
+
+    def transpose(x: np.ndarray, y: np.ndarray, g: np.ndarray) -> np.ndarray:
+        return plain.largest_transpose(np, x, y, g, at, with_nan=bool(np.isnan(y).any()))
+
+    return y, lambda g: (in_blocks(transpose, x, y, g),)
 
 
 class Windows:
