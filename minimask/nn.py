@@ -245,9 +245,7 @@ class Sequential(Layer):
     def masks(self) -> dict[str, np.ndarray]:
         """The mask of every masked layer by layer name: int8 on the host, +1 kept, 0 hidden, -1 inverted.
 
-        Sums and products of int8 stay int8 and wrap above 127 without a word: give them room first,
-        ``mask.astype(float)``. How many paths lead from a pixel to a class is counted, in float64, by
-        :func:`minimask.anatomy.paths`.
+        int8 wraps above 127 without a word: before sums, ``mask.astype(float)``; :func:`minimask.anatomy.paths` counts.
         """
         return {name: source.mask() for name, source in self.weights().items() if isinstance(source, Supermask)}
 

@@ -305,8 +305,8 @@ except ImportError:
 #
 # Random numbers of size 1 meet no overflow. A network in trouble produces a 1000 sooner or later, and $e^{1000}$ is
 # infinite. Below is the formula as one finds it in a textbook, $y = x\, e^x / (1 + e^x)$. It passes everything so far.
-# The cure is always of the same kind: write the function so that the exponential only sees numbers below zero, as above.
-# (Beware of `(1 + tanh(x/2)) / 2`: it never overflows, but for x = -20 the 1 swallows what tanh has to say.)
+# The cure is always of the same kind: write the function so that the exponential only sees numbers below 0, as above.
+# (Beware of `(1 + tanh(x/2)) / 2`: it never overflows, but at x = -20 the 1 swallows what tanh has to say.)
 #
 # And float32 must stay float32. In NumPy a single `np.float64(0.5)` in a formula makes everything float64, silently:
 # twice the memory, half the speed. Python numbers are safe.
@@ -441,7 +441,7 @@ print(foreign)
 #    What stands before the `/` is an array; a parameter after it is a plain Python setting, such as an axis. You will
 #    see `asarray(0.0, x)` there: a constant of the library, device and dtype of x. Faster versions of some ops, for
 #    large arrays, stand apart in `minimask/fast/ops.py`; an op needs none.
-# 2. `minimask/operators.py`, one line in the class `Operators`, beside the others of its kind, so that `x.silu()` works:
+# 2. `minimask/operators.py`, one line in the class `Operators`, beside others of its kind, so that `x.silu()` works:
 #    ```python
 #    def silu(self) -> Tensor: return OPS["silu"](self)
 #    ```

@@ -31,7 +31,7 @@ from ..engine import OPS
 from ..errors import MinimaskError
 from . import GradientError, elsewhere, marking
 from . import gradcheck as _gradcheck
-from .submission import LEAVING, Apart, Submission, left, passes_through, told
+from .submission import LEAVING, Apart, Submission, left, passes_through, task_of, told
 
 LESSONS = range(100)
 #: What gradcheck takes for itself; everything else by name goes to the function.
@@ -160,12 +160,6 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
                 error.add_note(f"with\n{marking.shown(drawn.params)}")
             error.add_note(f"{task}: this is what its test met; the task is described in {_lesson_of(item.path)}.py")
         raise
-
-
-def task_of(item: pytest.Item) -> str:
-    """'Lesson 3, task 2' for a test called test_task2... in a file test_lesson03.py; empty for others."""
-    lesson, task = re.fullmatch(r"test_lesson(\d+)", item.path.stem), re.match(r"test_task(\d+)", item.name)
-    return f"Lesson {int(lesson[1])}, task {int(task[1])}" if lesson and task else ""
 
 
 def _lesson_of(path: Path) -> str:

@@ -209,7 +209,7 @@ def taught():
     import minimask.testing
 
     code = "\n".join(line[4:] for line in minimask.testing.__doc__.splitlines() if line.startswith((">>> ", "... ")))
-    lesson = (Path(__file__).parent.parent / "tutorials/04_add_an_op.py").read_text()
+    lesson = (Path(__file__).parents[2] / "tutorials/04_add_an_op.py").read_text()
     for text in (code.partition(">>> gradcheck")[0], lesson[lesson.index("@op(register=False)"):lesson.index("# %% [markdown]\n# Without")]):
         names = {"np": np, "op": op, "gradcheck": gradcheck}
         exec(text, names)

@@ -10,7 +10,7 @@ import pytest
 
 import minimask
 
-TUTORIALS = Path(__file__).parent.parent / "tutorials"
+TUTORIALS = Path(__file__).parents[2] / "tutorials"
 
 
 def ran(folder, *words):
