@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minimask import conv, engine, ops
+from minimask import conv, engine, ops, windows
 from minimask.engine import op
 from minimask.testing import gradcheck
 
@@ -373,7 +373,7 @@ def cross_entropy_without_its_label(xp, x):
 
 
 def conv_parts(xp, x, w, stride=1):
-    at = conv.geometry("conv2d", x.shape, w.shape[:2], stride, "same")
+    at = windows.geometry("conv2d", x.shape, w.shape[:2], stride, "same")
     return at, w.reshape(-1, w.shape[3]), conv.pad(xp, x, at.padding)
 
 
@@ -396,7 +396,7 @@ def conv2d_wrong_padding_side(xp, x, w, /):
 def conv2d_stride_ignored_in_dx(xp, x, w, /):
     value, pullback = of("conv2d")(xp, x, w, 2)
     at, matrix, padded = conv_parts(xp, x, w, 2)
-    at = conv.Geometry(at.kernel, (1, 1), at.padding, at.output)
+    at = windows.Geometry(at.kernel, (1, 1), at.padding, at.output)
     return value, lambda g: (conv.crop(conv.windows_transpose(xp, g @ matrix.T, padded, at), at.padding),
                              pullback(g)[1]())
 

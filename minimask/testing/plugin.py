@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
