@@ -126,7 +126,7 @@ def measure_layer(shape, share, images, rounds):
     weight = np.where(rng.random(shape) < share, rng.choice([-1.0, 1.0], shape), 0).astype(np.float32)
     x = rng.standard_normal((images, shape[0])).astype(np.float32)
     gather = predict.gathered(weight)
-    seconds, ratios = alternate([lambda: predict.product(np, x, weight), lambda: gather(x)], rounds, 5)
+    seconds, ratios = alternate([lambda: predict.product(x, weight), lambda: gather(x)], rounds, 5)
     taken = (weight.size >= predict.GATHER_WEIGHTS and np.count_nonzero(weight) <= predict.GATHER_SHARE * weight.size
              and images <= predict.GATHER_IMAGES)
     print(f"{shape[0]:>6} x {shape[1]:<6}{share:>8.1%}{images:>8}{1e6 * seconds[0]:>13,.0f}{1e6 * seconds[1]:>13,.0f}"
