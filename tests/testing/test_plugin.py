@@ -223,7 +223,6 @@ def test_a_solution_that_writes_into_its_inputs_is_told_so(tmp_path, case):
 COUNTED = """
 import pytest
 from hypothesis import given, seed, settings, strategies as st
-from minimask.testing.plugin import seed_of
 
 seen = []
 
