@@ -124,7 +124,7 @@ for step in (zero_slope, only_visible, straight_through, ops.keep_hide_invert):
 
 # %% [markdown]
 # All four agree forwards. The last line is the step that the package brings along, and it is the straight-through one.
-# Look at `minimask/ops.py`: it computes the same, with the same pullback.
+# Look at `minimask/mask.py`: it computes the same, with the same pullback.
 #
 # Here is the function, and what the gradient pretends about it. (In the left picture the line of slope 1 looks flat,
 # because $s$ spans 2 and the scores shown span 0.08. So much for the size of the pretended slope; only its sign is

@@ -451,11 +451,11 @@ print(foreign)
 #        return y, lambda g: (g * (p + y * (1 - p)),)
 #    ```
 #    What stands before the `/` is an array; a parameter after it is a plain Python setting, such as an axis. You will
-#    see two helpers there: `asarray(0.0, x)` is a constant of the library, device and dtype of x; `elementwise` does
-#    the work on large arrays in blocks, and you need it only for speed.
-# 2. `minimask/engine.py`, one line in the class `Tensor`, beside the others of its kind, so that `x.silu()` works:
+#    see `asarray(0.0, x)` there: a constant of the library, device and dtype of x. Faster versions of some ops, for
+#    large arrays, stand apart in `minimask/fast/ops.py`; an op needs none.
+# 2. `minimask/operators.py`, one line in the class `Operators`, beside the others of its kind, so that `x.silu()` works:
 #    ```python
-#    def silu(self) -> "Tensor": return OPS["silu"](self)
+#    def silu(self) -> Tensor: return OPS["silu"](self)
 #    ```
 # 3. `tests/cases.py`, one row in the table `CASES`: how to draw inputs (`unary()`: one array of any shape), and what
 #    PyTorch calls it. This is its whole test: every test of the suite that goes through the table now goes through it.
