@@ -155,18 +155,20 @@ def speed():
 def demo():
     """Recipes digits and digits-dense: ten seeds under each kernel."""
     rows = ["| recipe | OpenBLAS kernel | test accuracy, % | weights left, % | runs |", "|---|---|---|---|---|"]
-    found = demos.groups(demos.lines([HERE / "records/demo-seeds.jsonl"]))
-    for (name, kernel), (accuracy, left) in sorted(found.items()):
-        rows.append(f"| `{name}` | {kernel} | {demos.spread(accuracy)} | {demos.spread(left)} | {len(accuracy)} |")
+    for (name, kernel), of in sorted(demos.groups(demos.lines([HERE / "records/demo-seeds.jsonl"])).items()):
+        rows.append(f"| `{name}` | {kernel} | {demos.spread(of['accuracy'])} | {demos.spread(of['left'])} "
+                    f"| {len(of['accuracy'])} |")
     return "\n".join(rows) + "\n"
 
 
 def choice():
     """The grid that the demo's recipe was chosen from, on held-out training digits."""
-    rows = ["| point | accuracy, % | weights left, % | runs |", "|---|---|---|---|"]
-    found = demos.groups(demos.lines([HERE / "records/demo-choice.jsonl"]))
-    return "\n".join([*rows, *(f"| {name} | {demos.spread(accuracy)} | {demos.spread(left)} | {len(accuracy)} |"
-                               for (name, _), (accuracy, left) in found.items())]) + "\n"
+    rows = ["| point | lowest of the last 20 epochs, % | accuracy at the end, % | weights left, % | runs |",
+            "|---|---|---|---|---|"]
+    for (name, _), of in demos.ranked(demos.lines([HERE / "records/demo-choice.jsonl"])).items():
+        rows.append(f"| {name} | {demos.spread(of['least']) or ''} | {demos.spread(of['accuracy'])} "
+                    f"| {demos.spread(of['left'])} | {len(of['accuracy'])} |")
+    return "\n".join(rows) + "\n"
 
 
 #: The changes of minimask.anatomy.CHANGES, in words.

@@ -194,7 +194,7 @@ class Supermask:
         return ops.multiply(self.frozen, self.step(_made(self.scores)))
 
     def mask(self) -> np.ndarray:
-        """The mask now, as int8 on the host: +1 kept, 0 hidden, -1 inverted. Wraps above 127: see ``net.masks``."""
+        """The mask now, as int8 on the host: +1 kept, 0 hidden, -1 inverted."""
         with no_grad():
             return to_host(self.step(_made(self.scores)).data).astype(np.int8)
 

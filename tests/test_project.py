@@ -94,7 +94,10 @@ def blocks(language):
 
 
 def test_the_readmes_examples_run_and_print_what_it_says():
-    """The eight lines: the printed accuracy and weights left are within 1 point of what the README states."""
+    """The eight lines: accuracy and weights left lie where those of ten seeds do, and beside what the README states.
+
+    Which last digits a run has depends on the BLAS kernel, so accuracy may be two images (0.6 points) beside the range.
+    """
     example, second = blocks("python")[:2]
     assert len(example.strip().splitlines()) == 8
     out, names = io.StringIO(), {}
@@ -106,8 +109,13 @@ def test_the_readmes_examples_run_and_print_what_it_says():
             OPS.pop("cube", None)  # the example registers an op
     stated = re.search(r"prints `([\d.]+)% with ([\d.]+)% left`", README)
     printed = re.search(r"([\d.]+)% with ([\d.]+)% left", out.getvalue())
-    for a, b in zip(stated.groups(), printed.groups()):
-        assert abs(float(a) - float(b)) <= 1.0
+    ranges = re.findall(r"^\| `digits` \| \w+ \| [\d.]+ \(([\d.]+) to ([\d.]+)\) \| [\d.]+ \(([\d.]+) to ([\d.]+)\)", README,
+                        re.MULTILINE)
+    assert len(ranges) == 2  # kernels
+    for numbers in (stated, printed):
+        accuracy, left = map(float, numbers.groups())
+        assert min(float(r[0]) for r in ranges) - 0.6 <= accuracy <= max(float(r[1]) for r in ranges) + 0.6
+        assert min(float(r[2]) for r in ranges) - 0.3 <= left <= max(float(r[3]) for r in ranges) + 0.3
 
 
 def test_the_readmes_first_gradient_is_printed_as_it_says():
@@ -126,6 +134,25 @@ def test_the_readmes_commands_are_those_that_ci_runs():
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("pip install")]
     assert commands == ["pip install '.[plot]' && minimask", "pip install '.[test,oracle]' && pytest -n auto --dist worksteal",
                         "pip install '.[course]' && minimask course DIR"]
+
+
+@needs_checkout
+def test_the_demos_recipe_is_what_the_grid_chose_and_its_seeds_keep_the_promise():
+    """Chosen on held-out training digits; then, at 8 % or fewer, 19 of 20 runs within a point of dense, as README says."""
+    specification = importlib.util.spec_from_file_location("demo", ROOT / "benchmarks/demo.py")
+    demo = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(demo)
+    records, digits = ROOT / "benchmarks/records", recipes.find("digits")
+    chosen, _ = next(iter(demo.ranked(demo.lines([records / "demo-choice.jsonl"]))))
+    assert replace(demo.points()[chosen], name=digits.name, about=digits.about) == digits
+    found = demo.groups(demo.lines([records / "demo-seeds.jsonl"]))
+    assert len(found) == 4 and all(len(of["accuracy"]) == 10 for of in found.values())
+    behind = []
+    for kernel in ("Haswell", "SkylakeX"):
+        masked, dense = found["digits", kernel], found["digits-dense", kernel]
+        behind += [sum(dense["accuracy"]) / 10 - accuracy for accuracy in masked["accuracy"]]
+        assert max(masked["left"]) <= 8 and sum(behind[-10:]) / 10 < 0.5
+    assert sorted(behind)[-2] <= 1 + 1e-9 and max(behind) == pytest.approx(1.56, abs=0.01)
 
 
 @needs_checkout
