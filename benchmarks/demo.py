@@ -79,7 +79,7 @@ def groups(found):
 
 
 def ranked(found):
-    """Groups by the rule of the choice: 8 % left at most in every run; highest `least`, then accuracy, then fewest left.
+    """Groups by the rule of the choice: 8 % left at most in every run; highest `least`, then accuracy, fewest left.
 
     Of seeds 0 to 2, which every point has: the tenths differ. Points of which `least` is not recorded come last.
     """

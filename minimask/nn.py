@@ -243,7 +243,7 @@ class Sequential(Layer):
         return {f"{name}.{part}": value for name, layer in self.walk() for part, value in layer.own_state().items()}
 
     def masks(self) -> dict[str, np.ndarray]:
-        """Every layer's mask by name: int8, +1 kept, 0 hidden, -1 inverted; products wrap at 127 (see anatomy.paths)."""
+        """Each layer's mask by name: int8, +1 kept, 0 hidden, -1 inverted; products wrap at 127 (see anatomy.paths)."""
         return {name: source.mask() for name, source in self.weights().items() if isinstance(source, Supermask)}
 
     def counts(self) -> list[tuple[int, int, int]]:
