@@ -453,7 +453,7 @@ print(foreign)
 #    What stands before the `/` is an array; a parameter after it is a plain Python setting, such as an axis. You will
 #    see `asarray(0.0, x)` there: a constant of the library, device and dtype of x. Faster versions of some ops, for
 #    large arrays, stand apart in `minimask/fast/ops.py`; an op needs none.
-# 2. `minimask/operators.py`, one line in the class `Operators`, beside the others of its kind, so that `x.silu()` works:
+# 2. `minimask/operators.py`, one line in the class `Operators`, beside others of its kind, so that `x.silu()` works:
 #    ```python
 #    def silu(self) -> Tensor: return OPS["silu"](self)
 #    ```

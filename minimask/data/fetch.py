@@ -17,7 +17,7 @@ from ..meter import Meter, megabytes
 from . import files
 from .archive import extract
 from .download import Patience, Published, Refused, check_published, download, put, size_of, writing
-from .files import SETS, DataError, File, State
+from .files import SETS, DataError, File, FileState
 
 #: What the hosts publish, by data set: one file per file of the set, or one archive that holds them all.
 PUBLISHED = {
@@ -97,15 +97,15 @@ def check(names: Sequence[str] = (), folder: str | Path | None = None, say: Call
         state = max(state for state, _ in found.values())
         of_that = {file: sentence for file, (file_state, sentence) in found.items() if file_state is state}
         command = f"`minimask data fetch {name} --data {below.parent}"
-        if state is State.DAMAGED:
+        if state is FileState.DAMAGED:
             say("\n  ".join([f"{name}: damaged, or not the official files; {command} --overwrite` replaces them",
                              *of_that.values()]))
-        elif state is State.MISSING:
+        elif state is FileState.MISSING:
             listed = "" if len(of_that) == len(found) else f" (in part: {', '.join(of_that)})"
             say(f"{name}: missing{listed}; {command}` gets it{_download_size(name)}")
         else:
             say(f"{name}: {describe(name, below)}")
-        if state is State.DAMAGED or (names and state is State.MISSING):
+        if state is FileState.DAMAGED or (names and state is FileState.MISSING):
             wrong.append(f"{name} is {state.name.lower()}")
     if wrong:
         raise MinimaskError(", ".join(wrong))
@@ -126,9 +126,9 @@ def _lacking(name: str, below: Path, overwrite: bool) -> list[File]:
     lacking = []
     for file in SETS[name].files:
         state, wrong = files.state(below, file)
-        if state is State.DAMAGED and not overwrite:
+        if state is FileState.DAMAGED and not overwrite:
             raise DataError(f"{wrong}, or move it away, or let --overwrite replace it")
-        if state is not State.WHOLE:
+        if state is not FileState.WHOLE:
             lacking.append(file)
     return lacking
 

@@ -27,7 +27,7 @@ class DataError(MinimaskError):
     """A data file is missing, damaged or not what its name says; the message tells which, and where to put it."""
 
 
-class State(enum.IntEnum):
+class FileState(enum.IntEnum):
     """How a file stands; of several files, the largest is how they stand together."""
 
     WHOLE = 0
@@ -230,16 +230,16 @@ def read(folder: Path, name: str, file: File, allow_unverified: bool) -> tuple[n
     return np.frombuffer(content, np.uint8, offset=len(file.header)).reshape(file.shape), official
 
 
-def state(folder: Path, file: File) -> tuple[State, str]:
+def state(folder: Path, file: File) -> tuple[FileState, str]:
     """How `file` stands in `folder`, and a sentence on what is wrong with it, "" where nothing is."""
     try:
         path = find(folder, file)
         if path is None:
-            return State.MISSING, missing(folder, file)
+            return FileState.MISSING, missing(folder, file)
         verify(path, file, path.suffix == ".gz")
     except DataError as error:
-        return State.DAMAGED, str(error)
-    return State.WHOLE, ""
+        return FileState.DAMAGED, str(error)
+    return FileState.WHOLE, ""
 
 
 def missing(folder: Path, file: File) -> str:

@@ -159,7 +159,7 @@ def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: 
 
     def weight(each: Any) -> dict[str, Any]:
         name = names[id(each)]
-        spec, blob = _stored(each.weight, weights[name], codec, lambda: _drawn_from(net, name, seed))
+        spec, blob = _stored(each.weight, weights[name], codec, lambda: _generator_before(net, name, seed))
         blobs.append(blob)
         return spec
 
@@ -171,7 +171,7 @@ def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: 
 
 
 def _stored(source: WeightSource, effective: np.ndarray, codec: str | None,
-            drawn_from: Callable[[], list[int]]) -> tuple[dict[str, Any], bytes]:
+            generator: Callable[[], list[int]]) -> tuple[dict[str, Any], bytes]:
     """A weight as JSON, and its bytes."""
     magnitudes = np.unique(np.abs(effective[effective != 0]))
     more: dict[str, Any]
@@ -179,7 +179,7 @@ def _stored(source: WeightSource, effective: np.ndarray, codec: str | None,
         trits, more = np.sign(effective).astype(np.int8), {"magnitude": float(magnitudes.sum())}
     elif isinstance(source, Supermask):
         frozen = to_host(source.frozen)
-        trits, more = source.mask(), {"frozen": {**source.settings["frozen"], "generator": drawn_from(),
+        trits, more = source.mask(), {"frozen": {**source.settings["frozen"], "generator": generator(),
                                                  "sha256": _sha256(frozen)}}
     else:
         return {"shape": list(effective.shape), "codec": "plain", "bytes": effective.nbytes,
@@ -206,7 +206,7 @@ def _sha256(array: np.ndarray) -> str:
     return hashlib.sha256(files.raw(_little(array))).hexdigest()
 
 
-def _drawn_from(net: nn.Sequential, wanted: str, seed: int | None) -> list[int]:
+def _generator_before(net: nn.Sequential, wanted: str, seed: int | None) -> list[int]:
     """The state of the generator before layer `wanted` was drawn, found by drawing the net's weights once more."""
     if seed is None:
         raise UsageError(f"the frozen weights of {wanted} have several magnitudes, so the file holds the seed and the "
@@ -349,13 +349,13 @@ def _weight(name: str, stored: Stored, code: bytes, dtype: str) -> np.ndarray:
         trits = ternary.CODECS[stored.codec].decode(code, stored.weights, stored.plus + stored.minus)
         signs = _signs(trits)
         weight = trits.reshape(stored.shape).astype(dtype)
-        weight *= np.asarray(stored.magnitude, dtype) if stored.frozen is None else _drawn(name, stored, dtype)
+        weight *= np.asarray(stored.magnitude, dtype) if stored.frozen is None else _drawn_again(name, stored, dtype)
     if signs != {"plus": stored.plus, "minus": stored.minus}:
         raise ValueError(f"{name} has other counts of signs than it promises")
     return weight
 
 
-def _drawn(name: str, stored: Stored, dtype: str) -> np.ndarray:
+def _drawn_again(name: str, stored: Stored, dtype: str) -> np.ndarray:
     """The frozen weights, drawn again."""
     rule = dict(stored.frozen or {})
     state, inc, has_uint32, uinteger = rule.pop("generator")

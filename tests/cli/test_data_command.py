@@ -12,7 +12,7 @@ from minimask import data, meter
 from minimask.__main__ import main
 from minimask.data import fetch
 from minimask.data import files as datafiles
-from minimask.data.files import DataError, State
+from minimask.data.files import DataError, FileState
 
 IMAGES = "train-images-idx3-ubyte"
 
@@ -63,7 +63,7 @@ def cifar(monkeypatch):
 def holds_no_data(folder, name="mnist"):
     """What is there, no loader takes for a data file."""
     below = folder / datafiles.SETS[name].below
-    return all(datafiles.state(below, file)[0] is State.MISSING for file in datafiles.SETS[name].files)
+    return all(datafiles.state(below, file)[0] is FileState.MISSING for file in datafiles.SETS[name].files)
 
 
 BELOW = "cifar-10-batches-bin"

@@ -14,7 +14,7 @@ from minimask import MinimaskError, data, meter
 from minimask.data import download, fetch
 from minimask.data import files as datafiles
 from minimask.data.download import Patience, Published
-from minimask.data.files import State
+from minimask.data.files import FileState
 
 IMAGES = "train-images-idx3-ubyte"
 
@@ -85,7 +85,7 @@ def is_whole(folder, name, server):
 def holds_no_data(folder, name="mnist"):
     """What is there, no loader takes for a data file."""
     below = folder / datafiles.SETS[name].below
-    return all(datafiles.state(below, file)[0] is State.MISSING for file in datafiles.SETS[name].files)
+    return all(datafiles.state(below, file)[0] is FileState.MISSING for file in datafiles.SETS[name].files)
 
 
 BODY = {"404": (hostile.status(404), "answered 404 (Not Found)"), "403": (hostile.status(403), "answered 403 (Forbidden)"),

@@ -15,7 +15,7 @@ from minimask import MinimaskError, UsageError, data
 from minimask.data import download, fetch
 from minimask.data import files as datafiles
 from minimask.data.download import Patience
-from minimask.data.files import DataError, State
+from minimask.data.files import DataError, FileState
 
 IMAGES = "train-images-idx3-ubyte"
 
@@ -86,7 +86,7 @@ def is_whole(folder, name, server):
 def holds_no_data(folder, name="mnist"):
     """What is there, no loader takes for a data file."""
     below = folder / datafiles.SETS[name].below
-    return all(datafiles.state(below, file)[0] is State.MISSING for file in datafiles.SETS[name].files)
+    return all(datafiles.state(below, file)[0] is FileState.MISSING for file in datafiles.SETS[name].files)
 
 
 # ---- the server ------------------------------------------------------------------------------------------------------

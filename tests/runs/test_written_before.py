@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from minimask import checkpoint, data, export, models, optim, recipes, runs, train
 from minimask.mask import SignedSupermask
@@ -49,6 +50,7 @@ def test_an_exported_net():
         "915ed015e3e31e27c4613e0c5b0d8a2a29c5406ecd7bd2d726600b6740c075e8")
 
 
+@pytest.mark.filterwarnings("ignore:.*may differ in its last digits")  # other threads, perhaps
 def test_a_checkpoint_goes_on(tmp_path):
     """Its digest is the one that it had; the net is in its state, and trains another epoch."""
     path = tmp_path / "checkpoint.npz"
