@@ -273,7 +273,7 @@ for name, entry in (("signed supermask", last), ("dense baseline", dense_last)):
 
 # %% [markdown]
 # Be careful with such a comparison. There are 360 held-out images, so one image is 0.28 %, and another seed moves the
-# result by an image or two. With seeds 0 to 5 the supermask gave 98.3 to 98.9 %, with 7.6 to 7.8 % of the weights.
+# result by an image or two, another processor too. On one, seeds 0 to 5 gave 98.3 to 98.9 %, with 7.6 to 7.8 % left.
 # "About as good, with a thirteenth of the weights" is what we may say; "better" or "worse" we may not.
 #
 # ## 8. Check the promises
