@@ -93,6 +93,8 @@ def documented(function):
             parameters = [p.replace(kind=inspect.Parameter.POSITIONAL_ONLY) for p in parameters]
         elif part == "*":
             kind = inspect.Parameter.KEYWORD_ONLY
+        elif part.startswith("**"):
+            parameters.append(inspect.Parameter(part[2:], inspect.Parameter.VAR_KEYWORD))
         elif part:
             optional = "=" in part or "[" in first  # what brackets enclose is not told apart
             default = None if optional else inspect.Parameter.empty
