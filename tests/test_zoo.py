@@ -28,8 +28,7 @@ def test_a_net_is_the_one_of_its_record(name):
         np.count_nonzero(source.effective().data) for source in zoo.load(name).weights().values()]
     weights = sum(map(sum, entry.counts))
     assert entry.weights_left == pytest.approx(1 - sum(hidden for _, hidden, _ in entry.counts) / weights, abs=1e-12)
-    (path,) = {path.name: path for folder in (RECORDS / "cifar10", RECORDS) for path in folder.glob(f"{name}.json")
-               }.values()
+    (path,) = (path for folder in ("zoo", "cifar10") for path in (RECORDS / folder).glob(f"{name}.json"))
     record = json.loads(path.read_text(encoding="utf-8"))
     end = record["epochs"][-1]
     assert (entry.test_accuracy, entry.weights_left, entry.epochs) == (

@@ -20,7 +20,7 @@ def command(words: Sequence[str]) -> None:
               f"{entry.weights_left:.2%}", f"{entry.bytes:,}") for entry in found]
     print("\n".join(columns(rows, left=2)))
     print(f"\n{len(rows) - 1} nets, {sum(entry.bytes for entry in found):,} bytes. In Python: "
-          "minimask.zoo.load(\"fcn\", seed=3)")
+          "from minimask import zoo; zoo.load(\"fcn\", seed=1)")
     if any(entry.unverified for entry in found):
         print(f"{MARK} trained and measured on files that are not known to be the official ones")
 
@@ -29,4 +29,4 @@ def _parser() -> Parser:
     return Parser(prog="minimask zoo",
                   description="List the trained nets that come with the package.",
                   epilog="A command that takes an exported file takes a net's name too (RECIPE: its first seed):\n\n"
-                         "example:\n  minimask predict fcn digit.png\n  minimask info fcn-best-seed2")
+                         "example:\n  minimask predict fcn digit.png\n  minimask info fcn-best-seed1")

@@ -1,8 +1,9 @@
 """The faster twins of ops, for NumPy and for CuPy: the same numbers up to rounding, in fewer passes and on two threads.
 
 The reading path knows the table alone (``engine.FAST``), which is filled here, at import. A twin has the signature of
-what it stands for: an op, by its name, or a function of another file, by file and name. tests/test_fast.py walks the
-table and holds each twin to its plain version. Inside ``minimask.plain()`` nothing of this folder runs.
+what it stands for: an op, by its name, or a function of another file, by file and name. tests/fast/test_twins.py walks
+the table and holds each twin to its plain version. Inside ``minimask.plain()`` no twin runs; how memory and BLAS
+threads are set for a whole run (memory.py, threads.py) is no twin.
 """
 
 from collections.abc import Callable

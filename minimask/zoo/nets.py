@@ -2,7 +2,7 @@
 
 One line classifies MNIST's test images, without training and without a network::
 
-    classes, confidences = predict.classify(zoo.load("fcn", seed=3), images)   # images (n, 28, 28, 1), 0 to 255
+    classes, confidences = predict.classify(zoo.load("fcn", seed=1), images)   # images (n, 28, 28, 1), 0 to 255
 
 `python benchmarks/zoo.py FOLDER` puts nets in, with the records that they were trained by.
 """
