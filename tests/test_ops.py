@@ -343,3 +343,11 @@ def test_elu_does_not_overflow(alpha):
     with np.errstate(all="raise", under="ignore"):
         x = Tensor(np.array([-1e4, 0, 1e4], np.float32), requires_grad=True)
         ops.elu(x, alpha).sum().backward()
+
+
+def test_an_index_that_picks_nothing_gives_an_empty_value_and_a_gradient_of_zeros():
+    x = Tensor(np.ones((3, 2)), requires_grad=True)
+    y = x[1:1]
+    assert y.shape == (0, 2)
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, np.zeros((3, 2)))
