@@ -54,7 +54,7 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
     Raises:
         GradientError: they disagree; a gradient is infinite or NaN; an array was written to; a second call differs.
         TypeError: there is no float64 array to check, or the gradient is a surrogate.
-        UsageError: with these settings or inputs nothing would be checked.
+        UsageError: with these settings nothing would be checked.
     """
     name = getattr(function, "__name__", "function")
     refuse_idle(directions=directions, eps=eps, rtol=rtol)
@@ -82,9 +82,6 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
         return value({i: x})
 
     y, c, gradients = once(None if cotangent is None else _constant(cotangent))
-    if not y.size or not any(inputs[i].size for i in checked):
-        raise UsageError(f"gradcheck: {name} has inputs or a value with no entries, so nothing would be checked; "
-                         "give arrays with one entry or more")
     _refuse_change(name, (y, gradients), once(lambda shape: c)[::2])
     rounds = [(c, gradients)]
     if cotangent is None and directions > 1:
@@ -355,7 +352,7 @@ def _constant(cotangent: Any) -> Callable[[tuple[int, ...]], np.ndarray]:
     """A cotangent that the caller chose, in the shape of y. UsageError where it would show nothing."""
     def broadcast(shape: tuple[int, ...]) -> np.ndarray:
         c = np.broadcast_to(cotangent, shape).astype(np.float64)
-        if not np.isfinite(c).all() or not c.any():
+        if not np.isfinite(c).all() or (c.size and not c.any()):
             raise UsageError("gradcheck: a cotangent of zeros, or one that is infinite or NaN, checks nothing; "
                              "leave it out, and a random one is drawn")
         return c
