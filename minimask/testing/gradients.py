@@ -93,7 +93,7 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
         for number in range(directions if inputs[i].size else 0):
             c, gradients = rounds[number % len(rounds)]
             d = np.asarray(rng.standard_normal(inputs[i].shape))
-            line = _Line(partial(along, i), inputs[i], c, gradients[i], float(np.sum(np.abs(c * y))), eps, rtol)
+            line = _Line(partial(along, i), inputs[i], y, c, gradients[i], eps, rtol)
             expected, found, complaint = line.compared(_levelled(d, gradients[i]) if number % 2 else d)
             if complaint:
                 raise GradientError(f"{name}: the gradient of input {i}, shape {inputs[i].shape}, {complaint}: along a "
@@ -248,16 +248,21 @@ def pulled(name: str, function: Callable[..., Tensor], inputs: Any, checked: lis
 class _Line:
     """One input of f, along which differences are taken, beside what backward says of it.
 
-    `f` maps the input to a value, `size` is sum |c y|: rounding of y alone moves <c, y> by up to 1e-16 of it.
+    `f` maps the input to a value, which is `y` at x.
     """
 
     f: Callable[[np.ndarray], np.ndarray]
     x: np.ndarray
+    y: np.ndarray
     c: np.ndarray
     gradient: np.ndarray
-    size: float
     eps: float
     rtol: float
+
+    @property
+    def size(self) -> float:
+        """Sum of |c y|: rounding of y alone moves <c, y> by up to 1e-16 of it."""
+        return float(np.sum(np.abs(self.c * self.y)))
 
     def difference(self, d: np.ndarray, h: float) -> tuple[float, float, float]:
         """Central difference along d, backward's slope for the same move, and how much of y moves at all.
@@ -266,9 +271,10 @@ class _Line:
         """
         ahead, behind = self.x + h * d, self.x - h * d
         with np.errstate(all="ignore"):
-            change = self.c * (self.f(ahead) - self.f(behind))
-        return (float(np.sum(change)) / (2 * h), float(np.sum(self.gradient * (ahead - behind))) / (2 * h),
-                float(np.sum(np.abs(change))) / (2 * h))
+            up, down = self.f(ahead), self.f(behind)
+            slope = float(np.sum(self.c * (up - down))) / (2 * h)
+            moved = float(np.sum(np.abs(self.c) * (np.abs(up - self.y) + np.abs(down - self.y)))) / (2 * h)
+        return slope, float(np.sum(self.gradient * (ahead - behind))) / (2 * h), moved
 
     def compared(self, d: np.ndarray) -> tuple[float, float, str]:
         """The slope along d by differences and by backward, and what is wrong with the latter: nothing, if empty."""
