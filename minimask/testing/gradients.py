@@ -54,7 +54,7 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
     Raises:
         GradientError: they disagree; a gradient is infinite or NaN; an array was written to; a second call differs.
         TypeError: there is no float64 array to check, or the gradient is a surrogate.
-        UsageError: with these settings or inputs nothing would be checked.
+        UsageError: with these settings nothing would be checked.
     """
     name = getattr(function, "__name__", "function")
     refuse_idle(directions=directions, eps=eps, rtol=rtol)
@@ -82,9 +82,6 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
         return value({i: x})
 
     y, c, gradients = once(None if cotangent is None else _constant(cotangent))
-    if not y.size or not any(inputs[i].size for i in checked):
-        raise UsageError(f"gradcheck: {name} has inputs or a value with no entries, so nothing would be checked; "
-                         "give arrays with one entry or more")
     _refuse_change(name, (y, gradients), once(lambda shape: c)[::2])
     rounds = [(c, gradients)]
     if cotangent is None and directions > 1:
@@ -96,7 +93,7 @@ def gradcheck(function: Callable[..., Tensor], *inputs: Any, rng: np.random.Gene
         for number in range(directions if inputs[i].size else 0):
             c, gradients = rounds[number % len(rounds)]
             d = np.asarray(rng.standard_normal(inputs[i].shape))
-            line = _Line(partial(along, i), inputs[i], c, gradients[i], float(np.sum(np.abs(c * y))), eps, rtol)
+            line = _Line(partial(along, i), inputs[i], y, c, gradients[i], eps, rtol)
             expected, found, complaint = line.compared(_levelled(d, gradients[i]) if number % 2 else d)
             if complaint:
                 raise GradientError(f"{name}: the gradient of input {i}, shape {inputs[i].shape}, {complaint}: along a "
@@ -251,16 +248,21 @@ def pulled(name: str, function: Callable[..., Tensor], inputs: Any, checked: lis
 class _Line:
     """One input of f, along which differences are taken, beside what backward says of it.
 
-    `f` maps the input to a value, `size` is sum |c y|: rounding of y alone moves <c, y> by up to 1e-16 of it.
+    `f` maps the input to a value, which is `y` at x.
     """
 
     f: Callable[[np.ndarray], np.ndarray]
     x: np.ndarray
+    y: np.ndarray
     c: np.ndarray
     gradient: np.ndarray
-    size: float
     eps: float
     rtol: float
+
+    @property
+    def size(self) -> float:
+        """Sum of |c y|: rounding of y alone moves <c, y> by up to 1e-16 of it."""
+        return float(np.sum(np.abs(self.c * self.y)))
 
     def difference(self, d: np.ndarray, h: float) -> tuple[float, float, float]:
         """Central difference along d, backward's slope for the same move, and how much of y moves at all.
@@ -269,9 +271,10 @@ class _Line:
         """
         ahead, behind = self.x + h * d, self.x - h * d
         with np.errstate(all="ignore"):
-            change = self.c * (self.f(ahead) - self.f(behind))
-        return (float(np.sum(change)) / (2 * h), float(np.sum(self.gradient * (ahead - behind))) / (2 * h),
-                float(np.sum(np.abs(change))) / (2 * h))
+            up, down = self.f(ahead), self.f(behind)
+            slope = float(np.sum(self.c * (up - down))) / (2 * h)
+            moved = float(np.sum(np.abs(self.c) * (np.abs(up - self.y) + np.abs(down - self.y)))) / (2 * h)
+        return slope, float(np.sum(self.gradient * (ahead - behind))) / (2 * h), moved
 
     def compared(self, d: np.ndarray) -> tuple[float, float, str]:
         """The slope along d by differences and by backward, and what is wrong with the latter: nothing, if empty."""
@@ -355,7 +358,7 @@ def _constant(cotangent: Any) -> Callable[[tuple[int, ...]], np.ndarray]:
     """A cotangent that the caller chose, in the shape of y. UsageError where it would show nothing."""
     def broadcast(shape: tuple[int, ...]) -> np.ndarray:
         c = np.broadcast_to(cotangent, shape).astype(np.float64)
-        if not np.isfinite(c).all() or not c.any():
+        if not np.isfinite(c).all() or (c.size and not c.any()):
             raise UsageError("gradcheck: a cotangent of zeros, or one that is infinite or NaN, checks nothing; "
                              "leave it out, and a random one is drawn")
         return c

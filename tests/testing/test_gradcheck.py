@@ -19,13 +19,13 @@ OUT_OF_SIGHT = {"through float32", "no slope above 50", "a tie counted twice"}
 
 
 def test_all_but_three_planted_faults_are_caught_by_every_seed():
-    counts = gradients.measured(gradients.FAULTS, 3)
+    counts = gradients.measured(gradients.FAULTS, 10)
     assert len(counts) >= 63
-    assert {name for name, count in counts.items() if count < 3} == OUT_OF_SIGHT
+    assert {name for name, count in counts.items() if count < 10} == OUT_OF_SIGHT
 
 
 def test_right_functions_are_refused_by_no_seed():
-    counts = gradients.measured(gradients.RIGHT, 3)
+    counts = gradients.measured(gradients.RIGHT, 20)
     assert len(counts) >= 51 and {name: count for name, count in counts.items() if count} == {}
 
 
@@ -180,10 +180,16 @@ def test_marking_refuses_a_tolerance_that_marks_nothing(tolerance):
         marking.expect(1.0, 2.0, "Lesson 3, task 2", tolerance=tolerance)
 
 
-def test_no_entries_no_proof():
-    for function, x in ((wrong, np.ones((0, 3))), (lambda x: x[:0], np.ones(3))):
-        with pytest.raises(UsageError, match="no entries, so nothing would be checked"):
-            gradcheck(function, x)
+def test_a_value_without_entries_has_a_gradient_of_zeros():
+    """An empty slice depends on nothing: zeros are right, and anything else is not."""
+    @op(register=False)
+    def ones_for_nothing(xp, x):
+        return x[:0], lambda g: (xp.ones_like(x),)
+
+    gradcheck(lambda x: x[:0], np.ones(3))
+    gradcheck(ops.exp, np.ones((0, 3)))
+    with pytest.raises(GradientError, match="ones_for_nothing: the gradient of input 0"):
+        gradcheck(ones_for_nothing, np.ones(3))
 
 
 def test_a_function_must_return_a_tensor():
