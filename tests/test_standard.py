@@ -22,7 +22,8 @@ from test_project import PATH
 import minimask
 
 PACKAGE = Path(minimask.__file__).parent
-SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "testing")  # that holds any library
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py")  # but for what holds any library, and a wheel's copy of the lessons
+                 if not {"testing", "tutorials"} & set(path.relative_to(PACKAGE).parts))
 #: Functions that talk to one library only, by the file and the function that hold the call; None: all of a file.
 ONE_LIBRARY = {("backend", "to_host"): "strict", ("errors", "refuse_without_device"): "cupy", ("train", "_device"): "cupy",
                ("fast/cupy", None): "cupy"}
