@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -22,6 +21,8 @@ class Line:
 
     def renew(self, line: str) -> None:
         """The line that renews itself, cut to the terminal's width."""
+        import shutil  # imported where it is used: `import minimask` stays quick
+
         self._write("\r" + line[:shutil.get_terminal_size().columns - 1] + "\x1b[K")
         self.renewed = True
 
