@@ -10,6 +10,7 @@ import pytest
 
 import minimask
 
+pytestmark = pytest.mark.once
 TUTORIALS = Path(__file__).parents[2] / "tutorials"
 
 
