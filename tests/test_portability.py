@@ -5,6 +5,7 @@ Ops and the engine have their rounds over the libraries in test_ops.py and test_
 
 import gc
 import json
+import sys
 
 import array_api_strict as strict
 import numpy as np
@@ -18,6 +19,7 @@ from minimask import (
     data,
     engine,
     errors,
+    loop,
     models,
     nn,
     op,
@@ -344,3 +346,18 @@ def test_a_recipe_of_another_backend_is_built_there(library):
     net = recipes.find("digits").build(data.digits(), np.random.default_rng(0), library.backend)
     library.host(net.parameters()[0])
     assert net.parameters()[0].dtype == backend.namespace(library.like).float32
+
+
+def test_a_step_asks_little_of_a_gpu(monkeypatch):
+    """Kernels launched in a step of Conv2, and trips to the host: the loss and the logits there, images and labels back."""
+    monkeypatch.setitem(sys.modules, "cupy", standin.module())
+    images, labels = np.zeros((32, 8, 8, 3), np.uint8), np.zeros(32, np.uint8)
+    images[:, ::2] = 200
+    dataset = data.Dataset("stripes", images, labels, images, labels, tuple("0123456789"))
+    net = models.conv2(weights=SignedSupermask(), rng=np.random.default_rng(0), input_shape=(8, 8, 3), backend="cupy")
+    training = loop.Training(net, dataset, optim.SGDW(net.parameters(), 0.04), np.random.default_rng(0), 32, train.new_record())
+    standin.Count.reset()
+    training.train_step()
+    assert (standin.Count.fetched, standin.Count.sent) == (2, 3)  # sent: a zero of the loss, too
+    if hasattr(sys.modules["cupy"], "ElementwiseKernel"):
+        assert standin.Count.launches <= 80
