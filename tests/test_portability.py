@@ -5,7 +5,6 @@ Ops and the engine have their rounds over the libraries in test_ops.py and test_
 
 import gc
 import json
-import sys
 
 import array_api_strict as strict
 import numpy as np
@@ -350,7 +349,9 @@ def test_a_recipe_of_another_backend_is_built_there(library):
 
 def test_a_step_asks_little_of_a_gpu(monkeypatch):
     """Kernels launched in a step of Conv2, and trips to the host: the loss and the logits there, images and labels back."""
-    monkeypatch.setitem(sys.modules, "cupy", standin.module())
+    standin.install(monkeypatch)
+    if ("cupy", "keep_hide_invert") not in engine.FAST:
+        pytest.skip("no compiler here (g++) for CuPy's kernels, which this counts")
     images, labels = np.zeros((32, 8, 8, 3), np.uint8), np.zeros(32, np.uint8)
     images[:, ::2] = 200
     dataset = data.Dataset("stripes", images, labels, images, labels, tuple("0123456789"))
@@ -359,5 +360,4 @@ def test_a_step_asks_little_of_a_gpu(monkeypatch):
     standin.Count.reset()
     training.train_step()
     assert (standin.Count.fetched, standin.Count.sent) == (2, 3)  # sent: a zero of the loss, too
-    if hasattr(sys.modules["cupy"], "ElementwiseKernel"):
-        assert standin.Count.launches <= 80
+    assert standin.Count.launches <= 80
