@@ -99,8 +99,9 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
     """Trains; when it is cut short, the error says what was kept, where, and how to go on."""
     progress = None if options.quiet else train.Progress(recipe.name)
     resume = getattr(options, "resume", None)  # None: the demo, which takes seconds and is begun anew
-    words = ["minimask", "train", getattr(options, "recipe", recipe.name), "--resume", "--out", str(folder)]
+    words = ["minimask", "train", getattr(options, "recipe", recipe.name), "--resume"]
     if resume is not None:
+        words += ["--out", str(folder)] if words[2] != str(folder) else []  # --resume RUN
         words += ["--data", options.data] if options.data else []
         words += ["--allow-unverified"] if options.allow_unverified else []
         words += ["--threads", str(options.threads)] if options.threads else []
