@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from .cli.common import COMMANDS
 from .cli.streams import Steady, steady
 from .errors import MinimaskError, UsageError, out_of_memory, ran_out, unknown
-from .mishaps import Ear, signals_end_it
+from .mishaps import Ear, Interrupted, signals_end_it
 
 #: Commands that do nothing but print: they end when nobody reads on.
 PRINTING = ("compare", "info", "predict", "recipes", "zoo")
@@ -47,8 +47,9 @@ def _run(words: list[str], out: Steady, ear: Ear, debug: bool) -> int:
                              "`minimask --help` tells more")
         importlib.import_module(f"minimask.cli.{name}").command(words)
     except MinimaskError as error:
-        stopped = ear.number or (signal.SIGINT if isinstance(error.__context__, KeyboardInterrupt) else 0)
-        return _fail(str(error), 128 + stopped if stopped else 2 if isinstance(error, UsageError) else 1, debug)
+        stopped = 128 + (ear.number or signal.SIGINT)
+        status = stopped if isinstance(error, Interrupted) else 2 if isinstance(error, UsageError) else 1
+        return _fail(str(error), status, debug)
     except KeyboardInterrupt:
         return _fail("interrupted", 128 + (ear.number or signal.SIGINT), debug)
     except OSError as error:

@@ -37,6 +37,10 @@ class Told(KeyboardInterrupt):
         self.number = number
 
 
+class Interrupted(MinimaskError):
+    """A signal of SIGNALS ended the command; the message says what was kept, and how to go on."""
+
+
 class Ear:
     """The handler of SIGNALS: raises Told, at once or at the end of a step.
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from .. import data, plot, recipes, runs, train
 from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
+from ..mishaps import Interrupted
 
 #: The commands, and what each does. Each is the function `command` of module NAME.
 COMMANDS = {"demo": "the same as no command",
@@ -113,7 +114,7 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
     except KeyboardInterrupt:
         kept = (f"the record so far and the network of its last whole epoch are in {folder}{go_on}" if folder
                 else "what was finished before is kept")
-        raise MinimaskError(f"interrupted while training {recipe.name}; {kept}") from None
+        raise Interrupted(f"interrupted while training {recipe.name}; {kept}") from None
     except (train.TrainingError, OutOfMemory) as error:
         raise MinimaskError(f"{error}{f', saved in {folder}' if folder else ''}") from error
 
