@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from .. import data, plot, recipes, runs, train
 from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
+from ..mishaps import Interrupted
 
 #: The commands, and what each does. Each is the function `command` of module NAME.
 COMMANDS = {"demo": "the same as no command",
@@ -99,8 +100,9 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
     """Trains; when it is cut short, the error says what was kept, where, and how to go on."""
     progress = None if options.quiet else train.Progress(recipe.name)
     resume = getattr(options, "resume", None)  # None: the demo, which takes seconds and is begun anew
-    words = ["minimask", "train", getattr(options, "recipe", recipe.name), "--resume", "--out", str(folder)]
+    words = ["minimask", "train", getattr(options, "recipe", recipe.name), "--resume"]
     if resume is not None:
+        words += ["--out", str(folder)] if words[2] != str(folder) else []  # --resume RUN
         words += ["--data", options.data] if options.data else []
         words += ["--allow-unverified"] if options.allow_unverified else []
         words += ["--threads", str(options.threads)] if options.threads else []
@@ -112,7 +114,7 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
     except KeyboardInterrupt:
         kept = (f"the record so far and the network of its last whole epoch are in {folder}{go_on}" if folder
                 else "what was finished before is kept")
-        raise MinimaskError(f"interrupted while training {recipe.name}; {kept}") from None
+        raise Interrupted(f"interrupted while training {recipe.name}; {kept}") from None
     except (train.TrainingError, OutOfMemory) as error:
         raise MinimaskError(f"{error}{f', saved in {folder}' if folder else ''}") from error
 
