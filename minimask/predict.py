@@ -16,7 +16,7 @@ import numpy as np
 
 from . import cost, nn, resnet
 from .backend import SWITCHES, Array, asarray, namespace, to_host
-from .data import refuse_faint, standardise
+from .data import refuse_faint, refuse_no_numbers, standardise
 from .engine import OPS, Tensor, no_grad, version
 from .errors import UsageError
 from .fast.blocks import LARGE_PRODUCT, product
@@ -156,9 +156,10 @@ def classify(net: nn.Sequential, images: np.ndarray, batch: int | None = None) -
         batch: images at a time; by :func:`batch_size` unless given.
 
     Raises:
-        UsageError: no plain array of numbers, images of another shape, with NaN or infinity in them, or all so faint
-            that they become blank.
+        UsageError: images of another shape, with NaN or infinity in them, or all so faint that they become blank.
+        DataError: text, complex, masked or other arrays that are no plain numbers.
     """
+    refuse_no_numbers(images, "classify")
     if images.shape[1:] != net.input_shape:
         raise UsageError(f"the images are {images.shape[1:]}, but the net takes {net.input_shape}")
     refuse_faint(images, "classify")
