@@ -95,9 +95,9 @@ def _npy(path: Path, file: IO[bytes], shape: tuple[int, ...]) -> np.ndarray:
         raise UsageError(f"{path} holds {size:,} bytes of {dtype}; needed are at most {LIMIT:,} of integers or floats")
     fitted, there = _fitted(path, found, shape), os.fstat(file.fileno()).st_size - file.tell()
     if there != size:
+        hint = "" if there else "; of a masked array np.save leaves no more: save its filled(0)"
         raise MinimaskError(f"{path} is a damaged .npy file: its header promises {size:,} bytes of images, but "
-                            f"{there:,} follow" + ("; of a masked array np.save leaves no more: save its filled(0)" if not there
-                                                   else ""))
+                            f"{there:,} follow{hint}")
     content = np.frombuffer(bytearray(file.read(size)), dtype)
     return content.reshape(found, order="F" if columns_first else "C").reshape(fitted)
 
