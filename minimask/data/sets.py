@@ -60,7 +60,8 @@ class Dataset:
         for part, images, labels in (("train", self.train_images, self.train_labels),
                                      ("test", self.test_images, self.test_labels)):
             where = f"data set {self.name!r}, {part} part"
-            refuse_no_numbers(images, where), refuse_no_numbers(labels, where)
+            for values in (images, labels):
+                refuse_no_numbers(values, where)
             if images.ndim != 4 or labels.shape != images.shape[:1]:
                 raise DataError(f"{where}: images {images.shape} and labels {labels.shape}; "
                                 "needed are (n, height, width, channels) and (n,)")
