@@ -173,7 +173,8 @@ def _alive(connected: Sequence[np.ndarray], origins: Sequence[np.ndarray],
     last, changed = len(connected) - 1, True
     while changed:
         changed = False
-        for i, pairs in enumerate(connected):
+        for i in [*range(last + 1), *range(last, -1, -1)]:  # both ways, as both rules go: two rounds are enough
+            pairs = connected[i]
             kept = pairs & ins[i][:, None] & outs[i]  # (in, out)
             reading = ins[i] & (kept.any(axis=1) if i or not all_inputs else True)
             reached = outs[i]

@@ -15,7 +15,7 @@ import numpy as np
 from . import loop
 from .backend import namespace
 from .checkpoint import Keeper, restore
-from .data import Dataset, refuse_faint
+from .data import Dataset, refuse_faint, refuse_no_numbers
 from .errors import UsageError
 from .fast.memory import kept_memory
 from .fast.threads import blas_kernel, blas_threads
@@ -90,6 +90,7 @@ def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int
         TrainingError: the net gives NaN for an image, or there is no image.
         UsageError: labels that do not fit, images so faint that standardising would make all of them blank.
     """
+    refuse_no_numbers(images, "evaluate")
     refuse_faint(np.asarray(images), "evaluate")
     return loop.evaluate(net, images, labels, batch)
 
