@@ -21,6 +21,7 @@ from ..data import Dataset
 from ..errors import MinimaskError, UsageError
 from ..nn import Sequential
 from ..plateau import Plateau
+from . import schema
 
 #: What tells of the end of a run, and all that a run leaves.
 END = ("network.npz", "masks.png", "training.png")
@@ -143,7 +144,7 @@ def write_pictures(folder: Path, net: Sequential, record: dict[str, Any], datase
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
-    """The record in a run's folder; its parts are there, but need not agree: :func:`minimask.runs.records.check`.
+    """The record in a run's folder; whole and within bounds (:mod:`minimask.runs.schema`).
 
     Raises UsageError where there is none, MinimaskError where it is damaged.
     """
@@ -153,12 +154,10 @@ def read_record(folder: str | Path) -> dict[str, Any]:
                          "leaves it")
     try:
         record = fields.read(path)
-        parts = fields.Fields(record, path.name)
-        parts.of("recipe", dict), parts.of("dataset", str), parts.of("seed", int)
-        for number, entry in enumerate(parts.of("epochs", list), 1):
-            numbers = fields.Fields(entry, f"epoch {number} of {path.name}")
-            for name in ("train_loss", "test_accuracy", "weights_left", "seconds"):
-                numbers.of(name, int, float)
+        try:
+            schema.record(record)
+        except ValueError as error:
+            raise ValueError(f"{path.name} {error}") from error
     except ValueError as error:
         raise MinimaskError(f"{folder} holds no whole run: {error}") from error
     return record
@@ -178,7 +177,9 @@ def load(folder: str | Path, dataset: Dataset | None = None,
     folder, record = Path(folder), read_record(folder)
     dataset = data.blank(record["dataset"]) if dataset is None else dataset
     try:
-        net = recipes.from_dict(record["recipe"]).build(dataset, np.random.default_rng(0), backend)
+        recipe = schema.recipe_of(record)
+        schema.agree(record, recipe, dataset)
+        net = recipe.build(dataset, np.random.default_rng(0), backend)
         net.load(files.read_arrays(folder / "network.npz", files.headers(net.arrays())))
     except (OSError, ValueError, TypeError, MinimaskError) as error:
         if record["dataset"] != dataset.name:

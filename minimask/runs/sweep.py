@@ -26,9 +26,9 @@ from .. import checkpoint, data, fields, files, recipes, runs, train
 from ..backend import load
 from ..errors import MinimaskError, UsageError, ran_out
 from ..fast.threads import blas_threads, cores
+from . import schema
+from .schema import FORMAT
 
-#: The layout of a sweep's folder. A folder with another number is refused.
-FORMAT = 1
 INDEX = "sweep.json"
 #: While this file is in the sweep's folder, its runs save their state and stop.
 STOP = ".stop"
@@ -244,11 +244,10 @@ def read_index(folder: Path) -> dict[str, Any]:
     """sweep.json. MinimaskError where it is damaged, UsageError where it is of another format."""
     try:
         known = fields.read(folder / INDEX)
-        parts = fields.Fields(known, INDEX)
-        if parts.of("format", int) != FORMAT:
+        if type(known.get("format")) is int and known["format"] != FORMAT:
             raise UsageError(f"{folder} holds a sweep of format {known['format']}, this minimask knows {FORMAT}; use "
                              "the minimask that began it, or another folder with --out")
-        parts.of("recipes", dict), parts.of("runs", list)
+        schema.index(known, INDEX)
         return known
     except ValueError as error:
         raise MinimaskError(f"{folder} holds no sweep: {error}; put back a copy of the file, or move the runs to "
