@@ -1,25 +1,25 @@
-r"""Training without the units that are dead for ever: the same run up to rounding, in smaller products. Beside the path.
+r"""Training without the units that are dead for ever: the same run up to rounding, in less work. Beside the path.
 
 Which units can never come back is a theorem, not a guess. Let g = 0 be the gradient of a score m from some step on.
-SGDW (optim.py) then does v <- mu v, m <- k m + mu v with k = 1 - wd_t, and 0 <= k <= 1, so that for all time
+SGDW (optim.py) then does v <- mu v, m <- k m + mu v with k = 1 - wd_t, where |k| <= 1, so that for all time
 
     |m_T|  <=  |m| + sum_{j >= 0} mu^(2+j) |v|  =  |m| + mu^2 / (1 - mu) |v|.        (the bound)
 
-Where it is at most tau, the mask stays 0 as long as the gradient does. Now take a hidden unit between two layers without
-bias, with nothing between them but what keeps zeros (units.KEEP_ZEROS), and let the bound hold for *every* score into it
-and *every* score out of it. All weights into it are 0, so it gives 0 for every image: the scores out of it get the
-gradient 0 * g = 0. All weights out of it are 0, so its cotangent is 0: the scores into it get x * 0 = 0. So no mask next
-to it changes in this step, and by induction in none: the unit is **dead for ever**. One side is not enough: a unit
-without inputs that somebody still reads has a cotangent, and its inputs may come back.
+Where it is at most tau, the mask stays 0 as long as the gradient does. Now take a hidden unit between two layers
+without bias, with nothing between them but what keeps zeros (units.KEEP_ZEROS), and let the bound hold for *every*
+score into it and *every* score out of it. All weights into it are 0, so it gives 0 for every image, and the scores out
+of it get the gradient 0 * g = 0. All weights out of it are 0, so its cotangent is 0, and the scores into it get
+x * 0 = 0. So no mask next to it changes in this step, and by induction in none: the unit is **dead for ever**. One side
+is not enough: a unit without inputs that somebody still reads has a cotangent, and its inputs may come back.
 
-These gradients are 0 as computed, too, not only on paper: sums of products with 0 are 0 in any order, in floats as
-well, and ELU(0) = 0. But 0 * infinity is NaN: where a cotangent is not finite the whole net would have written NaN into
-dead scores. It writes NaN or infinity into live ones as well then, and training ends with an error either way. The
-bound is computed with floats, which round; MARGIN takes that off tau.
+These gradients are 0 as computed, too, not only on paper: a sum of products with 0 is 0 in any order, in floats as
+well, and ELU(0) = 0. But 0 * infinity is NaN: where a cotangent is not finite, the whole net would write NaN into dead
+scores. It then writes NaN or infinity into live ones as well, and training ends with an error either way. The bound is
+computed with floats, which round; MARGIN takes that off tau.
 
-What may not be left out: units next to a batch norm (its shift moves zeros), next to a shortcut, a bias, a layer of
-one's own, or a layer, source or tensor that is used twice; all units where scores are trained by another optimizer than
-SGDW, or the mask is another step than |m| > tau or m > tau. Whatever is not known to be safe stays.
+What may not be left out: units next to a batch norm (its shift moves zeros), a shortcut, a bias, a layer of one's own,
+or a layer, source or tensor that is used twice; all units where scores are trained by another optimizer than SGDW, or
+the mask is another step than |m| > tau or m > tau. Whatever is not known to be safe stays.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .backend import Array, asarray, to_host
 from .engine import Tensor
 from .errors import MinimaskError
 from .loop import Listener
-from .mask import BinarySupermask, SignedSupermask, Supermask
+from .mask import BinarySupermask, SignedSupermask
 from .optim import SGD, SGDW
 from .units import KEEP_ZEROS, PRODUCTS, Chosen, origins, part, put, replaced, taken, ways
 
@@ -76,7 +76,8 @@ def links(net: nn.Sequential, optimizer: SGD) -> list[Link]:
     for way in ways(net):
         made = ""  # the last layer with a mask, if only KEEP_ZEROS came after it
         for name, layer in way.items():
-            if type(layer) in PRODUCTS and type(layer.weight) in SPEAKS and uses[id(layer)] == uses[id(layer.weight)] == 1:
+            alone = uses[id(layer)] == uses[id(layer.weight)] == 1
+            if alone and type(layer) in PRODUCTS and type(layer.weight) in SPEAKS:
                 found += [Link(made, name)] if made else []
                 made = name
             elif type(layer) not in KEEP_ZEROS:
@@ -95,16 +96,18 @@ def dead(net: nn.Sequential, optimizer: SGD) -> Dead:
 
     It holds as long as the schedule leaves wd_t between 0 and 2: see :func:`contracts`.
     """
-    layers, stays = dict(net.walk()), {}
-    found = links(net, optimizer)
-    velocities = {id(tensor): v for tensor, v in zip(optimizer.parameters, getattr(optimizer, "velocity", ()))}
+    found, layers = links(net, optimizer), dict(net.walk())
+    if not found or not isinstance(optimizer, SGDW):
+        return {}
+    velocities = {id(tensor): v for tensor, v in zip(optimizer.parameters, optimizer.velocity)}
+    stays = {}
     for name in dict.fromkeys(name for link in found for name in link):
         source: Any = layers[name].weight
         stays[name] = stays_hidden(source, to_host(velocities[id(source.scores)]), optimizer.momentum)
     return {made: _both_sides(stays[made], stays[read]) for made, read in found}
 
 
-def stays_hidden(source: Supermask, velocity: np.ndarray, momentum: float) -> np.ndarray:
+def stays_hidden(source: Any, velocity: np.ndarray, momentum: float) -> np.ndarray:
     """Whether a weight stays hidden for ever, without gradients, by the bound: booleans of the scores' shape."""
     scores, speaks = to_host(source.scores.data), SPEAKS[type(source)]
     reach = speaks(scores) + momentum**2 / (1 - momentum) * speaks(velocity)
@@ -114,7 +117,7 @@ def stays_hidden(source: Supermask, velocity: np.ndarray, momentum: float) -> np
 def _both_sides(into: np.ndarray, out_of: np.ndarray) -> np.ndarray:
     """Units all of whose weights stay hidden: (..., in, units), (..., inputs, out) -> (units,), by origins()."""
     units = into.shape[-1]
-    inputs = out_of.all(axis=(*range(out_of.ndim - 2), out_of.ndim - 1))  # (inputs,)
+    inputs = np.asarray(out_of.all(axis=(*range(out_of.ndim - 2), out_of.ndim - 1)))  # (inputs,)
     read = np.zeros(units, np.int64)
     np.add.at(read, origins(len(inputs), units)[~inputs], 1)
     return into.all(axis=tuple(range(into.ndim - 1))) & (read == 0)
@@ -200,9 +203,9 @@ class Gathered(nn.Sequential):
 
 def _chosen(net: nn.Sequential, out: Dead, found: list[Link]) -> dict[str, Chosen]:
     """By layer, which inputs and outputs stay where some do not; one of each at least: layers of nothing are none."""
-    layers, gone = dict(net.walk()), {}
+    layers, gone = dict(net.walk()), dict[str, list[np.ndarray]]()
     for made, read in found:
-        if out.get(made, np.False_).any():
+        if made in out:
             units = out[made].copy()
             units[0] &= not units.all()
             for name, side, which in ((made, 1, units), (read, 0, units[origins(layers[read].shape[-2], len(units))])):
@@ -351,11 +354,11 @@ class Shrinker(Listener):
 
     def _take_up(self, training: Training) -> None:
         """Leaves out what the checkpoint says. MinimaskError where that is not dead for ever."""
-        found, out = dead(*self.whole), {}
+        found, out = dead(*self.whole), Dead()
         for name, numbers in training.left_out["units"].items():
             units = np.isin(np.arange(len(found.get(name, ()))), numbers)
             if units.sum() != len(numbers) or (units & ~found[name]).any():
-                raise MinimaskError(f"the checkpoint leaves out units of {name} that are not dead for ever, so it is no "
-                                    "state of this run; begin the run again")
+                raise MinimaskError(f"the checkpoint leaves out units of {name} that are not dead for ever, so it is "
+                                    "no state of this run; begin the run again")
             out[name] = units
         self._leave_out(training, out, training.left_out["since"])

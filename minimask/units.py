@@ -1,7 +1,7 @@
 """Units and channels, and a net without some of them: which numbers are whose. Beside the path.
 
-One place for everybody who makes a trained net smaller: prune.py, for a net that is used, and shrink.py, for one that is
-trained. A *unit* here is an output of a Dense layer or a channel of a Conv2D.
+One place for everybody who makes a net smaller: prune.py, for one that is used, and shrink.py, for one that is trained.
+A *unit* here is an output of a Dense layer or a channel of a Conv2D.
 """
 
 from __future__ import annotations
