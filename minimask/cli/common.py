@@ -82,6 +82,8 @@ def shared_options(parser: Parser, out: str, threads: str) -> None:
     parser.add_argument("--out", metavar="DIR", help=f"folder for the results (default: {out})")
     parser.add_argument("--threads", type=whole_number(1), metavar="N",
                         help=f"threads of the matrix products (default: {threads})")
+    parser.add_argument("--no-shrink", action="store_true",
+                        help="train with all units, those that are dead for ever too: the same up to rounding, slower")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that is in the folder already")
     parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
 
@@ -107,10 +109,11 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         words += ["--allow-unverified"] if options.allow_unverified else []
         words += ["--threads", str(options.threads)] if options.threads else []
         words += ["--plain"] if options.plain else []
+    shrink = False if options.no_shrink or (not resume and getattr(options, "plain", False)) else None  # as it began
     go_on = f"; to go on: {shlex.join(words)}" if resume is not None else ""
     try:
         with warnings_as_sentences():
-            return runs.run(recipe, dataset, seed, folder, overwrite, library, progress, bool(resume))
+            return runs.run(recipe, dataset, seed, folder, overwrite, library, progress, bool(resume), shrink=shrink)
     except KeyboardInterrupt:
         kept = (f"the record so far and the network of its last whole epoch are in {folder}{go_on}" if folder
                 else "what was finished before is kept")
@@ -137,12 +140,20 @@ def warnings_as_sentences() -> Iterator[None]:
 
 
 def layer_table(record: dict[str, Any]) -> str:
-    """The layers at the end of a record: weights, kept, hidden, inverted and the share left, and their sums."""
+    """The layers at the end of a record: weights, kept, hidden, inverted and the share left, and their sums.
+
+    Where the record counts units that are dead for ever, how many.
+    """
     layers = record["epochs"][-1]["layers"]
     parts = ("weights", "kept", "hidden", "inverted")
     total = {"name": "all", **{part: sum(layer[part] for layer in layers) for part in parts}}
     rows = [(row["name"], *(f"{row[part]:,}" for part in parts), f"{1 - row['hidden'] / row['weights']:.1%}")
             for row in (*layers, total)]
+    if any("dead" in layer for layer in layers):
+        dead = [row.get("dead") for row in layers]
+        dead.append(sum(filter(None, dead)))
+        rows = [(*row, "" if count is None else f"{count:,}") for row, count in zip(rows, dead)]
+        return "\n".join(columns([("layer", *parts, "left", "dead units"), *rows]))
     return "\n".join(columns([("layer", *parts, "left"), *rows]))
 
 

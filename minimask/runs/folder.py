@@ -31,12 +31,13 @@ FILES = ("record.json", *END, CHECKPOINT, "dense.json")
 
 def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | None = None, overwrite: bool = False,
         backend: str = "numpy", progress: train.Progress | None = None, resume: bool = False,
-        every: float = 30.0) -> tuple[Sequential, dict[str, Any]]:
+        every: float = 30.0, shrink: bool | None = None) -> tuple[Sequential, dict[str, Any]]:
     """Trains a recipe from a seed; returns the net and its record, and keeps both in folder `out` if one is given.
 
     Args:
         resume: go on where the checkpoint in `out` stands, see :func:`minimask.train.fit`. every: seconds between two
-            checkpoints.
+            checkpoints. shrink: train on without the units that are dead for ever; as the run began when it is resumed,
+            else yes, unless said.
 
     Raises:
         UsageError: `out` holds a run already and neither `overwrite` nor `resume` is set, or holds none to resume, or
@@ -55,10 +56,11 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         record["unverified"] = True  # not known to be the official files
     if out is None:
         return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
-                              augment=recipe.augment)
+                              augment=recipe.augment, shrink=shrink is not False)
     folder = Path(out)
     if resume:
-        peek(folder)
+        began, _ = peek(folder)
+        shrink = bool(began["record"].get("shrink")) if shrink is None else shrink
 
     def keep(record: dict[str, Any]) -> None:
         try:
@@ -74,7 +76,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         epochs = record["epochs"]
         try:
             train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress, keep,
-                      folder / CHECKPOINT, resume, every, recipe.augment)
+                      folder / CHECKPOINT, resume, every, recipe.augment, shrink is not False)
         finally:
             if not resume or record["epochs"] is not epochs:  # else no run was taken up, and what is there stays
                 write_record(folder, record)

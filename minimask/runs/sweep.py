@@ -44,7 +44,7 @@ class Task:
         recipe: as a dict. seed: of weights and batches.
         sweep: the sweep's folder; every worker must see it under this name.
         data, allow_unverified: where data sets lie, and whether others than the official ones will do.
-        backend: array library. threads: of the matrix products, None leaves them alone.
+        backend: array library. threads: of the matrix products, None leaves them alone. shrink: see runs.run.
     """
 
     recipe: Mapping[str, Any]
@@ -54,6 +54,7 @@ class Task:
     allow_unverified: bool = False
     backend: str = "numpy"
     threads: int | None = None
+    shrink: bool | None = None
 
     @property
     def name(self) -> str:
@@ -107,7 +108,7 @@ def _train(task: Task) -> bool:
     dataset = _dataset(recipe.dataset, task.data, task.allow_unverified)
     with blas_threads(task.threads):
         runs.run(recipe, dataset, task.seed, folder, backend=task.backend, progress=Watch(Path(task.sweep) / STOP),
-                 resume=(folder / runs.CHECKPOINT).exists())
+                 resume=(folder / runs.CHECKPOINT).exists(), shrink=task.shrink)
     return True
 
 
