@@ -19,7 +19,9 @@ import pytest
 from pages import ALL, PAGES, README, ROOT, blocks, commands
 
 import minimask
-from minimask import recipes, testing
+from minimask import data, recipes, testing
+from minimask.__main__ import main
+from minimask.cli.common import COMMANDS
 from minimask.engine import OPS
 from minimask.runs import records as records_of
 
@@ -215,6 +217,30 @@ def test_the_records_meet_the_papers_row():
     for seed in range(5):
         course = [100 * e["weights_left"] for e in records[f"fcn-published-config-seed{seed}"]["epochs"][:4]]
         assert course == pytest.approx([49.6, 36.6, 21.0, 6.3], abs=1.0)
+
+
+def test_what_was_measured_on_copies_is_what_the_records_say_and_is_marked(capsys):
+    """One seed each, of recipes as they are shipped, on files that are not the official ones."""
+    found = {}
+    for path in (ROOT / "benchmarks/records/cifar10").glob("*.json"):
+        record = json.loads(path.read_text())
+        recipe = replace(recipes.from_dict(record["recipe"]), about="")
+        known = recipes.RECIPES.get(recipe.name)
+        if known and replace(known, about="") == recipe:
+            assert record["unverified"] and record["seed"] == 0 and len(record["epochs"]) == recipe.epochs
+            found[recipe.name] = [record["epochs"][-1][part] for part in ("test_accuracy", "weights_left")]
+    assert found.keys() == recipes.MEASURED_ON_COPIES.keys() and not found.keys() & recipes.MEASURED.keys()
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    for name, measured in recipes.MEASURED_ON_COPIES.items():
+        assert found[name] == pytest.approx(measured, abs=5.01e-5), name
+        assert re.search(rf"^{name} .* {100 * measured[0]:.2f}† +{100 * measured[1]:.2f}†$", listed, re.MULTILINE)
+    assert listed.count("†") == 2 * len(found) + 1
+
+
+def test_the_help_of_train_names_every_data_set():
+    told = COMMANDS["train"].lower()
+    assert all(name.replace("cifar", "cifar-") in told for name in ("digits", *data.DATASETS))
 
 
 def test_the_best_recipe_is_the_one_that_the_frontier_chose_and_beats_the_papers_row():
