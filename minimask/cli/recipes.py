@@ -19,12 +19,12 @@ def command(words: Sequence[str]) -> None:
     if options.recipe:
         print(recipes.find(options.recipe).toml(), end="")
         return
-    rows: list[tuple[str, ...]] = [("recipe", "data", "weights", "epochs", "paper: test", "left", "measured: test", "left")]
-    rows += [(recipe.name, recipe.dataset, f"{recipe.size():,}", str(recipe.epochs),
+    head = ("recipe", "data", "weights", "epochs", "paper: test", "left", "measured: test", "left")
+    rows = [(recipe.name, recipe.dataset, f"{recipe.size():,}", str(recipe.epochs),
               *_result(recipe.name, recipes.PAPER), *_result(recipe.name, recipes.MEASURED, recipes.MEASURED_ON_COPIES))
              for recipe in recipes.RECIPES.values()]
-    print(*columns(rows, left=2), sep="\n")
-    print("\ntest accuracy and weights left, percent, measured over five seeds; what a name means: minimask recipes --help\n"
+    print(*columns([head, *rows], left=2), sep="\n")
+    print("\ntest accuracy and weights left, percent; what a name means: minimask recipes --help\n"
           f"{MARK} one seed, on JPEG copies of CIFAR-10: not comparable with the paper's")
 
 
