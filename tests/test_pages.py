@@ -208,9 +208,16 @@ WRITTEN = [*PAGES, "tutorials/README.md", "benchmarks/README.md", "findings/READ
 
 
 def anchors(text):
-    """What a link into a page may name: its headings, as GitHub writes them."""
+    """What a link into a page may name: its headings, as GitHub writes them, in order."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+    return [re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings]
+
+
+@needs_checkout
+@pytest.mark.parametrize("page", WRITTEN)
+def test_no_page_has_two_headings_of_a_name(page):
+    found = anchors((ROOT / page).read_text(encoding="utf-8"))
+    assert len(found) == len(set(found)), found
 
 
 @needs_checkout
