@@ -19,7 +19,7 @@ from ..mishaps import Interrupted
 
 #: The commands, and what each does. Each is the function `command` of module NAME.
 COMMANDS = {"demo": "the same as no command",
-            "train": "train a network on MNIST, CIFAR-10 or the digits",
+            "train": "train on digits, MNIST, Fashion-MNIST, CIFAR-10 or CIFAR-100",
             "recipes": "list what can be trained, or show one recipe as TOML",
             "sweep": "train several recipes with several seeds, side by side",
             "inspect": "see what a trained mask learned: figures, and a page that explains each",
@@ -65,7 +65,7 @@ def data_options(parser: Parser) -> None:
     """Which data, from where, and how far it is trusted."""
     parser.add_argument("--dataset", metavar="NAME",
                         help=f"train on other data: {', '.join(['digits', *data.DATASETS])}, or NAME-validation, which "
-                             "holds out a sixth of the training images in place of the test images")
+                             "holds out a sixth of the training images (CIFAR: a tenth) in place of the test images")
     parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
     parser.add_argument("--allow-unverified", action="store_true",
                         help="take data files whose content is not the official one, and say so")
