@@ -30,7 +30,8 @@ COMMANDS = {"demo": "the same as no command",
             "predict": "classify images with such a file",
             "zoo": "list the trained networks that come with the package",
             "data": "fetch and check data sets",
-            "course": "write the lessons and their exercises into a folder"}
+            "course": "write the lessons and their exercises into a folder",
+            "grade": "mark the exercises that a class handed in"}
 
 
 class Parser(argparse.ArgumentParser):
