@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
@@ -107,15 +108,35 @@ def environment(net: Sequential | None = None) -> dict[str, Any]:
     """What a run's numbers and seconds depend on beside its recipe: versions, hardware, threads, kernels.
 
     The last digits hang on "numpy", on "blas_kernel" (of its matrix products) and on "simd" (of all its other
-    functions): a resume says so where one of them is another than before.
+    functions), and all of them on "source_digest": a resume says so where one of them is another than before.
     """
     from . import __version__
 
     with blas_threads(None) as threads:
-        return {"minimask": __version__, "python": platform.python_version(), "numpy": np.__version__,
+        return {"minimask": __version__, "source_digest": source_digest(),
+                "python": platform.python_version(), "numpy": np.__version__,
                 "backend": namespace(net.parameters()[0].data).__name__ if net else "numpy",
                 "system": platform.system(), "processor": _processor(), "cores": os.cpu_count(),
                 "blas_threads": threads, "blas_kernel": blas_kernel(), "simd": _simd(), **_device(net)}
+
+
+@functools.cache
+def source_digest() -> str | None:
+    """sha256 of the package's own source, 16 hexadecimal digits: two versions of one number differ here.
+
+    Taken once, when a process first asks: a process that goes on while its files are changed runs what it has read.
+    Lessons, which a wheel has in the package and a checkout beside it, do not count. None where there is no source.
+    """
+    import hashlib
+    import pathlib
+
+    package, sha = pathlib.Path(__file__).parent, hashlib.sha256()
+    sources = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
+    names = sorted(name for name in sources if not name.startswith("tutorials/"))
+    for name in names:
+        content = sources[name].read_bytes().replace(b"\r\n", b"\n")
+        sha.update(f"{name} {len(content)}\n".encode() + content)
+    return sha.hexdigest()[:16] if names else None
 
 
 def _device(net: Sequential | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The house rules: reading order, the README's example and tables, nothing unpickled, no big or stray names."""
+"""The house rules: reading order, the pages' examples, commands and tables, nothing unpickled, no big or stray names."""
 
 import ast
 import contextlib
@@ -9,12 +9,14 @@ import io
 import json
 import pkgutil
 import re
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import ALL, PAGES, README, ROOT, blocks, commands
 
 import minimask
 from minimask import recipes, testing
@@ -22,9 +24,7 @@ from minimask.engine import OPS
 from minimask.runs import records as records_of
 
 PACKAGE = Path(minimask.__file__).parent
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-needs_checkout = pytest.mark.skipif(not (ROOT / "minimask").is_dir(), reason="compares README with the package's source")
+needs_checkout = pytest.mark.skipif(not (ROOT / "minimask").is_dir(), reason="compares pages with the package's source")
 #: The reading path, in order, and what lies beside it: read when a name or a sentence sends you there.
 PATH = ["backend", "engine", "ops", "conv", "init", "mask", "nn", "models", "optim", "loop"]
 BESIDE = {"errors", "operators", "inputs", "windows", "resnet", "plateau", "mishaps", "display", "tape"}
@@ -89,8 +89,13 @@ def test_cupy_and_numpy_are_named_where_they_may_be():
             assert path.name == "backend.py" or path.parent.name == "fast", path
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def test_the_readme_is_a_front_page():
+    """Short, with one picture, which says in words what it shows, and the way to everything else."""
+    assert len(README.splitlines()) <= 200
+    picture, = re.findall(r"!\[(.*?)\]\((.*?)\)", README, re.DOTALL)
+    assert picture[1] == "docs/mask.svg" and len(picture[0]) > 200
+    assert {f"docs/{page}" for page in re.findall(r"\]\((\w[\w-]*\.md)\)", PAGES["docs/README.md"])} == (
+        set(PAGES) - {"README.md", "docs/README.md"})
 
 
 def test_the_readmes_examples_run_and_print_what_it_says():
@@ -98,19 +103,23 @@ def test_the_readmes_examples_run_and_print_what_it_says():
 
     Which last digits a run has depends on the BLAS kernel, so accuracy may be two images (0.6 points) beside the range.
     """
-    example, second = blocks("python")[:2]
-    assert len(example.strip().splitlines()) == 8
+    example, *own = blocks("python", README)
+    step = next(block for block in blocks("python", PAGES["docs/start.md"]) if "loss.backward()" in block)
+    assert len(example.strip().splitlines()) == 8 and len(own) == 3
     out, names = io.StringIO(), {}
     with contextlib.redirect_stdout(out):
         exec(compile(example, "README.md", "exec"), names)
-        try:
-            exec(compile(second, "README.md", "exec"), names)
-        finally:
-            OPS.pop("cube", None)  # the example registers an op
+        before = [p.data.copy() for p in names["net"].parameters()]
+        exec(compile(step, "docs/start.md", "exec"), names)
+        assert all((a != p.data).any() for a, p in zip(before, names["net"].parameters()))
+        for block in own:
+            exec(compile(block, "README.md", "exec"), names)
+    assert names["net"].weights_left() == 1.0 and names["net"].input_shape == (8, 8, 1)  # the rule that hides nothing
+    assert names["record"]["epochs"][-1]["test_accuracy"] > 0.9 and names["record"]["epochs"][-1]["epoch"] == 10
     stated = re.search(r"prints `([\d.]+)% with ([\d.]+)% left`", README)
     printed = re.search(r"([\d.]+)% with ([\d.]+)% left", out.getvalue())
-    ranges = re.findall(r"^\| `digits` \| \w+ \| [\d.]+ \(([\d.]+) to ([\d.]+)\) \| [\d.]+ \(([\d.]+) to ([\d.]+)\)", README,
-                        re.MULTILINE)
+    ranges = re.findall(r"^\| `digits` \| \w+ \| [\d.]+ \(([\d.]+) to ([\d.]+)\) \| [\d.]+ \(([\d.]+) to ([\d.]+)\)",
+                        PAGES["docs/results.md"], re.MULTILINE)
     assert len(ranges) == 2  # kernels
     for numbers in (stated, printed):
         accuracy, left = map(float, numbers.groups())
@@ -118,22 +127,31 @@ def test_the_readmes_examples_run_and_print_what_it_says():
         assert min(float(r[2]) for r in ranges) - 0.3 <= left <= max(float(r[3]) for r in ranges) + 0.3
 
 
-def test_the_readmes_first_gradient_is_printed_as_it_says():
-    example = next(block for block in blocks("python") if "@op" in block)
+def test_the_first_gradient_is_printed_as_it_says():
+    example = next(block for block in blocks("python", PAGES["docs/start.md"]) if "@op" in block)
     out, names = io.StringIO(), {"np": np, "rng": np.random.default_rng(0)}
     try:
         with contextlib.redirect_stdout(out):
-            exec(compile(example, "README.md", "exec"), names)
+            exec(compile(example, "docs/start.md", "exec"), names)
     finally:
-        OPS.pop("cube", None)
+        OPS.pop("cube", None)  # the example registers an op
     assert out.getvalue().strip() == re.search(r"print\(x.grad\)  # a plain array: (.*)", example)[1]
     assert np.count_nonzero(names["x"].grad) == 2
 
 
 def test_the_readmes_commands_are_those_that_ci_runs():
-    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("pip install")]
-    assert commands == ["pip install '.[plot]' && minimask", "pip install '.[test,oracle]' && pytest -n auto --dist worksteal",
-                        "pip install '.[course]' && minimask course DIR"]
+    three = ["pip install '.[plot]' && minimask", "pip install '.[test,oracle]' && pytest -n auto --dist worksteal",
+             "pip install '.[course]' && minimask course DIR"]
+    assert blocks("sh", README) == [f"{command}\n" for command in three]
+    assert {line for _, line in commands() if line.startswith("pip install")} == set(three)
+
+
+@pytest.mark.parametrize("page, line", [pair for pair in commands() if pair[1].startswith("minimask")])
+def test_every_command_of_the_pages_is_one(page, line):
+    """Its name, its options and how many words it takes; what they mean is not looked at, and nothing is done."""
+    name, *words = shlex.split(re.sub(r" >.*", "", line).removeprefix("minimask "))
+    parser = importlib.import_module(f"minimask.cli.{name}")._parser()
+    (parser.parse_intermixed_args if name == "data" else parser.parse_args)(words)
 
 
 @needs_checkout
@@ -156,12 +174,28 @@ def test_the_demos_recipe_is_what_the_grid_chose_and_its_seeds_keep_the_promise(
 
 
 @needs_checkout
-def test_the_readmes_tables_are_those_of_the_records():
+def test_the_pages_tables_are_those_of_the_records():
     specification = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks/readme.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     for path in module.TABLES:
         assert module.filled(path) == path.read_text(), "run: python benchmarks/readme.py --write"
+    made = re.findall(r"<!-- (\w+): made by benchmarks/readme.py -->", ALL)
+    assert set(made) == {name for path, tables in module.TABLES.items() for name in tables
+                         if path.relative_to(ROOT).as_posix() in PAGES}
+
+
+@needs_checkout
+def test_the_readmes_picture_is_that_of_the_zoo_and_its_words_too():
+    specification = importlib.util.spec_from_file_location("picture", ROOT / "benchmarks/picture.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    assert module.picture() == module.PICTURE.read_text(encoding="utf-8"), "run: python benchmarks/picture.py --write"
+    first, *_, last = json.loads((ROOT / "benchmarks/records/zoo/fcn-seed0.json").read_text())["epochs"]
+    words = " ".join(re.search(r"!\[(.*?)\]", README, re.DOTALL)[1].split())
+    assert (f"from {first['test_accuracy']:.0%} after one epoch to {last['test_accuracy']:.1%} after {last['epoch']}, "
+            f"while the weights left fall from {first['weights_left']:.0%} to {last['weights_left']:.1%}"
+            ) in words.replace(" %", "%")
 
 
 def test_the_records_meet_the_papers_row():
@@ -216,8 +250,8 @@ def test_the_record_of_the_shuffling_experiments():
     assert min(means["magnitudes uniform"], means["magnitudes normal"]) > 0.85
 
 
-def test_the_tests_that_the_readme_names_are_there_and_all_are_named():
-    table = README.partition("| what you changed | what to run |")[2].partition("\n\n")[0]
+def test_the_tests_that_the_pages_name_are_there_and_all_are_named():
+    table = PAGES["docs/changing.md"].partition("| what you changed | what to run |")[2].partition("\n\n")[0]
     named = set(re.findall(r"tests/[\w./]+", table))
     assert all((ROOT / name).exists() for name in named), named
     every = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
@@ -225,11 +259,26 @@ def test_the_tests_that_the_readme_names_are_there_and_all_are_named():
     assert not left, left
 
 
+WRITTEN = [*PAGES, "tutorials/README.md", "benchmarks/README.md", "findings/README.md"]
+
+
+def anchors(text):
+    """What a link into a page may name: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
 @needs_checkout
-def test_the_links_of_the_readmes_lead_somewhere():
-    for folder in (ROOT, ROOT / "tutorials"):
-        for target in re.findall(r"\]\(([^)#]+)\)", (folder / "README.md").read_text()):
-            assert target.startswith("https://") or (folder / target).exists(), target
+@pytest.mark.parametrize("page", WRITTEN)
+def test_every_link_of_the_pages_leads_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("https://"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = ROOT / page if not file else (ROOT / page).parent / file
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
 def test_the_documented_check_of_an_op_runs():

@@ -45,6 +45,7 @@ class Call:
 
     Attributes:
         op, source, settings: its name, the source of its plain function, and its settings by name.
+        declared: whether its gradient is declared, not derived (straight-through).
         layer, site: the layer that called it, "" outside; (file, line) of that call.
         names, inputs, made_by: of every array that went in: its name in the function, itself, and where it comes from:
             the index of a call, or a name ("dense1.scores", "images").
@@ -57,6 +58,7 @@ class Call:
     op: str
     source: Source
     settings: dict[str, Any]
+    declared: bool
     layer: str
     site: tuple[str, int]
     names: list[str]
@@ -234,7 +236,8 @@ class Pencil:
         names = [f"{parameters.arrays[0]}[{i}]" for i in range(count)] if parameters.variadic else parameters.arrays
         line = getattr(getattr(pullback, "__code__", None), "co_firstlineno", 0)
         self.calls.append(Call(parameters.name, source.of_op(function, line),
-                               {**dict(zip(parameters.settings, static)), **settings}, layer, site, names, inputs,
+                               {**dict(zip(parameters.settings, static)), **settings},
+                               getattr(OPS[parameters.name], "surrogate", False), layer, site, names, inputs,
                                self.keep(value)))
         return value, Pulled(self, len(self.calls) - 1, pullback)
 

@@ -225,6 +225,7 @@ def claim(folder: Path, todo: Iterable[Task], overwrite: bool = False) -> None:
     else:
         files.claim(folder, f"no {INDEX}, but other things", "give an empty or a new folder with --out")
     for task in todo:
+        files.own_folder(folder, task.name)
         name, recipe = task.recipe["name"], json.loads(json.dumps(task.recipe))
         if overwrite and task.folder.exists():
             runs.claim(task.folder, overwrite)
@@ -285,7 +286,7 @@ def sweep(todo: list[Task], begin: Callable[[], Executor], width: Callable[[], i
             if view:
                 view(outcomes, list(workers.at.values()), waiting)
     except KeyboardInterrupt:
-        stop.touch()
+        files.mark(stop)
         outcomes |= {task.name: result for task, result in workers.ended(None) if isinstance(result, Outcome)}
     finally:
         workers.executor.shutdown()
