@@ -216,18 +216,48 @@ def _pieces(path: Path, file: File, packed: bool) -> Iterator[bytes]:
 def read(folder: Path, name: str, file: File, allow_unverified: bool) -> tuple[np.ndarray, bool]:
     """The content of `file` of data set `name` in `folder`: a uint8 array of `file.shape`, and whether its sha256 fits.
 
+    Raises as read_rows does.
+    """
+    content = np.empty(file.shape, np.uint8)
+    rows, at = content.reshape(file.shape[0], -1), 0
+
+    def take(piece: np.ndarray) -> None:
+        nonlocal at
+        rows[at:at + len(piece)] = piece
+        at += len(piece)
+
+    return content, read_rows(folder, name, file, allow_unverified, take)
+
+
+def read_rows(folder: Path, name: str, file: File, allow_unverified: bool,
+              take: Callable[[np.ndarray], object]) -> bool:
+    """Gives the content of `file` behind its header to `take`, row after row; returns whether its sha256 fits.
+
+    Args:
+        take: gets (some rows, bytes in a row) of uint8, a megabyte or so at a time, in order. What it makes of them is
+            good only when this returns: a file is known to be the right one at its end.
+
     Raises DataError if it is anything else. With `allow_unverified` another sha256 is let pass.
     """
     path = find(folder, file)
     if path is None:
         raise DataError(f"{missing(folder, file)}, or let `minimask data fetch {name} --data {folder.parent}` get it")
-    content = bytearray()
-    found = digest(path, file, path.suffix == ".gz", content.extend)
+    row, waiting, header = math.prod(file.shape[1:]), bytearray(), len(file.header)
+
+    def pieces(piece: bytes) -> None:
+        nonlocal header
+        waiting.extend(piece)
+        skipped, header = min(header, len(waiting)), max(header - len(waiting), 0)
+        whole = skipped + (len(waiting) - skipped) // row * row
+        take(np.frombuffer(bytes(waiting[skipped:whole]), np.uint8).reshape(-1, row))
+        del waiting[:whole]
+
+    found = digest(path, file, path.suffix == ".gz", pieces)
     official = file.sha256 in (None, found)
     if not official and not allow_unverified:
         raise DataError(f"{other_content(path, file, found)}, or take it as it is with --allow-unverified "
                         "(allow_unverified=True in Python)")
-    return np.frombuffer(content, np.uint8, offset=len(file.header)).reshape(file.shape), official
+    return official
 
 
 def state(folder: Path, file: File) -> tuple[FileState, str]:
