@@ -1,4 +1,4 @@
-"""The tables of the three README.md, from the records in benchmarks/records/, the package and the lessons.
+"""The tables of README.md, docs/, benchmarks/ and the syllabus, from benchmarks/records/, the package and the lessons.
 
     python benchmarks/readme.py            # print them
     python benchmarks/readme.py --write    # and put each into its file between its two markers
@@ -16,6 +16,7 @@ from minimask.runs import records, report
 
 HERE = Path(__file__).parent
 README, SYLLABUS, STUDIES = HERE.parent / "README.md", HERE.parent / "tutorials/README.md", HERE / "README.md"
+DOCS = HERE.parent / "docs"
 #: The reading path, and what a reader learns there.
 PATH = {"backend.py": "one code for every array library; random numbers on the host",
         "engine.py": "Tensor, what an op is, how gradients walk back",
@@ -226,7 +227,10 @@ def syllabus():
 
 
 #: The files with tables, and what makes each table.
-TABLES = {README: {"demo": demo, "results": results, "shuffles": shuffles, "speed": speed, "reading": reading},
+TABLES = {README: {"results": results, "reading": reading},
+          DOCS / "results.md": {"demo": demo},
+          DOCS / "reports.md": {"shuffles": shuffles},
+          DOCS / "speed.md": {"speed": speed},
           STUDIES: {"initialisations": initialisations, "frontier": frontier, "choice": choice, "cifar10": cifar10,
                     "cifar10_grid": cifar10_grid, "cifar10_unfinished": cifar10_unfinished, "gpu_steps": gpu_steps,
                     "shuffles_cifar10": shuffles_cifar10},

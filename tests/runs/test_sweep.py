@@ -377,7 +377,10 @@ def test_the_view_counts_and_estimates(tmp_path):
     """3 runs of 2 epochs, one done, one with an epoch of 10 s behind it, one of 20 s to come, which nothing shortens."""
     tasks = todo(tmp_path / "sweep", seeds=3)
     tasks[1].folder.mkdir()
-    (tasks[1].folder / "record.json").write_text(json.dumps({**train.new_record({}, 1, "digits"), "epochs": [{**dict.fromkeys(("train_loss", "test_accuracy", "weights_left"), 0.5), "seconds": 10.0}]}))
+    (tasks[1].folder / "record.json").write_text(json.dumps({**train.new_record({}, 1, "digits"), "epochs": [{
+        "epoch": 1, "step": 12, "flips": 0, "seconds": 10.0,
+        **dict.fromkeys(("train_loss", "train_accuracy", "test_accuracy", "weights_left"), 0.5),
+        "layers": [{"name": "dense1", "weights": 2, "kept": 1, "hidden": 1, "inverted": 0}]}]}))
     stream = Terminal()
     view = cli_sweep.View(3, lambda: 2, stream)
     view.tell({tasks[0].name: sweep.Outcome(tasks[0].name, "done", notes=("mind this",))}, [tasks[1]], [tasks[2]])
