@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minimask import UsageError, data, mask, models, optim, train
-from minimask.data import DataError, Dataset
+from minimask.data import DataError, Dataset, fetch
 from minimask.data import files as datafiles
 
 SHAPE = (5, 4, 3)
@@ -240,6 +240,7 @@ def test_files_are_found_under_other_common_names(few, tmp_path, where, ending):
     """A dot in the place of a dash, straight in the data folder, or where torchvision unpacks them."""
     put(tmp_path / where, few["mnist"], lambda name: name.replace("-idx", ".idx") + ending)
     dataset = data.mnist(tmp_path)
+    assert fetch.describe("mnist", tmp_path / "mnist") == f"present and verified in {tmp_path / where}"
     assert dataset.verified and dataset.train_images.tobytes() == few["mnist"]["train-images-idx3-ubyte"][16:]
     with pytest.raises(DataError, match="train-images-idx3-ubyte is missing"):
         data.fashion_mnist(tmp_path)  # of the same names, which MNIST's own in the data folder are not
