@@ -1,10 +1,12 @@
-"""Pictures (extra ``plot``): figures (pictures.py), the tape as Mermaid text (mermaid.py), pages of HTML (page.py)."""
+"""Pictures (extra ``plot``): figures (pictures.py), charts drawn once (drawing.py), the tape as Mermaid text, pages."""
 
 from ..errors import MissingMatplotlib
 from ..display import HIDDEN, INVERTED, KEPT
+from .drawing import Picture, figure, svg
 from .mermaid import graph
-from .pictures import (COLOURS, MARKERS, accuracy_against_weights, chart, mask_colours, mask_legend, masks,
-                       new_figure, png, show, svg, training)
+from .pictures import (COLOURS, MARKERS, accuracy_against_weights, chart, course, mask_colours, mask_legend, masks,
+                       new_figure, png, show, trade_off, training)
 
-__all__ = ["COLOURS", "HIDDEN", "INVERTED", "KEPT", "MARKERS", "MissingMatplotlib", "accuracy_against_weights", "chart",
-           "graph", "mask_colours", "mask_legend", "masks", "new_figure", "png", "show", "svg", "training"]
+__all__ = ["COLOURS", "HIDDEN", "INVERTED", "KEPT", "MARKERS", "MissingMatplotlib", "Picture",
+           "accuracy_against_weights", "chart", "course", "figure", "graph", "mask_colours", "mask_legend", "masks",
+           "new_figure", "png", "show", "svg", "trade_off", "training"]
