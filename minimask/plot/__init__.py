@@ -5,8 +5,8 @@ from ..display import HIDDEN, INVERTED, KEPT
 from .drawing import Picture, figure, svg
 from .mermaid import graph
 from .pictures import (COLOURS, MARKERS, accuracy_against_weights, chart, course, mask_colours, mask_legend, masks,
-                       new_figure, png, show, trade_off, training)
+                       new_figure, pdf, png, show, trade_off, training)
 
 __all__ = ["COLOURS", "HIDDEN", "INVERTED", "KEPT", "MARKERS", "MissingMatplotlib", "Picture",
            "accuracy_against_weights", "chart", "course", "figure", "graph", "mask_colours", "mask_legend", "masks",
-           "new_figure", "png", "show", "svg", "trade_off", "training"]
+           "new_figure", "pdf", "png", "show", "svg", "trade_off", "training"]

@@ -66,6 +66,16 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def pdf(figure: Figure) -> bytes:
+    """The figure as the content of a PDF file, its fonts in it as text, the same each time."""
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    with rc_context({"pdf.fonttype": 42}):
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
+    return buffer.getvalue()
+
+
 def chart(width: float, height: float, panels: int | tuple[int, int] = 1, *, x: str | Sequence[str] = "",
           y: str | Sequence[str] = "", title: str | Sequence[str] = "", share: bool = False, grid: str = "both",
           legend: str | Sequence[str] = "best", ncols: int = 1, **axes: Any
@@ -310,9 +320,10 @@ def trade_off(records: Sequence[Record] | Mapping[str, Sequence[Record]],
     whole = np.concatenate([*ends.values(), *(row[None] for row in published.values())])  # (points, 2)
     least, (low, high) = max(whole[:, 0].min(), 0.01), (whole[:, 1].min(), whole[:, 1].max())
     room = 0.06 * (high - low) or 0.5
-    marks_x = [mark for mark in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if least / 1.3 <= mark]
+    left, right = least / 1.3, 1.3 * max(whole[:, 0].max(), least)
+    marks_x = [mark for mark in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if left <= mark <= right]
     names = {accuracy_name(record.get("dataset")) for some in labelled.values() for record in some}
-    panel = Panel("", Axis(least / 1.3, 130, [(mark, f"{mark:g}") for mark in marks_x], "weights left, % (log scale)",
+    panel = Panel("", Axis(left, right, [(mark, f"{mark:g}") for mark in marks_x], "weights left, % (log scale)",
                            "log"),
                   Axis(low - room, high + room, ticks(low - room, min(high + room, 100.0), 8),
                        f"{names.pop() if len(names) == 1 else 'accuracy'}, %"), items)

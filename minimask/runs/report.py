@@ -175,8 +175,8 @@ def _accuracy(groups: Sequence[Group], dataset: str) -> Chart:
     seeds = " to ".join(dict.fromkeys((str(min(numbers)), str(max(numbers)))))
     name = accuracy(groups)
     return Chart(f"accuracy {dataset}", f"{name[0].upper()}{name[1:]} against weights left, {dataset}",
-                 f"A mark per run: {len(groups)} recipes, seeds of each (in brackets): {seeds}; up and to the left is "
-                 f"better.{note}",
+                 f"A mark per run: {len(groups)} recipe{'s' * (len(groups) > 1)}, seeds of each (in brackets): {seeds}"
+                 f"; up and to the left is better.{note}",
                  f"Means: {'; '.join(sentences)}.", plot.trade_off(labelled, paper), results(groups))
 
 
@@ -213,6 +213,16 @@ def _course(group: Group) -> Chart:
 # ---- files ---------------------------------------------------------------------------------------------------------
 
 
+def counted(reading: Reading) -> list[Group]:
+    """The groups of the runs that count; MinimaskError where there is none, with the first reasons."""
+    groups, sentences = records.groups(reading.runs), left_out(reading)
+    if not groups:
+        more = f"; and {len(sentences) - 3} more" if len(sentences) > 3 else ""
+        raise MinimaskError(f"no finished run among the records found: {'; '.join(sentences[:3])}{more}" if sentences
+                            else "no record found; needed are folders with record.json, or of records")
+    return groups
+
+
 def write(reading: Reading, out: Path) -> tuple[str, list[str], str]:
     """Writes report.md, report.html and the figures into folder `out`, in place of an earlier report.
 
@@ -222,11 +232,7 @@ def write(reading: Reading, out: Path) -> tuple[str, list[str], str]:
         UsageError: `out` cannot be made, or holds a report.md or report.html that is none of ours.
         MinimaskError: no record counts, or a file cannot be written.
     """
-    groups, sentences = records.groups(reading.runs), left_out(reading)
-    if not groups:
-        more = f"; and {len(sentences) - 3} more" if len(sentences) > 3 else ""
-        raise MinimaskError(f"no finished run among the records found: {'; '.join(sentences[:3])}{more}" if sentences
-                            else "no record found; needed are folders with record.json, or of records")
+    groups, sentences = counted(reading), left_out(reading)
     _claim(out)
     all_charts, names, missing = charts(groups), [], ""
     drawn, pngs = [], False
@@ -234,7 +240,7 @@ def write(reading: Reading, out: Path) -> tuple[str, list[str], str]:
         svg = plot.svg(chart.picture, f"c{chart.name}", chart.title, f"{chart.note} {chart.details}")
         files.write(out / f"{chart.name}.svg", svg.encode())
         names.append(f"{chart.name}.svg")
-        drawn.append(page.chart(svg, chart.title, f"{chart.note} {chart.details}", chart.table))
+        drawn.append(page.chart(svg, chart.title, chart.note, chart.table))
         if not missing:
             try:
                 files.write(out / f"{chart.name}.png", plot.png(plot.figure(chart.picture)))
@@ -242,9 +248,9 @@ def write(reading: Reading, out: Path) -> tuple[str, list[str], str]:
                 pngs = True
             except plot.MissingMatplotlib as error:
                 missing = f"figures as SVG alone, no PNG: {error}"
-    pictures = "".join(f"![{escape.markdown(chart.title)}]({chart.name}.{'png' if pngs else 'svg'})\n\n"
-                       f"**{escape.markdown(chart.title)}.** {escape.markdown(f'{chart.note} {chart.details}')}\n\n"
-                       for chart in all_charts)
+    kind = "png" if pngs else "svg"
+    pictures = "".join(f"![{escape.markdown(f'{chart.title}. {chart.details}')}]({chart.name}.{kind})\n\n"
+                       f"**{escape.markdown(chart.title)}.** {escape.markdown(chart.note)}\n\n" for chart in all_charts)
     markdown = _markdown(groups, sentences, pictures)
     files.write(out / "report.md", f"{MADE}\n{markdown}".encode())
     files.write(out / "report.html", _page(groups, sentences, drawn, missing).encode())
@@ -256,23 +262,42 @@ def _claim(out: Path) -> None:
     signs = {"report.md": MADE, "report.html": 'content="minimask report"'}
     files.claim(out, "what was not made by minimask report and would be lost", "give another folder with --out", signs,
                 lambda path: files.begins_with(path, signs[path.name]))
+    make(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         earlier = (out / "report.md").read_text(encoding="utf-8") if (out / "report.md").exists() else ""
         for name in re.findall(r"^!\[.*\]\(([a-z0-9-]+)\.(?:png|svg)\)$", earlier, re.MULTILINE):
             for kind in ("png", "svg"):
                 (out / f"{name}.{kind}").unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        raise _unwritable(out, error) from error
+
+
+def make(out: Path) -> None:
+    """Makes the folder; UsageError where that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{out} cannot be written to ({error.strerror}); give another folder with --out") from error
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: Exception) -> UsageError:
+    reason = getattr(error, "strerror", None) or error
+    return UsageError(f"{out} cannot be written to ({reason}); give another folder with --out")
 
 
 def _summary(groups: Sequence[Group]) -> str:
     """What stands above the results, in both forms."""
-    more = [records.kept_apart(groups)]
-    more += [HELD_OUT] if any(group.recipe.dataset.endswith("-validation") for group in groups) else []
-    more += [UNVERIFIED] if any(group.unverified for group in groups) else []
-    return " ".join(filter(None, [f"{sum(len(group.runs) for group in groups)} runs of {records.recipes_of(groups)} "
-                                  f"recipes. {ABOUT}", *more]))
+    runs = sum(len(group.runs) for group in groups)
+    of = records.recipes_of(groups)
+    return " ".join([f"{runs} run{'s' * (runs > 1)} of {of} recipe{'s' * (of > 1)}. {ABOUT}", *remarks(groups)])
+
+
+def remarks(groups: Sequence[Group]) -> list[str]:
+    """What is to be said of numbers: what was kept apart, that none is of test images, that data is not verified."""
+    return [sentence for sentence, given in (
+        (records.kept_apart(groups), True),
+        (HELD_OUT, any(group.recipe.dataset.endswith("-validation") for group in groups)),
+        (UNVERIFIED, any(group.unverified for group in groups))) if given and sentence]
 
 
 def _own(groups: Sequence[Group]) -> list[tuple[str, str]]:
