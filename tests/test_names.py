@@ -24,7 +24,7 @@ NAMES = {
     "minimask.nn": "BatchNorm Conv2D Dense ELU Flatten GlobalAvgPool Layer MaxPool2D ReLU Residual Sequential",
     "minimask.models": "MODELS fcn conv2 conv4 conv6 conv8 resnet resnet20 resnet56 resnet110",
     "minimask.optim": "Plateau SGD SGDW constant exponential",
-    "minimask.train": "Progress Training TrainingError environment evaluate fit new_record",
+    "minimask.train": "Progress Training TrainingError environment evaluate fit new_record source_digest",
     "minimask.data": "Dataset augment digits load standardise validation",
     "minimask.checkpoint": "load peek save",
     "minimask.plot": "MissingMatplotlib graph masks training",

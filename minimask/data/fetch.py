@@ -16,7 +16,8 @@ from ..files import held
 from ..meter import Meter, megabytes
 from . import files
 from .archive import extract
-from .download import Patience, Published, Refused, check_published, download, put, size_of, writing
+from .connection import Patience, Refused
+from .download import Published, check_published, download, put, size_of, writing
 from .files import SETS, DataError, File, FileState
 
 #: What the hosts publish, by data set: one file per file of the set, or one archive that holds them all.
