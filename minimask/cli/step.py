@@ -80,7 +80,7 @@ def _moments(training: Training, recipe: recipes.Recipe, at: Sequence[str | int]
     for number in sorted(wanted):
         while training.optimizer.steps < number - 1:
             if training.finished(recipe.epochs):  # a schedule may end a run before
-                raise UsageError(f"--at {number}: the run ends after step {training.optimizer.steps:,}; give one before")
+                raise UsageError(f"--at {number}: the run ends at step {training.optimizer.steps:,}; give one before")
             with uninterrupted():
                 loss = training.train_step()
             if progress:
