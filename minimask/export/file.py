@@ -11,8 +11,9 @@ The file, numbers little-endian::
     "minimask", 1 byte version, 3 bytes length of the header, the header (JSON), the layers' bytes in order,
     32 bytes sha256 of all that comes before
 
-All of it is checked (digest, every key, every shape from layer to layer, every size) before memory is taken for a
-weight. These lines read the Dense layers of an FCN, coded arithmetically, from scratch; a test runs them::
+All of it is checked (digest, every key, every shape from layer to layer, every size, the work that the net takes)
+before memory is taken for a weight. These lines read the Dense layers of an FCN, coded arithmetically, from scratch; a
+test runs them::
 
     import hashlib, json
     import numpy as np
@@ -45,7 +46,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .. import fields, files, init, nn, resnet
+from .. import cost, fields, files, init, nn, resnet
 from ..backend import load as load_library
 from ..backend import to_host
 from ..engine import Tensor, no_grad
@@ -62,7 +62,7 @@ from ..errors import MinimaskError, OutOfMemory, UsageError, unknown
 from ..mask import Supermask, WeightSource
 from ..prune import Fixed
 from . import ternary
-from .header import KINDS, MOST_NUMBERS, Spec, Stored
+from .header import KINDS, MOST_NUMBERS, MOST_WORK, Spec, Stored
 
 MAGIC, VERSION, DIGEST = b"minimask", 1, 32
 START = len(MAGIC) + 4  # bytes before the header: magic, version, its length
@@ -235,7 +235,7 @@ def load(path: str | Path, backend: str = "numpy") -> Exported:
         UsageError: there is no such file. OutOfMemory: there is no room for its weights.
     """
     try:
-        with open(path, "rb") as file:
+        with files.to_read(path) as file:
             return decoded(file, os.fstat(file.fileno()).st_size, backend)
     except FileNotFoundError as error:
         raise UsageError(f"there is no {path}; `minimask export RUN -o {path}` makes one of a trained run") from error
@@ -267,13 +267,16 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
     if not net.weights():
         raise ValueError("it holds no layer with weights")
     _refuse_windows(net)
-    if max(map(math.prod, (shape, *net.shapes.values()))) > MOST_NUMBERS:
-        raise ValueError(f"an activation has more than {MOST_NUMBERS:,} numbers")
     stored: dict[str, Any] = net.weights()  # what stands for them
     promised = [each.bytes if isinstance(each, Stored) else 4 * int(each.scale.size) * np.dtype(dtype).itemsize
                 for each in _with_bytes(net)]
     if sum(each.weights for each in stored.values()) > MOST_NUMBERS:
         raise ValueError(f"it promises more than {MOST_NUMBERS:,} weights")
+    work, numbers = cost.of(net)
+    if work > MOST_WORK * cost.LARGEST or numbers > MOST_NUMBERS:
+        raise ValueError(f"for one image its net takes {work / cost.LARGEST:,.1f} times the work of the paper's "
+                         f"largest net and {numbers:,} numbers at a time, but {MOST_WORK} times and {MOST_NUMBERS:,} "
+                         "are the most that is taken on")
     left = size - DIGEST - file.tell()
     if sum(promised) != left:
         raise ValueError(f"its layers promise {sum(promised):,} bytes, but there are {left:,}")

@@ -17,8 +17,11 @@ from ..engine import Tensor
 from ..fields import Fields, is_integer
 from . import ternary
 
-#: Most weights that a file may hold, and most numbers in an activation: three times the paper's largest net.
+#: Most weights that a file may hold, three times as many as the paper's largest net has (Conv8); and most numbers that
+#: are held at a time for one image.
 MOST_NUMBERS = 1 << 24
+#: Most work for one image, as cost.py counts it, in that of the paper's largest net.
+MOST_WORK = 20
 
 
 @dataclass(frozen=True)

@@ -9,26 +9,20 @@ unverified files; a seed counts once.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import fields, recipes
 from ..errors import MinimaskError, UsageError
+from ..fields import brief
+from . import schema
 from .folder import finished
 from .sweep import INDEX
 
 #: What a run's folder may hold of records; dense.json is the demo's baseline.
 RUN_FILES = ("record.json", "dense.json")
-#: From where to where the numbers of an epoch lie, and which of them are whole.
-NUMBERS: dict[str, tuple[float, float]] = {
-    "epoch": (1, math.inf), "step": (1, math.inf), "train_loss": (0, math.inf), "train_accuracy": (0, 1),
-    "test_accuracy": (0, 1), "weights_left": (0, 1), "flips": (0, math.inf), "seconds": (0, math.inf)}
-WHOLE_NUMBERS = ("epoch", "step", "flips")
-STATES = ("kept", "hidden", "inverted")
-
 
 @dataclass(frozen=True)
 class Run:
@@ -168,35 +162,20 @@ def _results(run: Run) -> list[dict[str, Any]]:
 
 
 def check(record: Mapping[str, Any]) -> recipes.Recipe:
-    """The recipe of a record that is whole and agrees with itself and with that recipe.
+    """The recipe of a record that is whole, within bounds, and agrees with itself and with that recipe.
 
     Raises ValueError that says what is wrong, to be read after the file's name.
     """
-    if record.get("format") != 1:
-        raise ValueError(f"has format {record.get('format')!r:.40}, but this version of minimask reads format 1")
-    for part, kind in (("recipe", dict), ("environment", dict), ("epochs", list), ("seed", int), ("dataset", str)):
-        if type(record.get(part)) is not kind:
-            raise ValueError(f"is damaged or of another kind: its {part} is {record.get(part)!r:.40}")
-    if not record["recipe"]:
-        raise ValueError("names no recipe (trained from Python), so it is not known what it may be averaged with")
-    try:
-        recipe = recipes.from_dict(record["recipe"])
-    except UsageError as error:
-        raise ValueError(f"holds a recipe that this version of minimask does not know: {error}") from error
+    schema.record(record)
+    recipe = schema.recipe_of(record)
     _check_name(recipe)
     if record["dataset"] != recipe.dataset:
-        raise ValueError(f"disagrees with its recipe: trained on {record['dataset']!r}, but the recipe says "
+        raise ValueError(f"disagrees with its recipe: trained on {brief(record['dataset'])}, but the recipe says "
                          f"{recipe.dataset!r}")
     if len(record["epochs"]) > recipe.epochs:
         raise ValueError(f"disagrees with its recipe: {len(record['epochs'])} epochs, but the recipe says "
                          f"{recipe.epochs}")
-    size = recipe.size()
-    for number, entry in enumerate(record["epochs"], 1):
-        try:
-            _check_entry(entry, number, record["epochs"][0])
-            _check_layers(entry["layers"], recipe, size)
-        except ValueError as error:
-            raise ValueError(f"epoch {number} {error}") from error
+    schema.agree(record, recipe)
     return recipe
 
 
@@ -210,57 +189,6 @@ def _check_name(recipe: recipes.Recipe) -> None:
             raise ValueError(f"disagrees with its recipe: it calls itself {recipe.name!r}, but its {name} is "
                              f"{value!r}, and {getattr(known, name)!r} in the recipe of that name; give other "
                              "settings another name")
-
-
-def _check_entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
-    """ValueError unless an epoch's entry has its numbers, in range, and fits to the first entry and to its layers."""
-    if not isinstance(entry, dict):
-        raise ValueError(f"is {entry!r:.40}, not an entry")
-    for name, (low, high) in NUMBERS.items():
-        value: Any = entry.get(name)
-        if type(value) not in ((int,) if name in WHOLE_NUMBERS else (int, float)) or not low <= value <= high:
-            raise ValueError(f"has {name} {value!r:.40}; needed is a {'whole ' if name in WHOLE_NUMBERS else ''}number "
-                             f"from {low:g} to {high:g}")
-    if entry["epoch"] != number or entry["step"] != number * first["step"]:
-        raise ValueError(f"calls itself epoch {entry['epoch']}, step {entry['step']}: epochs are missing, or there "
-                         "twice")
-    layers = entry.get("layers")
-    if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
-        raise ValueError("has no layers")
-    for layer in layers:
-        counts = [count for part in STATES if type(count := layer.get(part)) is int and count >= 0]
-        if len(counts) < len(STATES) or not 0 < sum(counts) == layer.get("weights"):
-            raise ValueError(f"has a layer whose kept, hidden and inverted weights do not add up: {layer!r:.120}")
-        if not isinstance(layer.get("name"), str):
-            raise ValueError(f"has a layer without a name: {layer!r:.120}")
-    if _names(layers) != _names(first["layers"]):
-        raise ValueError("has other layers than epoch 1")
-    weights, hidden = (sum(layer[part] for layer in layers) for part in ("weights", "hidden"))
-    if not math.isclose(entry["weights_left"], (weights - hidden) / weights, abs_tol=1e-9) or entry["flips"] > weights:
-        raise ValueError(f"says {entry['weights_left']:.4%} of the weights left and {entry['flips']:,} flips, but its "
-                         f"layers have {weights - hidden:,} of {weights:,} left")
-
-
-def _names(layers: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
-    return [(layer["name"], layer["weights"]) for layer in layers]
-
-
-def _check_layers(layers: Sequence[Mapping[str, Any]], recipe: recipes.Recipe, size: int) -> None:
-    """ValueError where the layers cannot come from the recipe's net, of `size` weights, and its weight source."""
-    weights = sum(layer["weights"] for layer in layers)
-    if weights != size:
-        raise ValueError(f"disagrees with its recipe: {weights:,} weights, but its net has {size:,}")
-    impossible: Callable[[Mapping[str, Any]], bool] = {
-        "trained": lambda layer: layer["kept"] != layer["weights"],
-        "binary": lambda layer: layer["inverted"] > 0,
-        "edge-popup": lambda layer: layer["inverted"] > 0 or layer["kept"] != round(
-            recipe.source_settings.get("share", 0.1) * layer["weights"]),
-    }.get(recipe.source, lambda layer: False)
-    for layer in layers:
-        if impossible(layer):
-            counts = ", ".join(f"{layer[part]:,} {part}" for part in STATES)
-            raise ValueError(f"disagrees with its recipe: layer {layer['name']} has {counts}, which "
-                             f"{recipe.source!r} cannot give")
 
 
 # ---- grouping ------------------------------------------------------------------------------------------------------

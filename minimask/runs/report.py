@@ -20,7 +20,7 @@ from .. import backend, files, plot, recipes
 from ..errors import MinimaskError, UsageError
 from ..plot import page
 from ..plot.page import Table
-from . import records
+from . import records, schema
 from .records import Group, Reading, Run
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _course(group: Group) -> Chart:
         return float(np.mean([run.epochs[epoch][name] for run in group.runs]))
 
     def shares(epoch: int) -> list[str]:
-        counts = np.array([[[layer[part] for part in records.STATES] for layer in run.epochs[epoch]["layers"]]
+        counts = np.array([[[layer[part] for part in schema.STATES] for layer in run.epochs[epoch]["layers"]]
                            for run in group.runs])  # (runs, layers, 3)
         means = 100 * counts.mean(0) / counts[0].sum(1, keepdims=True)
         return [" / ".join(f"{share:.1f}" for share in layer) for layer in means]

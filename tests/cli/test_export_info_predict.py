@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from minimask import (
+    cost,
     data,
     export,
     models,
@@ -80,6 +81,9 @@ def test_export_info_predict(folder, trained, capsys):
     for name, each in stored.items():
         assert rows[name][1] == each.codec and rows[name][-5:] == [f"{each.plus:,}", f"{each.minus:,}", f"{(each.plus + each.minus) / each.weights:.1%}",
                                    f"{each.bytes:,}", f"{each.bound:,.0f}"]
+    work, numbers = cost.of(export.load("tiny.mmk").net)
+    assert f"one image: the work of {work:,} multiply-adds, 0.002 times the paper's largest net's (most: 20)," in out
+    assert f"\n{numbers:,} numbers at a time, so that predict takes 1,000 images at once\n" in out
     after = prune.size(prune.prune(net))
     assert f"pruned: {after.units:,} of 410 units, {after.weights:,} of 50,200 weights, {after.multiply_adds:,} of" in out
 
