@@ -49,7 +49,7 @@ def of_op(function: Callable[..., Any], pullback_line: int) -> Source:
     """The source of an op's function, with the parts that made its value and the pullback that begins in that line."""
     found = of(function)
     try:
-        tree = ast.parse(found.text).body[0]
+        tree = next(iter(ast.parse(found.text).body), None)
     except SyntaxError:  # a lambda inside an expression
         return found
     if not isinstance(tree, ast.FunctionDef):
