@@ -18,7 +18,7 @@ from minimask import export, zoo
 
 def read(path):
     """All arrays of an .npz."""
-    with np.load(path) as archive:
+    with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 

@@ -6,6 +6,7 @@ Nothing is downloaded here (`minimask data fetch` does, when it is asked to), an
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import sys
@@ -239,24 +240,25 @@ def _idx(name: str, folder: str | Path | None, allow_unverified: bool, classes: 
 def _cifar(name: str, folder: str | Path | None, allow_unverified: bool, classes: tuple[str, ...]) -> Dataset:
     """Reads a CIFAR set: files of records, the last one held out. Each byte goes to its place as it is read."""
     below, wanted = files.set_folder(name, folder), files.SETS[name]
-    ends = np.cumsum([file.shape[0] for file in wanted.files])
-    parts = [(np.empty((n, 32, 32, 3), np.uint8), np.empty(n, np.uint8)) for n in (ends[-2], ends[-1] - ends[-2])]
-    official, at = [], 0
-
-    def take(rows: np.ndarray) -> None:  # (records, label bytes + 3072)
-        nonlocal at
-        images, labels = parts[held_out]
-        planes = rows[:, -3072:].reshape(-1, 3, 32, 32)  # red, green, blue, row by row
-        images[at:at + len(rows)] = planes.transpose(0, 2, 3, 1)
-        labels[at:at + len(rows)] = rows[:, -3073]  # the last label byte is the fine one
-        at += len(rows)
-
-    for file in wanted.files:
+    sizes = [file.shape[0] for file in wanted.files]
+    parts = [(np.empty((n, 32, 32, 3), np.uint8), np.empty(n, np.uint8)) for n in (sum(sizes[:-1]), sizes[-1])]
+    official, start = [], 0
+    for file, size in zip(wanted.files, sizes):
         held_out = file is wanted.files[-1]
-        at = 0 if held_out else at
+        places = slice(None) if held_out else slice(start, start + size)
+        images, labels = parts[held_out]
+        take = functools.partial(_put_records, images[places], labels[places])
         official.append(files.read_rows(below, name, file, allow_unverified, take))
+        start += size
     (images, labels), (test_images, test_labels) = parts
     return Dataset(name, images, labels, test_images, test_labels, classes, _verified(name, official))
+
+
+def _put_records(images: np.ndarray, labels: np.ndarray, at: int, rows: np.ndarray) -> None:
+    """CIFAR's records (n, label bytes + 3072) -> n images and labels, from place `at` on."""
+    planes = rows[:, -3072:].reshape(-1, 3, 32, 32)  # red, green, blue, row by row
+    images[at:at + len(rows)] = planes.transpose(0, 2, 3, 1)
+    labels[at:at + len(rows)] = rows[:, -3073]  # the last label byte is the fine one
 
 
 def _verified(name: str, official: list[bool]) -> bool:
@@ -300,10 +302,13 @@ def validation(dataset: Dataset) -> Dataset:
     """The set to choose settings by: the last of the training images are held out in place of the test images.
 
     A sixth of them, 10,000 of MNIST's; of the CIFAR sets a tenth, 5,000. Nothing of the test images is in it. Its name
-    ends in '-validation'.
+    ends in '-validation'. DataError where there are too few to hold any out.
     """
     count = len(dataset.train_images) // (10 if dataset.name in ("cifar10", "cifar100") else 6)
     images, labels = dataset.train_images, dataset.train_labels
+    if not count:
+        raise DataError(f"{dataset.name}-validation holds out a sixth of the training images of {dataset.name}, which "
+                        f"has {len(images)}; needed are 6 or more")
     return Dataset(f"{dataset.name}-validation", images[:-count], labels[:-count], images[-count:], labels[-count:],
                    dataset.classes, dataset.verified)
 
@@ -311,10 +316,17 @@ def validation(dataset: Dataset) -> Dataset:
 def load(name: str, folder: str | Path | None = None, allow_unverified: bool = False) -> Dataset:
     """The data set of that name: 'digits', or one of those below `folder`; 'mnist-validation' and so on, see above.
 
-    UsageError for an unknown name.
+    UsageError for an unknown name. DataError: as those functions, and it says of which set the files are needed.
     """
-    whole = name.removesuffix("-validation")
-    if whole not in ("digits", *DATASETS):
-        raise unknown("dataset", name, ["digits", *DATASETS])
-    dataset = digits() if whole == "digits" else DATASETS[whole](folder, allow_unverified)
+    whole, there = name.removesuffix("-validation"), ["digits", *DATASETS]
+    if whole not in there:
+        if name.rpartition("-")[0]:  # perhaps meant for such a set
+            raise unknown("dataset", name, [*there, *(f"{each}-validation" for each in there)])
+        raise unknown("dataset", name, there)
+    try:
+        dataset = digits() if whole == "digits" else DATASETS[whole](folder, allow_unverified)
+    except (DataError, UsageError) as error:
+        if name == whole:
+            raise
+        raise type(error)(f"{name} is made of the training images of {whole}, so these are needed: {error}") from error
     return dataset if name == whole else validation(dataset)
