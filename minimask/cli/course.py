@@ -32,7 +32,8 @@ def command(words: Sequence[str]) -> None:
         written = course.write(folder, lessons)
         notebooks = [name for name in written if name.endswith(".ipynb")]
         exercises = [name for name in written if name.startswith("exercises/lesson")]
-        print(f"{folder}/: {len(notebooks)} lessons, exercises to {len(exercises)} of them; README.md says how to start")
+        print(f"{folder}/: {len(notebooks)} lessons, exercises to {len(exercises)} of them; README.md says how to "
+              "start")
         first = exercises[0].removeprefix("exercises/").removesuffix(".py") if lessons else "lesson01"
         print(f"first: open {folder / notebooks[0]} in Jupyter or VS Code; later, in {folder}: pytest -m {first}")
 
@@ -82,15 +83,15 @@ def _status(words: Sequence[str]) -> None:
 def _parser() -> Parser:
     parser = Parser(prog="minimask course", usage="minimask course DIR [--lessons NN,...] [--update] [--template NN]\n"
                                                   "       minimask course status DIR",
-                    description="Write the lessons as notebooks, and their exercises, into an empty folder; later, with\n"
-                                "status, say which tasks are solved.")
+                    description="Write the lessons as notebooks, and their exercises, into an empty folder; later,\n"
+                                "with status, say which tasks are solved.")
     parser.add_argument("folder", metavar="DIR", help="a new or empty folder; nothing in it is ever overwritten")
     parser.add_argument("--lessons", metavar="NN,...", help="these lessons alone, for example 03,04 (default: all)")
     parser.add_argument("--update", action="store_true",
                         help="DIR holds a course: renew what nobody has changed, and add what is new; a file of yours "
                              "stays, and what is new of it goes into DIR/new")
     parser.add_argument("--template", metavar="NN",
-                        help="write a lesson of your own, number NN (20 to 99), to fill in: text, exercises, tests, solution")
+                        help="write a lesson of your own, number NN (20 to 99), to fill in: text, exercises, tests")
     return parser
 
 

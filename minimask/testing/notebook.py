@@ -1,4 +1,4 @@
-"""A lesson's script as a notebook, with the standard library alone: the build of a wheel calls it, too (hatch_build.py).
+"""A lesson's script as a notebook, with the standard library alone: building a wheel calls it, too (hatch_build.py).
 
 The scripts are in jupytext's percent format, of which they use three lines: `# %% [markdown]` begins a cell whose text
 is commented out, `# %%` one of code, and what follows in the line is `name=JSON`, metadata of the cell.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 LESSON = r"(\d\d_\w+)\.py"  # the name of a lesson's script
 HEAD = re.compile(r"^# %%(?P<markdown> \[markdown\])?(?P<metadata>(?: \w+=.*)?)$", re.MULTILINE)
@@ -16,14 +17,15 @@ HEAD = re.compile(r"^# %%(?P<markdown> \[markdown\])?(?P<metadata>(?: \w+=.*)?)$
 def notebook(script: str) -> str:
     """The text of a script -> the text of a notebook without output; its names of lessons are those of notebooks."""
     heads = list(HEAD.finditer(script))
-    cells = []
+    cells: list[dict[str, Any]] = []
     for number, (head, following) in enumerate(zip(heads, [*heads[1:], None])):
         text = script[head.end():following.start() if following else None].strip("\n")
         pairs = re.fullmatch(r" (\w+)=(.*)", head["metadata"])
         metadata = {pairs[1]: json.loads(pairs[2])} if pairs else {}
         if head["markdown"]:
             text = as_notebooks(re.sub(r"(?m)^# ?", "", text))
-            cells.append({"cell_type": "markdown", "id": f"cell-{number}", "metadata": metadata, "source": _lines(text)})
+            cells.append({"cell_type": "markdown", "id": f"cell-{number}", "metadata": metadata,
+                          "source": _lines(text)})
         else:
             cells.append({"cell_type": "code", "execution_count": None, "id": f"cell-{number}", "metadata": metadata,
                           "outputs": [], "source": _lines(text)})
