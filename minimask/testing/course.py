@@ -82,9 +82,9 @@ def write(folder: Path, lessons: Sequence[str] | None = None) -> list[str]:
         UsageError: there is something in the folder, or it is a file; nothing of it is touched; or an unknown lesson.
         MinimaskError: the lessons are missing. OSError: a file cannot be written; then none is left.
     """
-    course, written = contents(lessons), []
     claim(folder, "something already, which is not overwritten",
           "name a folder that is empty or new, or give --update to renew the lessons of a course that is there")
+    course, written = contents(lessons), []
     try:
         for name, text in {**course, MANIFEST: _manifest(course, lessons)}.items():
             path = folder / name
