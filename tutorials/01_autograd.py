@@ -87,7 +87,11 @@ assert abs(g_w - slope) < 1e-8
 # ## 2. A value that remembers where it came from
 #
 # Let us hand the bookkeeping to the computer. A `Value` holds an array, and remembers two things: the inputs that it
-# was computed from, and the pullback of the step. The operators `+`, `*` and `@` call functions that we write next.
+# was computed from, and the pullback of the step. The operators `+` and `*` call the functions below the class, the
+# first operations. Each is one short function: compute the value, say what the pullback is. With $g$ the cotangent of
+# the value,
+#
+# $$z = x + y: \; g_x = g, \; g_y = g \qquad\qquad z = x y: \; g_x = g\,y, \; g_y = g\,x .$$
 
 # %%
 class Value:
@@ -102,17 +106,7 @@ class Value:
     def __mul__(self, other):
         return multiply(self, other)
 
-    def __matmul__(self, other):
-        return matmul(self, other)
 
-
-# %% [markdown]
-# Now the operations. Each is one short function: compute the value, say what the pullback is. With $g$ the cotangent
-# of the value,
-#
-# $$z = x + y: \; g_x = g, \; g_y = g \qquad\qquad z = x y: \; g_x = g\,y, \; g_y = g\,x .$$
-
-# %%
 def add(x, y):
     return Value(x.data + y.data, (x, y), lambda g: (g, g))  # g_x = g, g_y = g
 
@@ -267,6 +261,10 @@ def unbroadcast(g, shape):
     return g.sum(axis=stretched, keepdims=True)  # axes that it stretched: g_b,j = sum_i g_Z,ij
 
 
+# %% [markdown]
+# The two tests from above, and a row that was added to a matrix:
+
+# %%
 for build, wanted in ((two_doublings, 4), (diamond, 30)):
     leaf, end = build()
     backward(end, 1.0)
@@ -301,6 +299,9 @@ def matmul(x, y):
     return Value(x.data @ y.data, (x, y), lambda g: (g @ y.data.T, x.data.T @ g))  # G_X = G Y^T, G_Y = X^T G
 
 
+Value.__matmul__ = matmul  # from here on X @ Y is matmul(X, Y)
+
+
 def tanh(x):
     y = np.tanh(x.data)
     return Value(y, (x,), lambda g: (g * (1 - y * y),))  # g_x = g (1 - y^2)
@@ -331,7 +332,7 @@ def code_lines(*functions):
 
 
 methods = [method for method in vars(Value).values() if inspect.isfunction(method)]
-functions = [add, multiply, matmul, tanh, cross_entropy, topological_order, backward, unbroadcast]
+functions = [add, multiply, tanh, cross_entropy, topological_order, backward, unbroadcast]
 lines = 1 + code_lines(*methods) + code_lines(*functions)  # 1 for the line "class Value:"
 print(f"the engine has {lines} lines of code")
 assert lines <= 60

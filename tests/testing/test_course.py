@@ -449,6 +449,18 @@ def test_cells_that_run_twice_end_in_the_same_claims(lesson, monkeypatch, capsys
     assert capsys.readouterr().out.endswith("all claims hold\n" * 2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_marimos_conversion_of_a_lesson_ends_in_the_same_claims(script, tmp_path):
+    """It renames what two cells assign, makes `x = x + y` of `x += y`, and orders cells by the names that they use."""
+    pytest.importorskip("marimo", reason="marimo is not installed: pip install 'marimo==0.25.*'")
+    converted = tmp_path / f"{script.stem}_marimo.py"
+    for words in (("-m", "marimo", "convert", script, "-o", converted), (converted,)):
+        ran = python(*words, cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=580)
+        assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+    assert "all claims hold" in ran.stdout
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_every_lesson_says_what_it_is_for_and_where_it_ends(script):
     text = script.read_text()
