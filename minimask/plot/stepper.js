@@ -278,14 +278,17 @@ function unfolding(view, name, values) { // the table is made when it is asked f
 }
 
 function numbersTable(view, name, values) { // a row of the picture is a row of the table
-  const rows = [];
+  const rows = [], units = view.kind === "block" ? data.selections[view.selection].columns : [];
+  const head = units.length ? element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "unit"),
+    units.map((unit) => element("th", { scope: "col" }, String(unit))))) : null;
   for (let start = 0; start < values.length; start += view.columns) {
     const cells = values.slice(start, start + view.columns);
-    rows.push(element("tr", {}, element("th", { scope: "row" }, `from ${bracketed(indexOf(view, start))}`),
+    const first = indexOf(view, start), block = view.kind === "block";
+    rows.push(element("tr", {}, element("th", { scope: "row" }, block ? bracketed([...first.slice(0, -1), ":"]) : `from ${bracketed(first)}`),
       cells.map((value, i) => element("td", { title: bracketed(indexOf(view, start + i)) }, written(value)))));
   }
   return element("div", { class: "wide", role: "region", tabindex: "0", "aria-label": `numbers of ${name}` },
-    element("table", {}, element("caption", {}, `${name}: ${extent(view)}`), element("tbody", {}, rows)));
+    element("table", {}, element("caption", {}, `${name}: ${extent(view)}`), head, element("tbody", {}, rows)));
 }
 
 /* ---- the source, lit where this act runs ------------------------------------------------------------------------ */
