@@ -113,7 +113,8 @@ def capture(training: Training, known: dict[str, Any] | None = None) -> State:
     run = {"settings": known or settings(training), "begun": training.epochs_before, "step": training.step,
            "loss_sum": training.loss_sum, "right": training.right, "seconds": training.seconds,
            "steps": optimizer.steps, "rng": bits, "record": training.record,
-           "schedule": schedule.state() if isinstance(schedule, Plateau) else float(schedule(optimizer.steps))}
+           "schedule": schedule.state() if isinstance(schedule, Plateau) else float(schedule(optimizer.steps)),
+           **({"left_out": training.left_out} if training.left_out else {})}
     return State(arrays, run)
 
 
@@ -171,6 +172,7 @@ def restore(training: Training, path: str | Path, epochs: int) -> None:
     run, arrays = state.run, state.arrays
     try:  # a digest may be right, around nonsense
         _check_numbers(run, arrays, fresh.arrays, training)
+        _check_left_out(run.get("left_out", {}), run["steps"])
         training.net.load(_without_prefix("last.", arrays))
         _refuse_other_counts(run, training)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
@@ -186,6 +188,7 @@ def restore(training: Training, path: str | Path, epochs: int) -> None:
     training.rng.bit_generator.state = run["rng"]
     training.order, training.step, training.epochs_before = arrays["order"], run["step"], run["begun"]
     training.loss_sum, training.right, training.seconds = run["loss_sum"], run["right"], run["seconds"]
+    training.left_out = run.get("left_out", {})
     _continue_record(training, run["record"])
 
 
@@ -226,10 +229,23 @@ def _refuse_other_counts(run: dict[str, Any], training: Training) -> None:
         raise ValueError("its net has other masks at the end of the last epoch than its record counts")
 
 
+def _check_left_out(left_out: dict[str, Any], steps: int) -> None:
+    """ValueError unless this says which units of which layers a run does without; shrink.py asks whether it may."""
+    if left_out:
+        parts = Fields(left_out, "left_out")
+        parts.integer("since", 0, steps)
+        for name, units in parts.of("units", dict).items():
+            if not isinstance(units, list) or not all(type(unit) is int for unit in units) or (
+                    not units or units[0] < 0 or sorted(set(units)) != units):
+                raise ValueError(f"the units of {name} that are left out are {units!r:.60}")
+        parts.end()
+
+
 def _refuse_another_run(path: str | Path, run: dict[str, Any], fresh: dict[str, Any], training: Training) -> None:
     """UsageError where "run" is not of this run."""
-    for sentence in differences({**run["settings"], **origin(run["record"])},
-                                 {**fresh["settings"], **origin(fresh["record"])}):
+    there, here = ({**each["settings"], **origin(each["record"]), "shrink": each["record"].get("shrink", False)}
+                   for each in (run, fresh))
+    for sentence in differences(there, here):
         raise UsageError(f"{path} is of another run: {sentence}; resume it with the settings that it began with, or "
                          "begin a new one in another place")
     factor, schedule = run["schedule"], training.optimizer.schedule
@@ -347,6 +363,7 @@ def _check_run(run: dict[str, Any]) -> None:
     parts = Fields(run, "the state of the run")
     for part, types in RUN.items():
         parts.of(part, *types)
+    parts.left.pop("left_out", None)  # of runs that shrink their net
     parts.end()
     _check_record(run["record"])
 

@@ -32,9 +32,9 @@ def unknown(kind: str, name: object, known: Iterable[str], listed: str = "") -> 
     begun = [known_name for known_name in names if lower and known_name.startswith(lower)]
     near = begun or difflib.get_close_matches(lower, names, n=1, cutoff=0.4)
     if listed:
-        return UsageError(f"unknown {kind} {name!r}: " + (f"did you mean {near[0]!r}? " if near else "") + listed)
+        return UsageError(f"unknown {kind} {name!r:.80}: " + (f"did you mean {near[0]!r}? " if near else "") + listed)
     hint = f"did you mean {near[0]!r}? There are" if near else "there are"
-    return UsageError(f"unknown {kind} {name!r}: {hint} {', '.join(names)}")
+    return UsageError(f"unknown {kind} {name!r:.80}: {hint} {', '.join(names)}")
 
 
 def not_importable(library: str, module: str, error: ImportError) -> MinimaskError:

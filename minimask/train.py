@@ -25,6 +25,7 @@ from .meter import Line
 from .mishaps import TrainingError as TrainingError
 from .nn import Sequential
 from .optim import SGD
+from .shrink import Shrinker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.random.Generator, batch: int = 128,
         record: dict[str, Any] | None = None, progress: Progress | None = None,
         on_epoch: Callable[[dict[str, Any]], None] | None = None, checkpoint: str | Path | None = None,
-        resume: bool = False, every: float = 30.0, augment: bool = False) -> dict[str, Any]:
+        resume: bool = False, every: float = 30.0, augment: bool = False, shrink: bool = False) -> dict[str, Any]:
     """Trains the net in place and returns the record of the run.
 
     Args:
@@ -51,6 +52,9 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         resume: go on at the step where `checkpoint` stands. Net, optimizer, rng and record take over its state;
             everything else must be as it was. `epochs` counts from where the run began, and may be another number.
         augment: pad, flip and crop the training images anew in every step (:func:`minimask.data.augment`).
+        shrink: train on without the units that are dead for ever (:mod:`minimask.shrink`): the same run up to rounding,
+            and faster; the record says so, and how many there are. The net is whole at the end of every epoch; in
+            between, what is in its arrays is not up to date.
 
     Training runs where the net's arrays live: `backend=` of its builder says where that is.
 
@@ -70,7 +74,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     if checkpoint is None and resume:
         raise UsageError("fit: resume=True needs checkpoint=FILE, to know from where")
     training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment)
-    listeners: list[Listener] = []
+    listeners: list[Listener] = [Shrinker()] if shrink else []
+    training.record |= {"shrink": True} if shrink else {}
     if checkpoint is not None:
         if resume:
             restore(training, checkpoint, epochs)

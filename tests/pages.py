@@ -18,7 +18,7 @@ def blocks(language: str, text: str = ALL) -> list[str]:
 
 
 def commands() -> list[tuple[str, str]]:
-    """(page, line) of every command in a block of a shell, without its comment."""
+    """(page, line) of every command in a block of a shell, without its comment, on one line."""
     lines = ((page, re.sub(r"\s+#.*", "", line)) for page, text in PAGES.items()
-             for block in blocks("sh", text) for line in block.splitlines())
+             for block in blocks("sh", text) for line in re.sub(r"\s*\\\n\s*", " ", block).splitlines())
     return [(page, line) for page, line in lines if line.strip()]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import data, models, nn, optim, plateau, resnet
 from ..errors import UsageError, unknown
+from ..fields import MOST_TEXT, MOST_WHOLE, brief, content
 from ..inputs import setting
 from ..mask import BinarySupermask, EdgePopup, SignedSupermask, Trained, WeightSource
 
@@ -46,6 +47,8 @@ MOST = sys.float_info.max
 #: From where to where a number may lie, the ends included.
 RANGES = {"epochs": (1, 1_000_000), "batch": (1, 1_000_000), "lr": (1e-9, 1e3), "wd": (0, 0.999),
           "momentum": (0, 0.999)}
+#: Characters of a name, which folders are called by; ResNets' width, times that of the paper; bytes of a file.
+MOST_NAME, MOST_WIDTH, MOST_BYTES = 100, 64, 64_000
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,14 @@ class Recipe:
     schedule_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        where = f"recipe {self.name!r}"
+        where = f"recipe {brief(self.name)}"
         _check(where, vars(self), TYPES)
         if not self.name.strip(".") or not all(c.isascii() and (c.isalnum() or c in "._-") for c in self.name):
             raise UsageError(f"{where}: a name is made of letters, digits, '.', '_' and '-'")
+        for key in ("name", "dataset"):
+            if not 0 < len(getattr(self, key)) <= MOST_NAME:
+                raise UsageError(f"{where}: {key} has {len(getattr(self, key))} characters; it may have 1 to "
+                                 f"{MOST_NAME}")
         for key, (low, high) in RANGES.items():
             value = getattr(self, key)
             if not low <= value <= high:
@@ -103,6 +110,8 @@ class Recipe:
         try:  # the values of the settings, by those who know them
             self.weights()
             self.schedule_of(1)
+            if self.model_settings.get("width", 1) > MOST_WIDTH:
+                raise UsageError(f"width is {self.model_settings['width']}; the nearest that it may be is {MOST_WIDTH}")
             resnet.check_settings(**self.model_settings)
         except (UsageError, ValueError) as error:
             raise UsageError(f"{where}: {error}") from error
@@ -139,9 +148,10 @@ class Recipe:
         return models.MODELS[self.model](weights=weights, rng=rng, input_shape=input_shape, backend=backend,
                                          **end, **self.model_settings)
 
-    def size(self) -> int:
-        """How many weights its net has on its data set."""
-        shape, classes = data.outline(self.dataset)
+    def size(self, input_shape: tuple[int, ...] | None = None, classes: Sequence[str] | None = None) -> int:
+        """How many weights its net has, on its data set unless others' shape and classes are given; none is drawn."""
+        shape, classes = data.outline(self.dataset) if input_shape is None else (input_shape, classes)
+        assert classes is not None
         undrawn: Any = _Undrawn()
         return self._build(shape, len(classes), undrawn, np.random.default_rng(0)).size()
 
@@ -186,9 +196,18 @@ def _check(where: str, values: Mapping[str, Any], types: Types) -> None:
             raise UsageError(f"{where}: {unknown('key', key, types)}")
         wanted = {float: (int, float), dict: Mapping}.get(types[key], types[key])
         if not isinstance(value, wanted) or (isinstance(value, bool) and types[key] is not bool):  # type: ignore[arg-type]
-            raise UsageError(f"{where}: {key} is {value!r}, but must be {words[types[key]]}")
+            raise UsageError(f"{where}: {key} is {brief(value)}, but must be {words[types[key]]}")
         if wanted == (int, float) and not -MOST <= value <= MOST:  # NaN is neither
-            raise UsageError(f"{where}: {key} is {value!r:.40}, but must be finite")
+            raise UsageError(f"{where}: {key} is {brief(value)}, but must be finite")
+        if types[key] is int and not -MOST_WHOLE <= value <= MOST_WHOLE:
+            raise UsageError(f"{where}: {key} is {brief(value)}; the nearest that it may be is "
+                             f"{MOST_WHOLE if value > 0 else -MOST_WHOLE}")
+        if types[key] is str and len(value) > MOST_TEXT:
+            raise UsageError(f"{where}: {key} has {len(value):,} characters; it may have {MOST_TEXT:,}")
+
+
+#: What TOML 1.1 has and 1.0 has not: \\e and \\x in texts, line ends and a last comma between braces.
+NEW_IN_TOML = r"""\\[ex]|\{[^}"']*\n|,\s*\}"""
 
 
 def read(path: str | Path) -> Recipe:
@@ -196,15 +215,29 @@ def read(path: str | Path) -> Recipe:
     import pathlib
     import tomllib
 
+    text = ""
     try:
-        return from_dict(tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8")))
+        text = content(pathlib.Path(path), MOST_BYTES).decode("utf-8").replace("\r\n", "\n")
+        return from_dict(tomllib.loads(text))
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); `minimask recipes fcn > my.toml` writes a recipe "
                          "to begin with") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML: {error}") from error
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path} is no TOML of a recipe: it is nested too deeply") from error
+    except ValueError as error:  # no TOML, no text, too long, or a number of more digits than Python turns into one
+        raise UsageError(f"{path} is no TOML: {error}{_newer(text)}") from error
+
+
+def _newer(text: str) -> str:
+    """What to say where a text may be no TOML only because this Python reads an earlier version of it."""
+    import re
+
+    if sys.version_info >= (3, 15) or not re.search(NEW_IN_TOML, text):
+        return ""
+    return (f"; Python {sys.version_info[0]}.{sys.version_info[1]} reads TOML 1.0, and what 1.1 added (\\e and \\x in "
+            "texts, line ends and a last comma in a table between braces) needs Python 3.15")
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:

@@ -21,6 +21,7 @@ from ..data import Dataset
 from ..errors import MinimaskError, UsageError
 from ..nn import Sequential
 from ..plateau import Plateau
+from . import schema
 
 #: What tells of the end of a run, and all that a run leaves.
 END = ("network.npz", "masks.png", "training.png")
@@ -30,12 +31,13 @@ FILES = ("record.json", *END, CHECKPOINT, "dense.json")
 
 def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | None = None, overwrite: bool = False,
         backend: str = "numpy", progress: train.Progress | None = None, resume: bool = False,
-        every: float = 30.0) -> tuple[Sequential, dict[str, Any]]:
+        every: float = 30.0, shrink: bool | None = None) -> tuple[Sequential, dict[str, Any]]:
     """Trains a recipe from a seed; returns the net and its record, and keeps both in folder `out` if one is given.
 
     Args:
         resume: go on where the checkpoint in `out` stands, see :func:`minimask.train.fit`. every: seconds between two
-            checkpoints.
+            checkpoints. shrink: train on without the units that are dead for ever; as the run began when it is resumed,
+            else yes, unless said.
 
     Raises:
         UsageError: `out` holds a run already and neither `overwrite` nor `resume` is set, or holds none to resume, or
@@ -54,10 +56,11 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         record["unverified"] = True  # not known to be the official files
     if out is None:
         return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
-                              augment=recipe.augment)
+                              augment=recipe.augment, shrink=shrink is not False)
     folder = Path(out)
     if resume:
-        peek(folder)
+        began, _ = peek(folder)
+        shrink = bool(began["record"].get("shrink")) if shrink is None else shrink
 
     def keep(record: dict[str, Any]) -> None:
         try:
@@ -73,7 +76,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         epochs = record["epochs"]
         try:
             train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress, keep,
-                      folder / CHECKPOINT, resume, every, recipe.augment)
+                      folder / CHECKPOINT, resume, every, recipe.augment, shrink is not False)
         finally:
             if not resume or record["epochs"] is not epochs:  # else no run was taken up, and what is there stays
                 write_record(folder, record)
@@ -143,7 +146,7 @@ def write_pictures(folder: Path, net: Sequential, record: dict[str, Any], datase
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
-    """The record in a run's folder; its parts are there, but need not agree: :func:`minimask.runs.records.check`.
+    """The record in a run's folder; whole and within bounds (:mod:`minimask.runs.schema`).
 
     Raises UsageError where there is none, MinimaskError where it is damaged.
     """
@@ -153,12 +156,10 @@ def read_record(folder: str | Path) -> dict[str, Any]:
                          "leaves it")
     try:
         record = fields.read(path)
-        parts = fields.Fields(record, path.name)
-        parts.of("recipe", dict), parts.of("dataset", str), parts.of("seed", int)
-        for number, entry in enumerate(parts.of("epochs", list), 1):
-            numbers = fields.Fields(entry, f"epoch {number} of {path.name}")
-            for name in ("train_loss", "test_accuracy", "weights_left", "seconds"):
-                numbers.of(name, int, float)
+        try:
+            schema.record(record)
+        except ValueError as error:
+            raise ValueError(f"{path.name} {error}") from error
     except ValueError as error:
         raise MinimaskError(f"{folder} holds no whole run: {error}") from error
     return record
@@ -192,7 +193,9 @@ def load(folder: str | Path, dataset: Dataset | None = None,
     folder, record = Path(folder), read_record(folder)
     dataset = data.blank(record["dataset"]) if dataset is None else dataset
     try:
-        net = recipes.from_dict(record["recipe"]).build(dataset, np.random.default_rng(0), backend)
+        recipe = schema.recipe_of(record)
+        schema.agree(record, recipe, dataset)
+        net = recipe.build(dataset, np.random.default_rng(0), backend)
         net.load(files.read_arrays(folder / "network.npz", files.headers(net.arrays())))
     except (OSError, ValueError, TypeError, MinimaskError) as error:
         if record["dataset"] != dataset.name:

@@ -2,33 +2,28 @@
 
 A record counts only if it is whole, agrees with itself and with its recipe, and is finished; whatever does not count
 is named with its reason. Two runs are in one group, and averaged, only if their recipes agree in everything but the
-line ``about`` (the number of epochs and the data set are part of a recipe) and if both or neither trained on
-unverified files; a seed counts once.
+line ``about`` (the number of epochs and the data set are part of a recipe), if both or neither trained on unverified
+files, if their arithmetic was of one kind (a processor's, a GPU's, a GPU's with TF32), and if they came from one source
+digest; a seed counts once.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import fields, recipes
-from ..errors import MinimaskError, UsageError
+from ..errors import UsageError
+from ..fields import brief
+from . import schema
 from .folder import finished
 from .sweep import INDEX
 
 #: What a run's folder may hold of records; dense.json is the demo's baseline.
 RUN_FILES = ("record.json", "dense.json")
-#: From where to where the numbers of an epoch lie, and which of them are whole.
-NUMBERS: dict[str, tuple[float, float]] = {
-    "epoch": (1, math.inf), "step": (1, math.inf), "train_loss": (0, math.inf), "train_accuracy": (0, 1),
-    "test_accuracy": (0, 1), "weights_left": (0, 1), "flips": (0, math.inf), "seconds": (0, math.inf)}
-WHOLE_NUMBERS = ("epoch", "step", "flips")
-STATES = ("kept", "hidden", "inverted")
-
 
 @dataclass(frozen=True)
 class Run:
@@ -65,6 +60,24 @@ class Run:
         return self.record["environment"]
 
     @property
+    def arithmetic(self) -> str:
+        """What its products were made by: "CPU", "GPU" or "GPU with TF32"; of a resumed run, one after the other."""
+        return ", then ".join(dict.fromkeys(
+            "CPU" if each.get("backend") != "cupy" else "GPU with TF32" if each.get("tf32") else "GPU"
+            for each in self._environments()))
+
+    @property
+    def source(self) -> str:
+        """The digest of the package that trained it, or "unknown"; of a resumed run, one after the other."""
+        return ", then ".join(dict.fromkeys(str(each.get("source_digest") or "unknown")
+                                            for each in self._environments()))
+
+    def _environments(self) -> list[Mapping[str, Any]]:
+        """That of its beginning, and of every place where it was resumed with another."""
+        later = [each.get("environment") for each in self.environment.get("continued") or () if isinstance(each, dict)]
+        return [self.environment, *(each for each in later if isinstance(each, dict))]
+
+    @property
     def finished(self) -> bool:
         """Whether it has all its recipe's epochs, or its schedule made the last cut before."""
         return finished(self.record)
@@ -72,7 +85,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one recipe, by seed. label: the recipe's name, and what tells it from others of that name."""
+    """Runs of one recipe, made alike, by seed. label: the recipe's name, and what tells it from others of that name."""
 
     label: str
     runs: Sequence[Run]
@@ -84,6 +97,11 @@ class Group:
     @property
     def unverified(self) -> bool:
         return self.runs[0].unverified
+
+    @property
+    def seeds(self) -> str:
+        """How many, in words."""
+        return f"{len(self.runs)} seeds" if len(self.runs) > 1 else "1 seed"
 
     def ends(self, key: str) -> list[float]:
         """One number of the last epoch of every run."""
@@ -110,10 +128,10 @@ def read(places: Iterable[str | Path]) -> Reading:
     folder its runs are always found.
 
     Raises:
-        UsageError: a place does not exist. MinimaskError: a folder cannot be listed.
+        UsageError: a place does not exist. A folder that cannot be listed is refused with the reason, as records are.
     """
     reading, counted = Reading(), dict[tuple[str, int], Run]()
-    for path in dict.fromkeys(path for place in places for path in _files(Path(place))):
+    for path in dict.fromkeys(path for place in places for path in _files(Path(place), reading)):
         try:
             record = fields.read(path)
             if "recipe" not in record and "format" not in record and path.name not in RUN_FILES:
@@ -135,28 +153,31 @@ def read(places: Iterable[str | Path]) -> Reading:
     return reading
 
 
-def _files(place: Path) -> Iterator[Path]:
+def _files(place: Path, reading: Reading) -> Iterator[Path]:
     """The files below a place that may be records, in order."""
     if place.is_file():
         yield place
-        return
-    if not place.is_dir():
+    elif place.is_dir():
+        yield from _below(place, 1, reading)
+    else:
         raise UsageError(f"there is no {place}; give folders of runs, of a sweep, or of records (*.json)")
-    try:
-        yield from _below(place, 1)
-    except OSError as error:
-        raise MinimaskError(f"{error.filename or place} cannot be read ({error.strerror})") from error
 
 
-def _below(folder: Path, levels: int) -> Iterator[Path]:
+def _below(folder: Path, levels: int, reading: Reading) -> Iterator[Path]:
     """A run's records; else every .json but the one that says what a sweep is, and so many levels of folders, too."""
-    if (folder / "record.json").exists():
-        yield from (folder / name for name in RUN_FILES if (folder / name).exists())
+    try:
+        if (folder / "record.json").exists():
+            found, folders = [folder / name for name in RUN_FILES if (folder / name).exists()], list[Path]()
+        else:
+            found = sorted(path for path in folder.glob("*.json") if path.is_file() and path.name != INDEX)
+            deeper = levels or (folder / INDEX).exists()
+            folders = sorted(each for each in folder.iterdir() if each.is_dir()) if deeper else []
+    except OSError as error:
+        reading.refused.append((folder, f"cannot be read ({error.strerror})"))
         return
-    yield from sorted(path for path in folder.glob("*.json") if path.is_file() and path.name != INDEX)
-    if levels or (folder / INDEX).exists():
-        for below in sorted(each for each in folder.iterdir() if each.is_dir()):
-            yield from _below(below, max(levels - 1, 0))
+    yield from found
+    for below in folders:
+        yield from _below(below, max(levels - 1, 0), reading)
 
 
 def _results(run: Run) -> list[dict[str, Any]]:
@@ -168,35 +189,20 @@ def _results(run: Run) -> list[dict[str, Any]]:
 
 
 def check(record: Mapping[str, Any]) -> recipes.Recipe:
-    """The recipe of a record that is whole and agrees with itself and with that recipe.
+    """The recipe of a record that is whole, within bounds, and agrees with itself and with that recipe.
 
     Raises ValueError that says what is wrong, to be read after the file's name.
     """
-    if record.get("format") != 1:
-        raise ValueError(f"has format {record.get('format')!r:.40}, but this version of minimask reads format 1")
-    for part, kind in (("recipe", dict), ("environment", dict), ("epochs", list), ("seed", int), ("dataset", str)):
-        if type(record.get(part)) is not kind:
-            raise ValueError(f"is damaged or of another kind: its {part} is {record.get(part)!r:.40}")
-    if not record["recipe"]:
-        raise ValueError("names no recipe (trained from Python), so it is not known what it may be averaged with")
-    try:
-        recipe = recipes.from_dict(record["recipe"])
-    except UsageError as error:
-        raise ValueError(f"holds a recipe that this version of minimask does not know: {error}") from error
+    schema.record(record)
+    recipe = schema.recipe_of(record)
     _check_name(recipe)
     if record["dataset"] != recipe.dataset:
-        raise ValueError(f"disagrees with its recipe: trained on {record['dataset']!r}, but the recipe says "
+        raise ValueError(f"disagrees with its recipe: trained on {brief(record['dataset'])}, but the recipe says "
                          f"{recipe.dataset!r}")
     if len(record["epochs"]) > recipe.epochs:
         raise ValueError(f"disagrees with its recipe: {len(record['epochs'])} epochs, but the recipe says "
                          f"{recipe.epochs}")
-    size = recipe.size()
-    for number, entry in enumerate(record["epochs"], 1):
-        try:
-            _check_entry(entry, number, record["epochs"][0])
-            _check_layers(entry["layers"], recipe, size)
-        except ValueError as error:
-            raise ValueError(f"epoch {number} {error}") from error
+    schema.agree(record, recipe)
     return recipe
 
 
@@ -212,63 +218,13 @@ def _check_name(recipe: recipes.Recipe) -> None:
                              "settings another name")
 
 
-def _check_entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
-    """ValueError unless an epoch's entry has its numbers, in range, and fits to the first entry and to its layers."""
-    if not isinstance(entry, dict):
-        raise ValueError(f"is {entry!r:.40}, not an entry")
-    for name, (low, high) in NUMBERS.items():
-        value: Any = entry.get(name)
-        if type(value) not in ((int,) if name in WHOLE_NUMBERS else (int, float)) or not low <= value <= high:
-            raise ValueError(f"has {name} {value!r:.40}; needed is a {'whole ' if name in WHOLE_NUMBERS else ''}number "
-                             f"from {low:g} to {high:g}")
-    if entry["epoch"] != number or entry["step"] != number * first["step"]:
-        raise ValueError(f"calls itself epoch {entry['epoch']}, step {entry['step']}: epochs are missing, or there "
-                         "twice")
-    layers = entry.get("layers")
-    if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
-        raise ValueError("has no layers")
-    for layer in layers:
-        counts = [count for part in STATES if type(count := layer.get(part)) is int and count >= 0]
-        if len(counts) < len(STATES) or not 0 < sum(counts) == layer.get("weights"):
-            raise ValueError(f"has a layer whose kept, hidden and inverted weights do not add up: {layer!r:.120}")
-        if not isinstance(layer.get("name"), str):
-            raise ValueError(f"has a layer without a name: {layer!r:.120}")
-    if _names(layers) != _names(first["layers"]):
-        raise ValueError("has other layers than epoch 1")
-    weights, hidden = (sum(layer[part] for layer in layers) for part in ("weights", "hidden"))
-    if not math.isclose(entry["weights_left"], (weights - hidden) / weights, abs_tol=1e-9) or entry["flips"] > weights:
-        raise ValueError(f"says {entry['weights_left']:.4%} of the weights left and {entry['flips']:,} flips, but its "
-                         f"layers have {weights - hidden:,} of {weights:,} left")
-
-
-def _names(layers: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
-    return [(layer["name"], layer["weights"]) for layer in layers]
-
-
-def _check_layers(layers: Sequence[Mapping[str, Any]], recipe: recipes.Recipe, size: int) -> None:
-    """ValueError where the layers cannot come from the recipe's net, of `size` weights, and its weight source."""
-    weights = sum(layer["weights"] for layer in layers)
-    if weights != size:
-        raise ValueError(f"disagrees with its recipe: {weights:,} weights, but its net has {size:,}")
-    impossible: Callable[[Mapping[str, Any]], bool] = {
-        "trained": lambda layer: layer["kept"] != layer["weights"],
-        "binary": lambda layer: layer["inverted"] > 0,
-        "edge-popup": lambda layer: layer["inverted"] > 0 or layer["kept"] != round(
-            recipe.source_settings.get("share", 0.1) * layer["weights"]),
-    }.get(recipe.source, lambda layer: False)
-    for layer in layers:
-        if impossible(layer):
-            counts = ", ".join(f"{layer[part]:,} {part}" for part in STATES)
-            raise ValueError(f"disagrees with its recipe: layer {layer['name']} has {counts}, which "
-                             f"{recipe.source!r} cannot give")
-
-
 # ---- grouping ------------------------------------------------------------------------------------------------------
 
 
 def key(run: Run) -> str:
     """What two runs must have in common to be averaged, as text."""
-    return json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}], sort_keys=True)
+    return json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}, run.arithmetic, run.source],
+                      sort_keys=True)
 
 
 def groups(found: Iterable[Run]) -> list[Group]:
@@ -284,12 +240,44 @@ def groups(found: Iterable[Run]) -> list[Group]:
 
 
 def _label(run: Run, others: Sequence[Run]) -> str:
-    """The recipe's name, and the settings that tell it from other groups of that name."""
+    """The recipe's name, and the settings and circumstances that tell it from other groups of that name."""
     here = run.recipe.as_dict()
-    there = [other.recipe.as_dict() for other in others if other.recipe.name == run.recipe.name]
+    same = [other for other in others if other.recipe.name == run.recipe.name]
+    there = [other.recipe.as_dict() for other in same]
     differ = [name for name in here if name != "about" and any(other[name] != here[name] for other in there)]
-    settings = ", ".join(f"{name.replace('_', ' ')} {_plain(here[name])}" for name in differ)
-    return run.recipe.name + (f" ({settings})" if settings else "")
+    settings = [f"{name.replace('_', ' ')} {_plain(here[name])}" for name in differ]
+    settings += [run.arithmetic] if any(other.arithmetic != run.arithmetic for other in same) else []
+    settings += [f"source {_short(run.source)}"] if any(other.source != run.source for other in same) else []
+    return run.recipe.name + (f" ({', '.join(settings)})" if settings else "")
+
+
+def _short(source: str) -> str:
+    """Digests by their first 8 digits."""
+    return ", then ".join(each[:8] for each in source.split(", then "))
+
+
+def kept_apart(groups: Iterable[Group]) -> str:
+    """A sentence where runs of one recipe are in several groups for how they were made, else ""."""
+    made = _by_recipe(groups).values()
+    reasons = {
+        "on CPU, on GPU or with TF32": any(len({run.arithmetic for run in some}) > 1 for some in made),
+        "by packages of different source digests": any(len({run.source for run in some}) > 1 for some in made)}
+    words = " or ".join(reason for reason, given in reasons.items() if given)
+    return f"Runs of one recipe that were made {words} are kept apart, never averaged." if words else ""
+
+
+def recipes_of(groups: Iterable[Group]) -> int:
+    """How many recipes there are, however their runs were made."""
+    return len(_by_recipe(groups))
+
+
+def _by_recipe(groups: Iterable[Group]) -> dict[str, list[Run]]:
+    """A run of every group, by recipe and whether its data is verified."""
+    made: dict[str, list[Run]] = {}
+    for group in groups:
+        what = json.dumps([group.unverified, {**group.recipe.as_dict(), "about": ""}], sort_keys=True)
+        made.setdefault(what, []).append(group.runs[0])
+    return made
 
 
 def _plain(value: Any) -> str:

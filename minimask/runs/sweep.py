@@ -26,9 +26,9 @@ from .. import checkpoint, data, fields, files, recipes, runs, train
 from ..backend import load
 from ..errors import MinimaskError, UsageError, ran_out
 from ..fast.threads import blas_threads, cores
+from . import schema
+from .schema import FORMAT
 
-#: The layout of a sweep's folder. A folder with another number is refused.
-FORMAT = 1
 INDEX = "sweep.json"
 #: While this file is in the sweep's folder, its runs save their state and stop.
 STOP = ".stop"
@@ -44,7 +44,7 @@ class Task:
         recipe: as a dict. seed: of weights and batches.
         sweep: the sweep's folder; every worker must see it under this name.
         data, allow_unverified: where data sets lie, and whether others than the official ones will do.
-        backend: array library. threads: of the matrix products, None leaves them alone.
+        backend: array library. threads: of the matrix products, None leaves them alone. shrink: see runs.run.
     """
 
     recipe: Mapping[str, Any]
@@ -54,6 +54,7 @@ class Task:
     allow_unverified: bool = False
     backend: str = "numpy"
     threads: int | None = None
+    shrink: bool | None = None
 
     @property
     def name(self) -> str:
@@ -107,7 +108,7 @@ def _train(task: Task) -> bool:
     dataset = _dataset(recipe.dataset, task.data, task.allow_unverified)
     with blas_threads(task.threads):
         runs.run(recipe, dataset, task.seed, folder, backend=task.backend, progress=Watch(Path(task.sweep) / STOP),
-                 resume=(folder / runs.CHECKPOINT).exists())
+                 resume=(folder / runs.CHECKPOINT).exists(), shrink=task.shrink)
     return True
 
 
@@ -244,11 +245,10 @@ def read_index(folder: Path) -> dict[str, Any]:
     """sweep.json. MinimaskError where it is damaged, UsageError where it is of another format."""
     try:
         known = fields.read(folder / INDEX)
-        parts = fields.Fields(known, INDEX)
-        if parts.of("format", int) != FORMAT:
+        if type(known.get("format")) is int and known["format"] != FORMAT:
             raise UsageError(f"{folder} holds a sweep of format {known['format']}, this minimask knows {FORMAT}; use "
                              "the minimask that began it, or another folder with --out")
-        parts.of("recipes", dict), parts.of("runs", list)
+        schema.index(known, INDEX)
         return known
     except ValueError as error:
         raise MinimaskError(f"{folder} holds no sweep: {error}; put back a copy of the file, or move the runs to "

@@ -101,7 +101,7 @@ def test_an_interrupted_fetch_keeps_what_arrived(mnist, tmp_path, capsys, monkey
 
     monkeypatch.setattr(meter.Meter, "at", lambda self, position: interrupted(self) if position > 40_000 else None)
     arguments = words("data", "fetch", "mnist", "--data", tmp_path, "--quiet")
-    assert main(arguments) == 1
+    assert main(arguments) == 130
     assert capsys.readouterr().err == ("minimask: interrupted; what has arrived is kept, and the same command goes on "
                                        "from there\n")
     assert (tmp_path / f"mnist/.{IMAGES}.gz.part").stat().st_size > 40_000 and holds_no_data(tmp_path)

@@ -188,8 +188,12 @@ def test_what_is_no_run(tmp_path, copied):
      "holds no whole run: .*network.npz"),
     (lambda folder: edit(folder, lambda record: record["recipe"].update(lr="x")), "holds no whole run: .*lr is 'x'"),
     (lambda folder: edit(folder, lambda record: record.update(epochs=[])), "holds no whole run"),
-    (lambda folder: edit(folder, lambda record: record["epochs"][0]["layers"].pop()), "disagrees with itself"),
-    (lambda folder: edit(folder, lambda record: record["epochs"][0]["layers"][0].update(kept=1)), "disagrees with itself"),
+    (lambda folder: edit(folder, lambda record: record["epochs"][0]["layers"].pop()), "holds no whole run: .*epoch 1 says"),
+    (lambda folder: edit(folder, lambda record: record["epochs"][0]["layers"][0].update(kept=1)),
+     "holds no whole run: .* do not add up"),
+    (lambda folder: edit(folder, lambda record: record["epochs"][0]["layers"][0].update(
+        kept=record["epochs"][0]["layers"][0]["inverted"], inverted=record["epochs"][0]["layers"][0]["kept"])),
+     "disagrees with itself"),
     (lambda folder: edit(folder, lambda record: record["recipe"]["source_settings"].update(tau=0.02)), None),
     (lambda folder: edit(folder, lambda record: record.update(dataset="mnist")), "holds no whole run"),
 ])

@@ -68,6 +68,7 @@ def test_runs_that_are_killed_end_as_if_they_had_not_been(count, unstopped, tmp_
     """SIGKILL at random moments, then resumed, then killed again, until a run gets through."""
     whole, seconds = unstopped
     expected, draw = result(whole), random.Random(count)
+    assert expected[1]["shrink"] and expected[1]["epochs"][-1]["layers"][0]["dead"] > 100  # its net shrinks meanwhile
     kills = half_written = in_mid_epoch = number = 0
     while number < count:
         folder, before = tmp_path / str(number), kills

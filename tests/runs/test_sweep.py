@@ -171,7 +171,7 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(who, tmp_path):
         wait_for(lambda: epochs(out / "long-seed0") > 1 and epochs(out / "long-seed1") > 1)
         (os.killpg if who.startswith("the group") else os.kill)(process.pid, signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert re.search(r"minimask: interrupted; 3 of 3 runs are not finished.*minimask sweep ", stderr), stderr
     assert "Traceback" not in stderr and not (out / sweep.STOP).exists()
     stopped = runs.peek(out / "long-seed0")[0]
@@ -377,7 +377,10 @@ def test_the_view_counts_and_estimates(tmp_path):
     """3 runs of 2 epochs, one done, one with an epoch of 10 s behind it, one of 20 s to come, which nothing shortens."""
     tasks = todo(tmp_path / "sweep", seeds=3)
     tasks[1].folder.mkdir()
-    (tasks[1].folder / "record.json").write_text(json.dumps({**train.new_record({}, 1, "digits"), "epochs": [{**dict.fromkeys(("train_loss", "test_accuracy", "weights_left"), 0.5), "seconds": 10.0}]}))
+    (tasks[1].folder / "record.json").write_text(json.dumps({**train.new_record({}, 1, "digits"), "epochs": [{
+        "epoch": 1, "step": 12, "flips": 0, "seconds": 10.0,
+        **dict.fromkeys(("train_loss", "train_accuracy", "test_accuracy", "weights_left"), 0.5),
+        "layers": [{"name": "dense1", "weights": 2, "kept": 1, "hidden": 1, "inverted": 0}]}]}))
     stream = Terminal()
     view = cli_sweep.View(3, lambda: 2, stream)
     view.tell({tasks[0].name: sweep.Outcome(tasks[0].name, "done", notes=("mind this",))}, [tasks[1]], [tasks[2]])
