@@ -224,8 +224,8 @@ def _check_numbers(run: dict[str, Any], arrays: Mapping[str, np.ndarray], fresh:
 
 def _refuse_other_counts(run: dict[str, Any], training: Training) -> None:
     """ValueError unless the net, at the end of its last epoch, has the masks that the record counts."""
-    epochs = run["record"]["epochs"]
-    if len(epochs) > run["begun"] and training.net.layer_counts() != epochs[-1]["layers"]:
+    epochs, here = run["record"]["epochs"], training.net.layer_counts()
+    if len(epochs) > run["begun"] and [{part: row[part] for part in here[0]} for row in epochs[-1]["layers"]] != here:
         raise ValueError("its net has other masks at the end of the last epoch than its record counts")
 
 
