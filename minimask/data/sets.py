@@ -6,10 +6,10 @@ Nothing is downloaded here (`minimask data fetch` does, when it is asked to), an
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import sys
-import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
