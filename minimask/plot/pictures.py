@@ -180,6 +180,8 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
 def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
     """Over the epochs: share kept, hidden and inverted in each layer, accuracy and weights left, flips.
 
+    Where records count units that are dead for ever (shrink.py), their share is a dotted line in their layer's panel.
+
     Args:
         records: one, or several of one recipe: then means over them are shown, and as a band the 5th to the 95th
             percentile. columns: panels in a row.
@@ -189,7 +191,7 @@ def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
     epochs = [entry["epoch"] for entry in runs[0][:shortest]]
     if shortest == 1:  # one epoch has no course: show it as a band
         runs, epochs = [[run[0], run[0]] for run in runs], [0, epochs[0]]
-    layers = runs[0][0]["layers"]
+    layers, dead_lines = runs[0][0]["layers"], []
     figure, axes = _panels(len(layers) + 2, columns)
     for i, (layer, ax) in enumerate(zip(layers, axes)):
         counts = np.array([[[entry["layers"][i][part] for part in ("kept", "inverted", "hidden")]
@@ -197,6 +199,10 @@ def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
         ax.stackplot(epochs, *(100 * counts.mean(0) / layer["weights"]).T, colors=(KEPT, INVERTED, HIDDEN), linewidth=0)
         ax.set_title(f"{layer['name']}\n{layer['weights']:,} weights", fontsize=8)
         ax.set_ylim(0, 100)
+        dead = [[entry["layers"][i].get("dead", np.nan) for entry in run[:len(epochs)]] for run in runs]
+        if layer.get("units"):  # of runs that shrink their net; nothing is drawn where one of several did not
+            dead_lines = ax.plot(epochs, 100 * np.mean(dead, axis=0) / layer["units"], color="black", linestyle=":",
+                                 label="units dead for ever")
     whole, flips = axes[-2:]
     for ax, name, label, style, factor in ((whole, "test_accuracy", "test accuracy", {"color": COLOURS[0]}, 100),
                                            (whole, "weights_left", "weights left",
@@ -221,8 +227,11 @@ def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
         ax.xaxis.get_major_locator().set_params(integer=True, nbins=4)
         if ax is not flips:
             ax.set_yticks([0, 50, 100])
-        ax.set_ylabel({whole: "%", flips: "weights, log scale"}.get(ax, "% of its weights"), fontsize=8, labelpad=0)
-    figure.legend(handles=[*mask_legend(), *whole.lines], fontsize=8, loc="lower center", ncols=3, frameon=False)
+        words = {whole: "%", flips: "weights, log scale"}
+        ax.set_ylabel(words.get(ax, "% of its weights" if len(ax.lines) == 0 else "% of weights, of units"), fontsize=8,
+                      labelpad=0)
+    figure.legend(handles=[*mask_legend(), *whole.lines, *dead_lines], fontsize=8, loc="lower center", ncols=3,
+                  frameon=False)
     return figure
 
 
