@@ -55,7 +55,7 @@ def numbers(net: Sequential, record: dict[str, Any], dataset: Dataset, repeats: 
     masks, found = counts.masks(net), counts.pixels(net, dataset)
     paths = counts.paths(net)
     alive = found["paths"] > 0
-    dead = {layer["name"]: layer.get("dead") for layer in record["epochs"][-1]["layers"]}
+    dead = {layer["name"]: layer.get("dead") for layer in record["epochs"][-1].get("layers", ())}
     return {"format": FORMAT, "recipe": record["recipe"].get("name"), "seed": record["seed"], "dataset": dataset.name,
             "test_accuracy": record["epochs"][-1]["test_accuracy"], "weights_left": net.weights_left(),
             "layers": counts.shares(masks),
@@ -208,7 +208,7 @@ def _patterns(net: Sequential) -> Part:
 
 def _degrees(masks: counts.Masks, counted: dict[str, Any]) -> Part:
     rows = counted["degrees"]
-    any_dead = any(row["dead_for_ever"] is not None for row in rows)
+    any_dead = any(row.get("dead_for_ever") is not None for row in rows)
 
     def words(row: dict[str, Any], part: str) -> str:
         return f"{row[part]['least']:,} / {row[part]['mean']:,.1f} / {row[part]['most']:,}"
@@ -218,7 +218,7 @@ def _degrees(masks: counts.Masks, counted: dict[str, Any]) -> Part:
          "in-degree: least / mean / most", *(["dead for ever"] if any_dead else [])],
         [[f"`{row['name']}`", f"{row['inputs']:,}", f"{row['inputs_with_none']:,}", words(row, "out_degree"),
           f"{row['units']:,}", f"{row['units_with_none']:,}", words(row, "in_degree"),
-          *(["" if (dead := row["dead_for_ever"]) is None else f"{dead:,}"] if any_dead else [])] for row in rows])
+          *(["" if (dead := row.get("dead_for_ever")) is None else f"{dead:,}"] if any_dead else [])] for row in rows])
     return Part(
         "degrees", "Who is connected to how many", figures.degrees(masks, np.random.default_rng(0)),
         "Histograms of the weights left at each input and unit, beside those of the same masks shuffled.",
