@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from .. import files, plot
 from ..data import Dataset
+from ..escape import html
 from ..nn import Sequential
 from ..plot import page
 from . import counts, figures
@@ -109,7 +109,7 @@ def _shares(counted: dict[str, Any]) -> Part:
     table = page.Table(
         ["layer", "weights", "kept", "hidden", "inverted", "left", "deviation of left",
          *(["deviation of kept"] if inverts else [])],
-        [[f"`{row['name']}`", *(f"{row[part]:,}" for part in ("weights", "kept", "hidden", "inverted")),
+        [[page.Code(row['name']), *(f"{row[part]:,}" for part in ("weights", "kept", "hidden", "inverted")),
           f"{1 - row['hidden'] / row['weights']:.1%}", f"{row['left_deviation']:+.1f}",
           *([f"{row['kept_deviation']:+.1f}"] if inverts else [])] for row in rows])
     return Part(
@@ -216,7 +216,7 @@ def _degrees(masks: counts.Masks, counted: dict[str, Any]) -> Part:
     table = page.Table(
         ["layer", "inputs", "with none", "out-degree: least / mean / most", "units", "with none",
          "in-degree: least / mean / most", *(["dead for ever"] if any_dead else [])],
-        [[f"`{row['name']}`", f"{row['inputs']:,}", f"{row['inputs_with_none']:,}", words(row, "out_degree"),
+        [[page.Code(row['name']), f"{row['inputs']:,}", f"{row['inputs_with_none']:,}", words(row, "out_degree"),
           f"{row['units']:,}", f"{row['units_with_none']:,}", words(row, "in_degree"),
           *(["" if (dead := row.get("dead_for_ever")) is None else f"{dead:,}"] if any_dead else [])] for row in rows])
     return Part(
@@ -275,10 +275,10 @@ def write(folder: Path, net: Sequential, record: dict[str, Any], dataset: Datase
     for part in parts(net, dataset, counted):
         figures[f"{part.name}.png"] = png = plot.png(part.figure)
         alt = f"{part.title}. {part.caption}"
-        body.append(f"<h2>{escape(part.title)}</h2>\n" + page.picture(png, alt, part.caption, part.name)
-                    + "".join(f"<p>{escape(text)}</p>\n" for text in part.text)
+        body.append(f"<h2>{html(part.title)}</h2>\n" + page.picture(png, alt, part.caption, part.name)
+                    + "".join(f"<p>{html(text)}</p>\n" for text in part.text)
                     + (part.table.html(part.title) if part.table else ""))
-    lead = (f"<p>{escape(_lead(counted))}</p>\n<p>Blue is kept or positive, orange inverted or negative, nearly white "
+    lead = (f"<p>{html(_lead(counted))}</p>\n<p>Blue is kept or positive, orange inverted or negative, nearly white "
             "hidden or zero; in grey the blue is the darkest. In maps with shades, a dash marks what is clearly "
             "negative.</p>\n")
     title = f"Inside {counted['recipe'] or 'a net'}, seed {counted['seed']}"

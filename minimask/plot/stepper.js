@@ -136,6 +136,7 @@ function link(text, change, attributes = {}) {
 
 /* ---- pictures: a filled square is positive, a hollow one negative, its area the size ---------------------------- */
 
+const EDGE = 3; // around the cells, for the ring of the picked one
 const PAPER = { positive: "#08457e", negative: "#b4500a", faint: "#777777", text: "#000000", page: "#ffffff" };
 let printing = false;
 
@@ -146,7 +147,7 @@ function colours() {
 }
 
 function mark(context, paint, x, y, side, share) { // one number as a mark in the middle of its cell
-  const size = Math.max(1.5, Math.sqrt(Math.min(1, Math.abs(share))) * (side - 1));
+  const size = Math.max(1.5, Math.sqrt(Math.min(1, Math.abs(share))) * Math.min(side - 1, 0.84 * side));
   const left = x + (side - size) / 2, top = y + (side - size) / 2;
   if (share === 0 || Number.isNaN(share)) {
     context.fillStyle = paint.faint;
@@ -156,7 +157,7 @@ function mark(context, paint, x, y, side, share) { // one number as a mark in th
     context.fillRect(left, top, size, size);
   } else if (size < 3.5) { // too small to be hollow: a dash
     context.fillStyle = paint.negative;
-    context.fillRect(x + 1, y + side / 2 - 0.5, side - 2, 1);
+    context.fillRect(x + side / 2 - size, y + side / 2 - 0.5, 2 * size, 1);
   } else {
     const pen = Math.max(1, size * 0.18);
     context.strokeStyle = paint.negative;
@@ -179,9 +180,9 @@ function prepared(canvas, width, height) { // as sharp as the screen
 function paintView(canvas, view, pane, side, picked) {
   const values = valuesOf(view), count = view.rows * view.columns, paint = colours();
   const most = values.reduce((most, value) => (Math.abs(value) > most ? Math.abs(value) : most), 0) || 1;
-  const context = prepared(canvas, view.columns * side, view.rows * side);
+  const context = prepared(canvas, view.columns * side + 2 * EDGE, view.rows * side + 2 * EDGE);
   for (let i = 0; i < count && pane * count + i < values.length; i++) {
-    const x = i % view.columns * side, y = Math.floor(i / view.columns) * side;
+    const x = EDGE + i % view.columns * side, y = EDGE + Math.floor(i / view.columns) * side;
     mark(context, paint, x, y, side, values[pane * count + i] / most);
     if (pane * count + i === picked) {
       context.strokeStyle = paint.text;
@@ -192,17 +193,17 @@ function paintView(canvas, view, pane, side, picked) {
 }
 
 function cellSize(view) {
-  const room = window.innerWidth < 480 && !printing ? 168 : 208;
-  return Math.max(view.columns > 48 ? 4 : 5, Math.min(20, Math.floor(room / view.columns)));
+  const room = (printing ? 128 : window.innerWidth < 480 ? 168 : 192) / (view.panes > 2 ? 2 : 1);
+  return Math.max(5, Math.min(20, Math.floor(room / view.columns), Math.max(printing ? 5 : 8, Math.floor(240 / view.rows))));
 }
 
 /* ---- one array: its name, its picture, the number under the pointer, a table ------------------------------------ */
 
-function figure(view, name, origin = "", about = "") {
-  const facts = [`${shaped(view.shape)} ${view.dtype}`];
-  if (view.span.length && view.span[0] !== view.span[1]) facts.push(`${written(view.span[0])} to ${written(view.span[1])}`);
+function figure(view, name, origin = "") {
+  const span = view.span.map((end) => written(typeof end === "number" ? Number(end.toPrecision(3)) : end));
+  const lines = [`${shaped(view.shape)} ${view.dtype}`, span[0] === span[1] ? span[0] && `everywhere ${span[0]}` : span.join(" to "), extent(view)];
   const caption = element("figcaption", {}, element("strong", {}, code(name)), origin ? [" ", origin] : null,
-    element("br"), facts.join(" · "), element("br"), element("span", { class: "faint" }, extent(view)), about ? [element("br"), about] : null);
+    lines.filter(Boolean).map((line) => [element("br"), element("span", { class: "faint" }, line)]).flat());
   const values = valuesOf(view);
   if (values.length === 0) return element("figure", {}, caption);
   if (values.length === 1) {
@@ -215,7 +216,8 @@ function extent(view) { // which part of the array is shown
   const shown = view.panes * view.rows * view.columns;
   if (view.kind === "block") {
     const whole = view.shape.reduce((a, b) => a * b, 1);
-    return shown === whole ? "all of it" : `shown: ${view.columns} of ${view.shape.at(-1)} units, ${view.rows} of ${grouped(whole / view.shape.at(-1))} inputs`;
+    const units = view.shape.at(-1);
+    return shown === whole ? "all of it" : `shown: ${view.rows} \u00d7 ${view.columns} of ${grouped(whole / units)} \u00d7 ${units}`;
   }
   const image = view.ofImage ? `image ${moment().image} of ${view.shape[0]}` : "";
   const part = view.kind === "channels" && view.panes < view.of ? `${view.panes} of ${view.of} channels`
@@ -231,8 +233,8 @@ function pictures(view, name, values) {
   canvases.forEach((canvas, pane) => {
     const cellAt = (event) => {
       const box = canvas.getBoundingClientRect();
-      const column = Math.min(view.columns - 1, Math.max(0, Math.floor((event.clientX - box.left) / side)));
-      const row = Math.min(view.rows - 1, Math.max(0, Math.floor((event.clientY - box.top) / side)));
+      const column = Math.min(view.columns - 1, Math.max(0, Math.floor((event.clientX - box.left - EDGE) / side)));
+      const row = Math.min(view.rows - 1, Math.max(0, Math.floor((event.clientY - box.top - EDGE) / side)));
       return Math.min(values.length - 1, pane * view.rows * view.columns + row * view.columns + column);
     };
     canvas.setAttribute("aria-label", `${name}${view.panes > 1 ? `, channel ${pane}` : ""}: a picture of `
@@ -243,7 +245,7 @@ function pictures(view, name, values) {
   });
   paint();
   say(pickedIn(view));
-  return [element("div", { class: "pictures" }, canvases), told, unfolding(view, name, values)];
+  return [element("div", { class: view.panes > 2 ? "pictures many" : "pictures" }, canvases), told, unfolding(view, name, values)];
 }
 
 const picks = new Map(); // by array: the entry that the reader picked in it
@@ -263,35 +265,40 @@ function pick(view, cell) {
   }
 }
 
+const unfolded = new Set(); // arrays whose numbers stand open
+
 function unfolding(view, name, values) { // the table is made when it is asked for
-  const box = element("details", {}, element("summary", {}, "numbers"));
+  const box = element("details", {}, element("summary", { "aria-label": `numbers of ${name}` }, "numbers"));
   box.addEventListener("toggle", () => {
-    if (!box.open || box.children.length > 1) return;
-    const rows = [];
-    for (let row = 0; row < view.panes * view.rows; row++) {
-      const cells = Array.from({ length: view.columns }, (_, i) => row * view.columns + i).filter((i) => i < values.length);
-      if (!cells.length) break;
-      rows.push(element("tr", {}, element("th", { scope: "row" }, `from ${bracketed(indexOf(view, cells[0]))}`),
-        cells.map((cell) => element("td", { title: bracketed(indexOf(view, cell)) }, written(values[cell])))));
-    }
-    box.append(element("div", { class: "wide", role: "region", tabindex: "0", "aria-label": `numbers of ${name}` },
-      element("table", {}, element("caption", {}, `${name}: ${extent(view)}`), element("tbody", {}, rows))));
+    unfolded[box.open ? "add" : "delete"](view.array);
+    if (box.open && box.children.length === 1) box.append(numbersTable(view, name, values));
   });
+  box.open = unfolded.has(view.array) && !printing;
   return box;
+}
+
+function numbersTable(view, name, values) { // a row of the picture is a row of the table
+  const rows = [];
+  for (let start = 0; start < values.length; start += view.columns) {
+    const cells = values.slice(start, start + view.columns);
+    rows.push(element("tr", {}, element("th", { scope: "row" }, `from ${bracketed(indexOf(view, start))}`),
+      cells.map((value, i) => element("td", { title: bracketed(indexOf(view, start + i)) }, written(value)))));
+  }
+  return element("div", { class: "wide", role: "region", tabindex: "0", "aria-label": `numbers of ${name}` },
+    element("table", {}, element("caption", {}, `${name}: ${extent(view)}`), element("tbody", {}, rows)));
 }
 
 /* ---- the source, lit where this act runs ------------------------------------------------------------------------ */
 
 function sourcePanel(source, lit) {
   const lines = source.text.split("\n");
-  const linesOf = (parts) => [...new Set(parts.flatMap(([first, , last]) => Array.from({ length: last - first + 1 },
-    (_, i) => source.line + first + i)))].join(", ");
+  const linesOf = (parts) => [...new Set(parts.map(([first, , last]) => `${source.line + first}${last > first ? `\u2013${source.line + last}` : ""}`))].join(", ");
   const body = element("pre", { tabindex: "0", "aria-label": `source of ${source.file} from line ${source.line}` },
     lines.map((text, row) => element("span", { class: "line", "data-number": source.line + row },
       ...pieces(source, row, text, lit), "\n")));
   const heading = element("h3", {}, code(source.line ? `${source.file}:${source.line}` : source.file));
   const told = source.value.length ? element("p", { class: "faint" }, `value: line ${linesOf(source.value)}`
-    + ` · pullback: line ${linesOf(source.pullback)}${lit ? ` · lit: the ${lit}` : ""}`) : null;
+    + ` \u00b7 pullback: line ${linesOf(source.pullback)}${lit ? ` \u00b7 lit: the ${lit}` : ""}`) : null;
   return element("section", { class: "source" }, heading, told, body);
 }
 
@@ -333,21 +340,26 @@ function group(title, ...figures) {
 function frame(title, lead, source, lit, ...groups) { // heading, lead, source on the left, arrays on the right
   return element("div", {}, element("h2", {}, title), lead,
     element("div", { class: "columns" }, Array.isArray(source) ? element("div", {}, source.map((each) => sourcePanel(each, ""))) : sourcePanel(source, lit),
-      element("div", {}, groups)));
+      element("div", { class: "groups" }, groups)));
 }
 
 function batchStep() {
   const now = moment(), first = now.calls.find((call) => call.inputs.some((input) => input.from === "images"));
   const view = first && first.inputs.find((input) => input.from === "images").view;
-  const rates = Object.entries(now.rates).map(([name, value]) => `${name} ${written(value)}`).join(", ");
-  return element("div", {}, element("h2", {}, "What goes in"),
+  return element("div", {}, element("h2", {}, "What goes in"), element("div", { class: "columns" }, element("div", {},
     element("p", {}, `A batch of ${now.batch} images. The net turns each into a number per class, the loss compares them `
-      + "with the labels, backward() brings the loss's slope back to every score, and the optimizer moves the scores. "
+      + "with the labels, backward() brings the loss\u2019s slope back to every parameter, and the optimizer moves them. "
       + `Of arrays with an entry for every image this page shows that of image ${now.image}, whose label is ${className(now.label)}.`),
-    element("p", {}, `Step ${now.number}${data.total ? ` of ${grouped(data.total)}` : ""}; ${now.optimizer} with ${rates}.`),
-    legend(), view ? group("In", figure(view, "images")) : null,
-    element("h3", {}, "The net"), element("div", { class: "wide" }, element("table", {}, element("tbody", {}, data.layers.map(([name, text]) => element("tr", {},
-      element("th", { scope: "row" }, name), element("td", {}, text)))))));
+    element("p", {}, `This is step ${grouped(now.number)}${data.total ? ` of ${grouped(data.total)}` : ""}: ${now.optimizer} with ${ratesOf(now)}.`),
+    element("h3", {}, "How to read the pictures"), legend(),
+    element("p", { class: "faint" }, "The number under the pointer is told below a picture; a click picks it. A click on a weight follows it through the three acts, below.")),
+  element("div", { class: "groups" }, view ? group("In", figure(view, "images")) : null, netTable())));
+}
+
+function netTable() {
+  const rows = data.layers.map(([name, text]) => element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, text)));
+  return element("div", { class: "group" }, element("h3", {}, "The net"),
+    element("table", { class: "words" }, element("tbody", {}, rows)));
 }
 
 const className = (label) => (data.classes[label] !== undefined && data.classes[label] !== String(label)
@@ -374,7 +386,8 @@ const backLink = (index) => link(called(moment().calls[index]), { act: "backward
 
 function arrivals(parts, sum, name) { // a cotangent, and what it is the sum of where paths meet
   if (parts.length < 2) {
-    const origin = parts.length ? element("span", {}, "from ", backLink(parts[0][0])) : "dL/dL is 1";
+    const origin = parts.length ? element("span", {}, "from ", backLink(parts[0][0]))
+      : name === "g of the loss" ? "dL/dL is 1" : "from an op that is not recorded";
     return group("Arrives", figure(sum, name, origin));
   }
   const terms = parts.flatMap(([call, which], i) => [i ? element("span", { class: "sign" }, "+") : null,
@@ -395,19 +408,22 @@ function backwardStep(index) {
   const none = others.length ? element("p", { class: "faint" }, "No gradient is wanted of ",
     others.map((input) => `${input.name} (${typeof input.from === "number" ? called(moment().calls[input.from]) : input.from})`).join(", "), ".") : null;
   return frame(`Back through ${called(call)}${call.layer ? ` in ${call.layer}` : ""}`, lead, source, "pullback",
-    arrivals(call.parts, call.arrived, "g"), group("Leaves", ...leaving), none,
-    group("It was given, in the forward act", ...call.inputs.map((input) => figure(input.view, input.name, originOf(input.from)))));
+    arrivals(call.parts, call.arrived, index === moment().calls.length - 1 ? "g of the loss" : "g"), group("Leaves", ...leaving), none,
+    element("div", { class: "again" }, group("It was given, in the forward act", ...call.inputs.map((input) => figure(input.view, input.name, originOf(input.from))))));
 }
 
 function updateStep(index) {
-  const now = moment(), update = now.updates[index];
-  const rates = Object.entries(now.rates).map(([name, value]) => `${name} ${written(value)}`).join(", ");
-  const lead = element("p", {}, `${now.optimizer} moves ${update.name}: ${rates}. Learning rate and weight decay are those of this step, after the schedule's factor.`);
+  const now = moment(), update = now.updates[index], name = update.name.split(".").pop();
+  const lead = element("p", {}, `${now.optimizer} moves ${update.name}: ${ratesOf(now)}. Learning rate and weight decay `
+    + "are those of this step, after the schedule\u2019s factor.");
   const slots = (when) => update.slots.map((slot) => figure(slot[when], slot.name, when));
-  return frame(`Update of ${update.name}`, lead, now.updateSources.map((each) => data.sources[each]), "",
-    group("Before", figure(update.before, update.name, "before"), figure(update.gradient, `${update.name}.grad`, "from backward"), ...slots("before")),
-    group("After", figure(update.after, update.name, "after"), ...slots("after")));
+  const met = update.parts.length > 1 ? [arrivals(update.parts, update.gradient, `${name}.grad`)] : [];
+  return frame(`Update of ${update.name}`, lead, now.updateSources.map((each) => data.sources[each]), "", ...met,
+    group("Before", figure(update.before, name, "before"), figure(update.gradient, `${name}.grad`, "from backward"), ...slots("before")),
+    group("After", figure(update.after, name, "after"), ...slots("after")));
 }
+
+const ratesOf = (now) => Object.entries(now.rates).map(([name, value]) => `${name} ${written(value)}`).join(", ");
 
 function endStep() {
   const now = moment();
@@ -415,7 +431,7 @@ function endStep() {
   return element("div", {}, element("h2", {}, "What the step did"),
     element("p", {}, "The loss of this batch was ", number(now.loss), " and is now ", number(now.lossAfter),
       `. For image ${now.image}, whose label is ${className(now.label)}, the largest logit is now at ${className(best)}.`),
-    now.chains.map((chain) => element("div", { class: "group" }, element("h3", {}, `The mask of ${chain.layer}: ${chain.rule}`),
+    now.chains.map((chain) => element("div", { class: "group whole" }, element("h3", {}, `The mask of ${chain.layer}: ${chain.rule}`),
       element("div", { class: "figures" }, movesTable(chain), wholeMask(chain)))));
 }
 
@@ -427,13 +443,16 @@ function movesTable(chain) { // who went from where to where
       row.map((count) => element("td", {}, grouped(count)))))));
 }
 
-function wholeMask(chain) { // every weight a cell: kept filled, inverted hollow, changed ringed
+function wholeMask(chain) { // every weight a cell, the longer side across
   const { rows, columns, every, data: text } = chain.whole, bytes = bytesOf(text), paint = colours();
-  const side = Math.max(1, Math.min(6, Math.floor((printing ? 620 : Math.min(600, window.innerWidth - 40)) / columns)));
+  const tall = rows > columns, across = tall ? rows : columns, down = tall ? columns : rows;
+  const room = printing ? 600 : Math.min(640, document.documentElement.clientWidth - 40);
+  const side = Math.max(1, Math.min(6, Math.floor(room / across)));
   const canvas = element("canvas", { role: "img", "aria-label": `the whole mask of ${chain.layer} as a picture; the table has its numbers` });
-  const context = prepared(canvas, columns * side, rows * side), rings = [];
+  const context = prepared(canvas, across * side, down * side), rings = [];
   for (let i = 0; i < rows * columns; i++) {
-    const state = bytes[i >> 2] >> 2 * (i & 3) & 3, x = i % columns * side, y = Math.floor(i / columns) * side;
+    const state = bytes[i >> 2] >> 2 * (i & 3) & 3, row = Math.floor(i / columns), column = i % columns;
+    const x = (tall ? row : column) * side, y = (tall ? column : row) * side;
     if (state === 3) rings.push([x, y]);
     else if (state) {
       context.fillStyle = state === 1 ? paint.positive : paint.negative;
@@ -447,9 +466,9 @@ function wholeMask(chain) { // every weight a cell: kept filled, inverted hollow
     context.arc(x + side / 2, y + side / 2, Math.max(3, side / 2), 0, 7);
     context.stroke();
   }
-  const part = every > 1 ? `every ${every}th input and unit of ${chain.shape.map(grouped).join(" x ")}` : `${chain.shape.map(grouped).join(" x ")}, inputs down, units across`;
-  return element("figure", {}, element("figcaption", {}, `the whole mask: ${part}; full: kept, dash: inverted, ring: changed in this step`),
-    element("div", { class: "wide" }, canvas));
+  const size = `${chain.shape.map(grouped).join(" x ")}, inputs ${tall ? "across, units down" : "down, units across"}`;
+  return element("figure", {}, element("figcaption", {}, `the whole mask${every > 1 ? `, one of ${every} inputs and units` : ""}: ${size}; `
+    + "full: kept, dash: inverted, ring: changed in this step"), element("div", { class: "wide low" }, canvas));
 }
 
 function legend() {
@@ -480,6 +499,11 @@ function story(layer, cell) { // the numbers of one weight on its way, from the 
   return { ...common, chain, s: value(step.value), w: value(frozen.view), ws: value(product.value), op: step.op,
     gws: product.arrived && value(product.arrived), gs: step.arrived && value(step.arrived),
     gm: step.inputs[0].back && value(step.inputs[0].back), sAfter: value(chain.after) };
+}
+
+function flips(layer) { // the first of the weights shown that flips
+  const size = data.selections[layer].rows.length * data.selections[layer].columns.length;
+  return Array.from({ length: size }, (_, cell) => cell).findIndex((cell) => story(layer, cell).s !== story(layer, cell).sAfter);
 }
 
 function verdict(before, after) {
@@ -525,19 +549,23 @@ function controls(layer, told) {
 function axis(told) { // the score before and after, between its thresholds
   const cuts = told.chain.thresholds;
   const far = 1.2 * Math.max(Math.abs(told.m), Math.abs(told.after), ...cuts.map((cut) => 2 * cut)) || 1;
-  const x = (value) => 320 + 300 * value / far, from = cuts.length > 1 ? x(cuts[0]) : 20, to = cuts.length ? x(cuts.at(-1)) : 20;
-  const words = cuts.length ? [["start", 20, cuts.length > 1 ? "inverted" : "hidden"], ["end", 620, "kept"]] : [];
+  const wide = printing ? 640 : Math.max(280, Math.min(640, document.documentElement.clientWidth - 40)), middle = wide / 2;
+  const x = (value) => middle + (middle - 20) * value / far;
+  const from = cuts.length > 1 ? x(cuts[0]) : 20, to = cuts.length ? x(cuts.at(-1)) : 20;
+  const words = cuts.length ? [["start", 20, cuts.length > 1 ? "inverted" : "hidden"], ["end", wide - 20, "kept"]] : [];
   const zone = cuts.length ? [drawing("rect", { class: "hidden", x: from, y: 34, width: Math.max(1, to - from), height: 32 })] : [];
-  return drawing("svg", { class: "axis", viewBox: "0 0 640 92", role: "img", "aria-label":
+  return drawing("svg", { class: "axis", width: wide, height: 116, viewBox: `0 0 ${wide} 116`, role: "img", "aria-label":
     `the score goes from ${written(told.m)} to ${written(told.after)}; thresholds ${cuts.map(written).join(" and ") || "none"}` },
-  ...zone, drawing("line", { class: "rule", x1: 20, x2: 620, y1: 50, y2: 50 }),
+  ...zone, drawing("line", { class: "rule", x1: 20, x2: wide - 20, y1: 50, y2: 50 }),
   ...cuts.map((cut) => drawing("line", { class: "cut", x1: x(cut), x2: x(cut), y1: 28, y2: 72 })),
   ...cuts.map((cut, i) => drawing("text", { x: x(cut), y: 86, "text-anchor": cuts.length > 1 ? (i ? "start" : "end") : "middle" },
     `${cut < 0 ? "\u2212" : ""}\u03c4 = ${written(cut)}`)),
   ...words.map(([anchor, place, text]) => drawing("text", { x: place, y: 24, "text-anchor": anchor }, text)),
-  ...(cuts.length > 1 ? [drawing("text", { x: 320, y: 24, "text-anchor": "middle" }, "hidden")] : []),
-  drawing("circle", { class: "before", cx: x(told.m), cy: 50, r: 6 }),
-  drawing("circle", { class: "after", cx: x(told.after), cy: 50, r: 9, "fill-opacity": 0 }));
+  ...(cuts.length > 1 ? [drawing("text", { x: middle, y: 24, "text-anchor": "middle" }, "hidden")] : []),
+  drawing("circle", { class: "before", cx: x(told.m), cy: 50, r: 5 }),
+  drawing("circle", { class: "after", cx: x(told.after), cy: 50, r: 9 }),
+  drawing("circle", { class: "before", cx: 26, cy: 106, r: 5 }), drawing("text", { x: 38, y: 111 }, "m"),
+  drawing("circle", { class: "after", cx: 84, cy: 106, r: 7 }), drawing("text", { x: 98, y: 111 }, "new m"));
 }
 
 function way(layer, told) {
@@ -598,9 +626,11 @@ function drawTape() {
   now.updates.forEach((update, i) => add("update", chip(update.name, "parameter", { act: "update", step: i }, here.act === "update" && current === i,
     here.act !== "update" || i > here.step)));
   add("update", chip("what it did", "end", { act: "update", step: now.updates.length }, current === "end", current !== "end"));
-  at("tape").replaceChildren(...groups.map(({ title, items }) => element("section", {}, element("h3", {}, title), element("ol", {}, items))));
+  at("tape").replaceChildren(...groups.map(({ title, items }) => element("div", { role: "group", "aria-label": title },
+    element("p", { "aria-hidden": "true" }, title), element("ol", {}, items))));
   const lit = at("tape").querySelector("[aria-current]");
-  if (lit) at("tape").scrollLeft = lit.offsetLeft - at("tape").offsetLeft - at("tape").clientWidth / 2 + lit.offsetWidth / 2;
+  if (lit) at("tape").scrollTop = lit.closest("div").offsetTop - 6;
+  if (lit && getComputedStyle(at("tape")).flexWrap === "nowrap") at("tape").scrollLeft = lit.offsetLeft - at("tape").clientWidth / 2 + lit.offsetWidth / 2;
 }
 
 function content(act, which) { // one step of an act, as elements
@@ -610,21 +640,31 @@ function content(act, which) { // one step of an act, as elements
 }
 
 function show() {
-  const kept = document.activeElement, place = kept && [...document.querySelectorAll("a, button, select")].indexOf(kept);
-  const nav = kept && kept.closest("nav, .controls"), inNav = nav && [...nav.querySelectorAll("a, button, select")].indexOf(kept);
+  const restoreFocus = rememberFocus();
   if (!followed(here.layer)) here.layer = Object.keys(data.selections).find(followed) || "";
   drawMoments();
   drawActs();
   drawTape();
-  const made = content(here.act, steps(here.act)[here.step]);
-  at("step").replaceChildren(made);
+  at("step").replaceChildren(content(here.act, steps(here.act)[here.step]));
   scrollToLit(at("step"));
   at("score").replaceChildren(...(here.layer ? scoreSection().filter(Boolean) : []));
-  const where = `${ACTS.find(([name]) => name === here.act)[1]} ${here.step + 1} of ${steps(here.act).length}: ${made.querySelector("h2").textContent}`;
+  const title = ACTS.find(([name]) => name === here.act)[1];
+  const where = `${title} ${here.step + 1} of ${steps(here.act).length}: ${at("step").querySelector("h2").textContent}`;
+  if (at("said").textContent !== where) at("said").textContent = where;
   document.title = `${where} \u00b7 ${data.title}`;
-  at("said").textContent = where;
-  const again = nav && (nav.id ? at(nav.id) : document.querySelector(".controls"));
-  if (place >= 0 && again && !kept.isConnected) [...again.querySelectorAll("a, button, select")][inNav]?.focus();
+  restoreFocus();
+}
+
+function rememberFocus() { // what is drawn anew would lose it: in the step it goes to the heading, elsewhere to its like
+  const was = document.activeElement, box = was.closest("#moments, #walk, #tape, #step, #score");
+  const within = () => [...box.querySelectorAll("a, button, select")];
+  const index = box && within().indexOf(was);
+  return () => {
+    if (!box || was.isConnected) return;
+    const like = box.id === "step" ? box.querySelector("h2") : within()[index];
+    if (box.id === "step") like.tabIndex = -1;
+    if (like) like.focus({ preventScroll: true });
+  };
 }
 
 /* ---- moving about ------------------------------------------------------------------------------------------------ */
@@ -653,8 +693,15 @@ at("first").addEventListener("click", () => go({ act: "forward", step: 0 }));
 at("back").addEventListener("click", () => move(-1));
 at("next").addEventListener("click", () => move(1));
 at("last").addEventListener("click", () => go({ act: "update", step: Infinity }));
-window.addEventListener("hashchange", () => { comeFrom(location.hash); show(); });
-window.addEventListener("resize", () => show());
+window.addEventListener("hashchange", () => {
+  comeFrom(location.hash);
+  show();
+});
+let width = window.innerWidth;
+window.addEventListener("resize", () => {
+  if (window.innerWidth !== width) show();
+  width = window.innerWidth;
+});
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show());
 
 /* ---- on paper: every step of this moment a page ------------------------------------------------------------------ */
@@ -662,7 +709,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show
 window.addEventListener("beforeprint", () => {
   printing = true;
   const pages = ACTS.flatMap(([act, title]) => steps(act).map((which, i) => element("section", {},
-    element("p", { class: "faint" }, `${data.title} \u00b7 ${title} ${i + 1} of ${steps(act).length}`), content(act, which))));
+    element("p", { class: "faint" }, `${data.title}${moment().when ? `, ${moment().when}` : ""} \u00b7 step ${grouped(moment().number)} \u00b7 ${title} ${i + 1} of ${steps(act).length}`), content(act, which))));
   const score = here.layer ? [element("section", {}, scoreSection().filter((part) => part && !part.classList.contains("controls")))] : [];
   at("pages").replaceChildren(...pages, ...score);
 });
@@ -674,5 +721,7 @@ window.addEventListener("afterprint", () => {
 
 const sizes = data.moments[0].calls.length;
 at("about").textContent = `${sizes} ops forward, back through those that want a gradient, and the update: the numbers of a real step, and the lines that made them.`;
+const first = data.moments[0].chains.map((chain) => chain.layer).find((layer) => flips(layer) >= 0);
+if (first) [here.layer, here.cell] = [first, flips(first)]; // a weight that flips is the first to follow
 comeFrom(location.hash);
 show();

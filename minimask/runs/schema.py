@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .. import data, recipes
-from ..errors import UsageError
+from ..errors import MinimaskError, UsageError
 from ..fields import MOST_WHOLE, Fields, brief, refuse_unbounded
 
 #: From where to where the numbers of an epoch lie, and which of them are whole.
@@ -129,7 +129,10 @@ def agree(value: Mapping[str, Any], recipe: recipes.Recipe, dataset: data.Datase
     """
     shape = (dataset.input_shape, dataset.classes) if dataset else data.OUTLINES.get(
         value["dataset"].removesuffix("-validation"))
-    size = recipe.size(*shape) if shape else None
+    try:
+        size = recipe.size(*shape) if shape else None
+    except (MinimaskError, ValueError) as error:
+        raise ValueError(f"disagrees with its recipe, whose net does not fit its data: {error}") from error
     if size is not None and size > MOST_WEIGHTS:
         raise ValueError(f"asks for a net of {size:,} weights, but {MOST_WEIGHTS:,} are the most")
     for number, entry in enumerate(value["epochs"], 1):

@@ -458,10 +458,10 @@ def test_the_sentences_say_what_was_counted(figures):
     shares = anatomy_page._shares(counted)
     assert "5.00% of the weights are left" in shares.text[0] and "2 of 3 layers are more than 3 away" in shares.text[0]
     assert "1 of 3 layers are more than 3 standard deviations" in shares.text[1]
-    assert shares.table.rows[0] == ["`a`", "1,000", "30", "950", "20", "5.0%", "-4.5", "+1.4"]
+    assert shares.table.rows[0] == ["a", "1,000", "30", "950", "20", "5.0%", "-4.5", "+1.4"]
     masks = {"a": np.int8([[1, 0], [-1, 1]])}
     assert anatomy_page._degrees(masks, counted).table.rows == [
-        ["`a`", "11", "12", "1 / 2.5 / 4", "13", "14", "5 / 6.5 / 8"]]
+        ["a", "11", "12", "1 / 2.5 / 4", "13", "14", "5 / 6.5 / 8"]]
     worth = anatomy_page._worth(counted)
     assert [row[-1] for row in worth.table.rows] == ["100%", "-10%", "10%", "90%", "50%", "0%"]
     assert worth.table.rows[2][1:4] == ["30.00%", "25.00%", "35.00%"]
