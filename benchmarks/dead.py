@@ -6,8 +6,8 @@
 
 Nothing is left out in these runs: what :func:`minimask.shrink.dead` calls dead for ever goes on being trained, and
 after every epoch it is asked whether any mask next to it has changed, or whether it is no longer called dead. FILE gets
-a line of JSON for every run, as soon as it is done; runs that it holds are not done again. Without MNIST (MINIMASK_DATA)
-the images of fcn are drawn.
+a line of JSON for every run, as soon as it is done; runs that it holds are not done again. Without MNIST the images of
+fcn are drawn.
 """
 
 import argparse
