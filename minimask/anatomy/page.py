@@ -129,11 +129,11 @@ def _inverts(counted: dict[str, Any]) -> bool:
 def _first_mask(net: Sequential, dataset: Dataset) -> Part:
     return Part(
         "masks", "The mask of the first layer", plot.masks(net, dataset),
-        "Above: an image, the share of units that see each of its pixels, and the whole mask under the image's pixels in "
-        "a row. Below: kept, inverted and hidden weights of single units, laid over the image.",
+        "Above: an image, the share of units that see each of its pixels, and the whole mask under the image's pixels "
+        "in a row. Below: kept, inverted and hidden weights of single units, laid over the image.",
         ["At the top right the picture of the paper's figure 1: one image with its pixels side by side; below it, in "
-         "the same columns, the mask, a row per unit. Columns without colour are pixels that no unit looks at; at the left "
-         "the share of units that do, back on the plane of the image.",
+         "the same columns, the mask, a row per unit. Columns without colour are pixels that no unit looks at; at the "
+         "left the share of units that do, back on the plane of the image.",
          "Below, the masks of single units over the image: blue is kept, orange inverted. These are the units with the "
          "largest balance of paths to each class (numbers: positive paths less negative ones)."])
 
