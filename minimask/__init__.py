@@ -5,6 +5,9 @@ Rettinger, ICLR 2022, arXiv:2201.13361). Read the files in the order that their 
 backend, engine, ops, conv, init, mask, nn, models, optim, loop.
 """
 
+from . import begin  # before all else: see there
+
+# isort: split
 from typing import TYPE_CHECKING, Any
 
 from . import checkpoint, conv, data, fast, init, mask, models, nn, ops, optim, resnet, train
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from . import plot, recipes, testing
 
 # Named here, so that `python -X lazy_imports=all` (3.15) reads the files that fill the tables of ops and of twins.
-_ = (ops, conv, mask, resnet, fast)
+_ = (begin, ops, conv, mask, resnet, fast)
 
 __version__ = "0.1.0"
 __all__ = ["MinimaskError", "Tensor", "UsageError", "checkpoint", "conv", "data", "fast", "init", "mask", "models",

@@ -1,16 +1,24 @@
 """The command line: `minimask` runs the demo, `minimask COMMAND ...` one of the others; each is a file of cli/.
 
-Exit status: 0 done, 1 failed, 2 wrong usage. A failure is one sentence; `--debug` adds the traceback.
+Exit status: 0 done, 1 failed, 2 wrong usage; 130, 143 or 129 stopped by Ctrl-C, SIGTERM or SIGHUP, after what was under
+way has been saved; 141 whoever read the output has left. A failure is one sentence; `--debug` adds the traceback.
 """
 
 import contextlib
 import importlib
-import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from .cli.common import COMMANDS
+from .cli.streams import Steady, steady
 from .errors import MinimaskError, UsageError, out_of_memory, ran_out, unknown
+from .mishaps import Ear, Interrupted, signals_end_it
+
+#: Commands that do nothing but print: they end when nobody reads on.
+PRINTING = ("compare", "info", "predict", "recipes", "zoo")
+#: What a shell says of a command whose reader has left: 128 and the number of SIGPIPE.
+READER_LEFT = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,21 +27,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and hasattr(sys, "set_lazy_imports"):  # Python 3.15: matplotlib cannot bear "all"
         sys.set_lazy_imports("normal")
     debug = "--debug" in words
+    with steady(bool(words) and words[0] in PRINTING) as out, signals_end_it() as ear:
+        try:
+            status = _run(words, out, ear, debug)
+        except KeyboardInterrupt:  # once more, while that was being said
+            status = 128 + (ear.number or signal.SIGINT)
+        except SystemExit:  # of --help and --version
+            if lost := _printed(out, 0, debug):
+                return lost
+            raise
+        return _printed(out, status, debug)
+
+
+def _run(words: list[str], out: Steady, ear: Ear, debug: bool) -> int:
     try:
         name = words.pop(0) if words and not words[0].startswith("-") else "demo"
         if name not in COMMANDS:
             raise UsageError(f"{unknown('command', name, COMMANDS)}; without a command the demo runs, "
                              "`minimask --help` tells more")
         importlib.import_module(f"minimask.cli.{name}").command(words)
-        sys.stdout.flush()
     except MinimaskError as error:
-        return _fail(str(error), 2 if isinstance(error, UsageError) else 1, debug)
+        stopped = 128 + (ear.number or signal.SIGINT)
+        status = stopped if isinstance(error, Interrupted) else 2 if isinstance(error, UsageError) else 1
+        return _fail(str(error), status, debug)
     except KeyboardInterrupt:
-        return _fail("interrupted", 1, debug)
-    except BrokenPipeError:  # whoever read our output has left; nothing more can be said there
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _fail("the output was closed before it was all written", 1, debug)
+        return _fail("interrupted", 128 + (ear.number or signal.SIGINT), debug)
     except OSError as error:
+        if error is out.error:  # a command that only prints
+            return READER_LEFT
         return _fail(f"{error.filename or 'the output'}: {error.strerror or error}", 1, debug)
     except Exception as error:
         if ran_out(error):  # outside any op, which would have said for what
@@ -43,13 +64,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _printed(out: Steady, status: int, debug: bool) -> int:
+    """The status of a command that ended so, if all that it printed has arrived; else what became of that."""
+    with contextlib.suppress(BrokenPipeError):
+        out.flush()
+    if status or out.error is None:
+        return status
+    if isinstance(out.error, BrokenPipeError):
+        return READER_LEFT
+    reason = getattr(out.error, "strerror", None) or out.error
+    return _fail(f"the output could not be written: {reason}; all else is done", 1, debug)
+
+
 def _fail(sentence: str, status: int, debug: bool) -> int:
     if debug:
         import traceback
 
         traceback.print_exc()
-    with contextlib.suppress(OSError, ValueError):
-        print(f"minimask: {sentence}", file=sys.stderr)
+    print(f"minimask: {sentence}", file=sys.stderr)
     return status
 
 

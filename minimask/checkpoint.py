@@ -15,6 +15,7 @@ So two runs that computed the same have the same digest, however long they took 
 from __future__ import annotations
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ from .backend import to_host
 from .errors import MinimaskError, UsageError
 from .fields import Fields, parse
 from .loop import Listener
+from .mask import SignedSupermask
 from .mishaps import TrainingError, refuse_not_finite
 from .plateau import Plateau
 
@@ -51,6 +53,9 @@ UNDIGESTED = ("seconds", "environment")
 RUN: dict[str, tuple[type, ...]] = {
     "settings": (dict,), "begun": (int,), "step": (int,), "loss_sum": (float,), "right": (int,), "seconds": (float,),
     "steps": (int,), "schedule": (dict, float), "rng": (dict,), "record": (dict,)}
+#: What a record of a run holds, as far as it is there, and of which types; its epochs always are.
+RECORD: dict[str, tuple[type, ...]] = {
+    "recipe": (dict,), "environment": (dict,), "seed": (int, type(None)), "dataset": (str, type(None))}
 #: At most this share of the time goes into checkpoints, however large the net and slow the disk.
 SHARE = 0.02
 
@@ -108,7 +113,8 @@ def capture(training: Training, known: dict[str, Any] | None = None) -> State:
     run = {"settings": known or settings(training), "begun": training.epochs_before, "step": training.step,
            "loss_sum": training.loss_sum, "right": training.right, "seconds": training.seconds,
            "steps": optimizer.steps, "rng": bits, "record": training.record,
-           "schedule": schedule.state() if isinstance(schedule, Plateau) else float(schedule(optimizer.steps))}
+           "schedule": schedule.state() if isinstance(schedule, Plateau) else float(schedule(optimizer.steps)),
+           **({"left_out": training.left_out} if training.left_out else {})}
     return State(arrays, run)
 
 
@@ -163,37 +169,83 @@ def restore(training: Training, path: str | Path, epochs: int) -> None:
                              "give as many or more")
 
     state = load(path, accept)
-    run, arrays, order = state.run, state.arrays, state.arrays["order"]
-    try:
-        generator = np.random.PCG64()
-        generator.state = run["rng"]
-        if repr(generator.state) != repr(run["rng"]):  # NumPy takes 0.5 for 0
-            raise ValueError("rng is no state of PCG64")
-        if isinstance(training.optimizer.schedule, Plateau):
-            copy.copy(training.optimizer.schedule).load_state(run["schedule"])
-        if not 0 <= run["step"] <= training.steps or (run["step"] and not len(order)) or (
-                len(order) and not np.array_equal(np.sort(order), np.arange(len(order)))):
-            raise ValueError("step and order do not fit")
-    except (ValueError, TypeError, KeyError, OverflowError) as error:  # a digest that is right, around nonsense
-        raise MinimaskError(f"{path} holds no state of a run: {type(error).__name__} {error}") from error
+    run, arrays = state.run, state.arrays
+    try:  # a digest may be right, around nonsense
+        _check_numbers(run, arrays, fresh.arrays, training)
+        _check_left_out(run.get("left_out", {}), run["steps"])
+        training.net.load(_without_prefix("last.", arrays))
+        _refuse_other_counts(run, training)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        training.net.load(_without_prefix("net.", fresh.arrays))
+        raise MinimaskError(f"{path} holds no state of a run: {error}; put back a copy of it, or begin anew") from error
     # From here on nothing fails.
-    training.net.load(_without_prefix("last.", arrays))  # flips are counted from its masks
-    training.last_arrays, training.last_masks = training.net.arrays(), training.net.masks()
+    training.last_arrays, training.last_masks = training.net.arrays(), training.net.masks()  # flips are counted from it
     training.net.load(_without_prefix("net.", arrays))
     training.optimizer.load_slots(_without_prefix("optimizer.", arrays))
     training.optimizer.steps = run["steps"]
     if isinstance(training.optimizer.schedule, Plateau):
         training.optimizer.schedule.load_state(run["schedule"])
     training.rng.bit_generator.state = run["rng"]
-    training.order, training.step, training.epochs_before = order, run["step"], run["begun"]
+    training.order, training.step, training.epochs_before = arrays["order"], run["step"], run["begun"]
     training.loss_sum, training.right, training.seconds = run["loss_sum"], run["right"], run["seconds"]
+    training.left_out = run.get("left_out", {})
     _continue_record(training, run["record"])
+
+
+def _check_numbers(run: dict[str, Any], arrays: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray],
+                   training: Training) -> None:
+    """ValueError, or what NumPy raises, where "run" and the arrays cannot be a state of this training.
+
+    Args:
+        fresh: the arrays of the training as it is set up.
+    """
+    generator, order, images = np.random.PCG64(), arrays["order"], len(training.dataset.train_images)
+    generator.state = run["rng"]
+    if repr(generator.state) != repr(run["rng"]):  # NumPy takes 0.5 for 0
+        raise ValueError("rng is no state of PCG64")
+    if isinstance(training.optimizer.schedule, Plateau):
+        copy.copy(training.optimizer.schedule).load_state(run["schedule"])
+    seen = min(run["step"] * training.batch, images)  # in the epoch under way
+    if not 0 <= run["step"] <= training.steps or (run["step"] and not len(order)) or (
+            len(order) and not np.array_equal(np.sort(order), np.arange(len(order)))):
+        raise ValueError("step and order do not fit")
+    if not 0 <= run["begun"] <= len(run["record"]["epochs"]) or not 0 <= run["right"] <= seen or not (
+            0 <= run["loss_sum"] < math.inf and 0 <= run["seconds"] < math.inf) or (
+            run["steps"] < len(run["record"]["epochs"][run["begun"]:]) * training.steps + run["step"]):
+        raise ValueError("its counts of epochs, steps, images and seconds do not fit together")
+    for layer, source in training.net.weights().items():
+        for name in (f"{part}.{layer}.tau" for part in ("net", "last") if isinstance(source, SignedSupermask)):
+            if not (arrays[name] == fresh[name] if "tau" in source.settings else 0 <= arrays[name] < math.inf):
+                raise ValueError(f"{name} is {float(arrays[name]):g}, which its settings do not give")
+    for name, array in arrays.items():
+        if name.endswith(".variance") and (array < 0).any():
+            raise ValueError(f"{name} holds a variance below 0")
+
+
+def _refuse_other_counts(run: dict[str, Any], training: Training) -> None:
+    """ValueError unless the net, at the end of its last epoch, has the masks that the record counts."""
+    epochs = run["record"]["epochs"]
+    if len(epochs) > run["begun"] and training.net.layer_counts() != epochs[-1]["layers"]:
+        raise ValueError("its net has other masks at the end of the last epoch than its record counts")
+
+
+def _check_left_out(left_out: dict[str, Any], steps: int) -> None:
+    """ValueError unless this says which units of which layers a run does without; shrink.py asks whether it may."""
+    if left_out:
+        parts = Fields(left_out, "left_out")
+        parts.integer("since", 0, steps)
+        for name, units in parts.of("units", dict).items():
+            if not isinstance(units, list) or not all(type(unit) is int for unit in units) or (
+                    not units or units[0] < 0 or sorted(set(units)) != units):
+                raise ValueError(f"the units of {name} that are left out are {units!r:.60}")
+        parts.end()
 
 
 def _refuse_another_run(path: str | Path, run: dict[str, Any], fresh: dict[str, Any], training: Training) -> None:
     """UsageError where "run" is not of this run."""
-    for sentence in differences({**run["settings"], **origin(run["record"])},
-                                 {**fresh["settings"], **origin(fresh["record"])}):
+    there, here = ({**each["settings"], **origin(each["record"]), "shrink": each["record"].get("shrink", False)}
+                   for each in (run, fresh))
+    for sentence in differences(there, here):
         raise UsageError(f"{path} is of another run: {sentence}; resume it with the settings that it began with, or "
                          "begin a new one in another place")
     factor, schedule = run["schedule"], training.optimizer.schedule
@@ -219,7 +271,7 @@ def _continue_record(training: Training, stored: dict[str, Any]) -> None:
     """
     record, environment = training.record, training.record.get("environment", {})
     first = stored.get("environment", {})
-    before = first["continued"][-1]["environment"] if "continued" in first else first
+    before = first["continued"][-1]["environment"] if first.get("continued") else first
     changed = {name: (before[name], value) for name, value in environment.items()
                if name in before and before[name] != value}
     if changed:
@@ -311,14 +363,44 @@ def _check_run(run: dict[str, Any]) -> None:
     parts = Fields(run, "the state of the run")
     for part, types in RUN.items():
         parts.of(part, *types)
+    parts.left.pop("left_out", None)  # of runs that shrink their net
     parts.end()
-    record = run["record"]
-    epochs = record.get("epochs")
-    if not isinstance(epochs, list) or [entry.get("epoch") if isinstance(entry, dict) else None
-                                        for entry in epochs] != list(range(1, len(epochs) + 1)):
-        raise ValueError("its record has no row of epochs")
-    if not all(isinstance(record.get(part, {}), dict) for part in ("recipe", "environment")):
-        raise ValueError("its record has no recipe or environment")
+    _check_record(run["record"])
+
+
+def _check_record(record: dict[str, Any]) -> None:
+    """ValueError unless the record of "run" has epochs in a row and whatever else of it is used here and when resumed.
+
+    A run from Python may have no recipe, seed or name of its data, and an environment of its own.
+    """
+    where = "its record"
+    for part, types in RECORD.items():
+        if part in record:
+            Fields(record, where).of(part, *types)
+    recipe = record.get("recipe", {})
+    for part, kind in (("name", str), ("dataset", str), ("epochs", int)):
+        if part in recipe:
+            Fields(recipe, f"the recipe of {where}").of(part, kind)
+    environment = Fields(record.get("environment", {}), f"the environment of {where}")
+    for number, later in enumerate(environment.of("continued", list) if "continued" in environment.left else (), 1):
+        again = Fields(later, f"continued {number} in {environment.where}")
+        again.of("step", int), again.of("environment", dict)
+    for number, entry in enumerate(Fields(record, where).of("epochs", list), 1):
+        _check_entry(Fields(entry, f"epoch {number} of {where}"), number)
+
+
+def _check_entry(entry: Fields, number: int) -> None:
+    """ValueError unless an epoch of a record has its number, its numbers, and layers whose weights add up."""
+    entry.integer("epoch", number, number), entry.integer("step", 1, 1 << 53), entry.integer("flips", 0, 1 << 53)
+    for name in ("train_accuracy", "test_accuracy", "weights_left"):
+        entry.number(name, 0, math.nextafter(1, 2))
+    entry.number("train_loss", 0, math.inf), entry.number("seconds", 0, math.inf)
+    for layer in entry.take("layers", lambda value: isinstance(value, list) and bool(value), "a list of layers"):
+        counts = Fields(layer, f"a layer in {entry.where}")
+        counts.text("name")
+        whole = counts.integer("weights", 1, 1 << 53)
+        if sum(counts.integer(part, 0, whole) for part in ("kept", "hidden", "inverted")) != whole:
+            raise ValueError(f"the weights of {counts.where} do not add up")
 
 
 def _promise(archive: ZipFile, size: int, path: str | Path) -> tuple[dict[str, Any], dict[str, files.Header], str]:

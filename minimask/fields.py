@@ -149,7 +149,7 @@ class Fields:
 
 #: Types of JSON, in words.
 TYPES: dict[type, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false",
-                          dict: "an object", list: "a list"}
+                          dict: "an object", list: "a list", type(None): "null"}
 
 
 def is_integer(value: Any, least: int, most: int) -> bool:

@@ -2,14 +2,19 @@
 
 Writing: beside the file, then renamed into its place. Reading an ``.npz``: every header is held to what is needed
 before memory is taken, and nothing is unpickled. Locks: the operating system's, so that a crash leaves none behind.
+
+A folder may have been made by someone else, and links may be planted in it. So whatever is written here is a new file
+under a name that nobody can know before, or a regular file with no other name: nothing outside the folder changes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING
@@ -36,20 +41,26 @@ class WriteError(MinimaskError):
 def atomically(path: Path, durable: bool = False) -> Iterator[IO[bytes]]:
     """A file to write into, which takes the place of `path` when the block ends well; else `path` stays as it was.
 
+    A link at `path` is replaced, not followed. What a killed process left of an earlier try is removed.
+
     Args:
         durable: wait until the disk has it, so that not even a power cut leaves less than the old file or the new.
 
     Raises WriteError where that fails.
     """
-    temporary = path.with_name(f".{path.name}.new")  # one name: what a killed process left is written over
     try:
+        _remove_left_over(path)
+        descriptor, temporary = _new_beside(path)
         try:
-            with open(temporary, "wb") as file:
+            with os.fdopen(descriptor, "wb") as file:
                 yield file
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
-            os.replace(temporary, path)
+                if os.name != "nt":
+                    os.replace(temporary, path)  # while it is locked, or another process could take it for left over
+            if os.name == "nt":
+                os.replace(temporary, path)  # where no open file can be renamed
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -59,6 +70,60 @@ def atomically(path: Path, durable: bool = False) -> Iterator[IO[bytes]]:
     except OSError as error:
         reason = error.strerror or error
         raise WriteError(f"{path} cannot be written ({reason}); what was there is untouched") from error
+
+
+#: With these a file is opened as it is, or not at all: no link is followed, no pipe is waited for.
+AS_IT_IS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+#: How the name of a file ends that is being written.
+NEW = ".new"
+
+
+def _beginning(path: Path) -> str:
+    """Of the names of the files that are written beside `path` to take its place."""
+    return f".{path.name[:50]}."
+
+
+def _new_beside(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, locked as long as it is open, under a name that cannot be known before."""
+    while True:
+        temporary = path.with_name(f"{_beginning(path)}{os.urandom(8).hex()}{NEW}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | AS_IT_IS, 0o666)
+        if _lock(descriptor) is not False and _lies_at(descriptor, temporary):
+            return descriptor, temporary
+        os.close(descriptor)  # another process took it for what a killed one had left
+
+
+def _remove_left_over(path: Path) -> None:
+    """Removes what killed processes left beside `path` of trying to write it; what is being written is locked."""
+    ours = re.compile(re.escape(_beginning(path)) + r"[0-9a-f]{16}" + re.escape(NEW))
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for left in [entry.path for entry in entries if ours.fullmatch(entry.name)]:
+            descriptor = os.open(left, os.O_RDWR | AS_IT_IS)
+            try:
+                if _lock(descriptor):
+                    os.unlink(left)
+            finally:
+                os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Whether the open file is locked for us now; None where the system or its file system knows no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
+
+
+def _lies_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one that has this name, itself and not by a link."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    return False
 
 
 def _sync_folder(folder: Path) -> None:
@@ -75,6 +140,12 @@ def write(path: Path, content: bytes) -> None:
     """Writes a file in one go; WriteError where that fails."""
     with atomically(path) as file:
         file.write(content)
+
+
+def mark(path: Path) -> None:
+    """Makes an empty file, unless there is something of its name already, which stays as it is."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | AS_IT_IS, 0o666))
 
 
 def claim(folder: Path, what: str, way_out: str, names: Iterable[str] | None = None,
@@ -103,7 +174,10 @@ def claim(folder: Path, what: str, way_out: str, names: Iterable[str] | None = N
 
 def begins_with(path: Path, sign: str) -> bool:
     """Whether a text, such as a page that minimask makes, has the sign of its maker near its beginning."""
-    return path.exists() and sign in path.read_text(encoding="utf-8", errors="replace")[:600]
+    if not path.exists():
+        return False
+    with to_read(path) as file:
+        return sign in file.read(600).decode("utf-8", errors="replace")
 
 
 def write_arrays(archive: ZipFile, arrays: Mapping[str, np.ndarray]) -> None:
@@ -142,6 +216,17 @@ def raw(array: np.ndarray) -> memoryview:
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
+def to_read(path: str | Path) -> IO[bytes]:
+    """A file, opened to be read. OSError for a pipe or a device, which may have no end, and as open() raises it."""
+    descriptor = os.open(path, os.O_RDONLY | (AS_IT_IS & ~getattr(os, "O_NOFOLLOW", 0)))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(code, "it is a folder" if code == errno.EISDIR else "it is a pipe or a device", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def read_arrays(path: str | Path, needed: Mapping[str, Header]) -> dict[str, np.ndarray]:
     """The arrays of an ``.npz``, compressed or not, that holds exactly these names, dtypes and shapes, all finite.
 
@@ -169,7 +254,7 @@ def opened(path: str | Path) -> Iterator[tuple[ZipFile, int]]:
     import zlib
 
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with to_read(path) as file, zipfile.ZipFile(file) as archive:
             yield archive, os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
         raise UsageError(f"there is no {path}; begin without resuming, or name the file that is meant") from error
@@ -317,22 +402,44 @@ def held(path: Path) -> Iterator[None]:
 def _locked_descriptor(path: Path) -> int | None:
     """Of the file, locked and with our process's number in it; None where there are no locks."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 20).decode(errors="replace")
-            os.close(descriptor)
-            raise BlockingIOError(holder or "unknown") from None
-        except (ImportError, OSError):
-            os.close(descriptor)
+        descriptor, holder = _opened_lock(path)
+        locked = _lock(descriptor)
+        if locked and _lies_at(descriptor, path):  # and not one that its holder has just removed
+            with contextlib.suppress(OSError):  # of a full disk: the number is only for a sentence
+                os.ftruncate(descriptor, 0)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, str(os.getpid()).encode())
+            return descriptor
+        os.close(descriptor)
+        if locked is False:
+            raise BlockingIOError(holder or "unknown")
+        if locked is None:
             path.unlink(missing_ok=True)
             return None
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):  # not one that its holder has just removed
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, str(os.getpid()).encode())
-                return descriptor
+
+
+def _opened_lock(path: Path) -> tuple[int, str]:
+    """The file of a lock, made where there is none, and the number in it of the process that holds it.
+
+    OSError where something else stands there, a link for one: it may be anybody's, so it is neither followed nor
+    written to.
+    """
+    other = OSError(errno.EPERM, f"its {path.name} is a link, or else no lock of minimask's: move it away")
+    if path.is_symlink():  # O_NOFOLLOW says so too, but not on every system
+        raise other
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | AS_IT_IS, 0o666)
+    status = os.fstat(descriptor)
+    holder = os.read(descriptor, 20) if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1 else b"?"
+    if holder.strip(b"0123456789"):
         os.close(descriptor)
+        raise other
+    return descriptor, holder.decode()
+
+
+def own_folder(folder: Path, name: str) -> Path:
+    """The folder of that name in `folder`, to be written to; UsageError for a link, which may lead anywhere."""
+    path = folder / name
+    if path.is_symlink():
+        raise UsageError(f"{path} is a link, and what it leads to is another folder's; remove it, or name with --out "
+                         "where the files shall go")
+    return path

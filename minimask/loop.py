@@ -67,6 +67,7 @@ class Training:
         between_steps: False while a step is half done, and after an error in the middle of one.
         epochs_before: how many epochs the record had when the run began.
         last_arrays, last_masks: of the net at the end of the last whole epoch; flips are counted from there.
+        left_out: which units the net at work does without, and since which step (shrink.py); nothing unless some.
     """
 
     net: Sequential
@@ -82,6 +83,7 @@ class Training:
     right: int = 0
     seconds: float = 0.0
     between_steps: bool = True
+    left_out: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         refuse_misfits(self.net, self.dataset, self.batch, self.rng)

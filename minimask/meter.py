@@ -40,7 +40,10 @@ class Line:
     def _write(self, text: str) -> None:
         if self.stream is not None:
             with contextlib.suppress(OSError, ValueError):  # nobody listens any more: no reason to end the work
-                self.stream.write(text)
+                try:
+                    self.stream.write(text)
+                except UnicodeEncodeError:  # a terminal of few letters
+                    self.stream.write(text.encode("ascii", "backslashreplace").decode())
                 self.stream.flush()
 
 

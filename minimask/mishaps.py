@@ -25,24 +25,111 @@ class TrainingError(MinimaskError):
     """Training cannot go on; the message says where and why, and the net is back at its last good state."""
 
 
+#: What asks a process to end and lets it finish its step: Ctrl-C, a scheduler or `kill`, a terminal that was closed.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Told(KeyboardInterrupt):
+    """A signal has asked this process to end; its number."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+class Interrupted(MinimaskError):
+    """A signal of SIGNALS ended the command; the message says what was kept, and how to go on."""
+
+
+class Ear:
+    """The handler of SIGNALS: raises Told, at once or at the end of a step.
+
+    A second signal is no news while the state is being saved (a terminal that closes sends two, a scheduler TERM again
+    and again). But Ctrl-C once more ends that, too.
+
+    Attributes:
+        number: of the first signal that came; None so far.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.busy = False
+        self.waiting: list[int] = []
+
+    def __call__(self, number: int, frame: object = None) -> None:
+        if self.busy:
+            self.waiting.append(number)
+        elif self.number is None or number == signal.SIGINT:
+            self.number = self.number or number
+            raise Told(number)
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """What comes inside the block is heard at its end."""
+        before, self.busy = self.busy, True
+        try:
+            yield
+        finally:
+            self.busy = before
+        if not before:
+            while self.waiting:
+                self(self.waiting.pop(0))
+
+
+_ear: Ear | None = None  # of the block that the main thread is in
+
+
+@contextmanager
+def signals_end_it() -> Iterator[Ear]:
+    """Inside the block SIGTERM and SIGHUP do what Ctrl-C does: training ends after its step and saves its state.
+
+    The command line runs in such a block; a program that trains with fit() may do the same. A signal that is ignored
+    stays ignored (SIGHUP under nohup, SIGINT in a job that a script has started with `&`), and so does one that has a
+    handler of its own. In Python's main thread only; elsewhere nothing changes.
+    """
+    global _ear
+    ear, outer = Ear(), _ear
+    if threading.current_thread() is not threading.main_thread():
+        yield ear
+        return
+    ours = [signal.SIG_DFL, signal.default_int_handler, outer]
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    _ear = ear
+    try:
+        for number, handler in before.items():
+            if handler in ours and handler is not None:
+                signal.signal(number, ear)
+        yield ear
+    finally:
+        _ear = outer
+        for number, handler in before.items():
+            if signal.getsignal(number) is ear:
+                signal.signal(number, handler)
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Inside the block Ctrl-C waits for the end of the block, so that it never leaves half a step.
 
-    In Python's main thread and under its own handler of Ctrl-C only; elsewhere nothing changes.
+    In Python's main thread and under its own handler of Ctrl-C, or inside :func:`signals_end_it`; elsewhere nothing
+    changes.
     """
-    if (threading.current_thread() is not threading.main_thread()
-            or signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
+    if threading.current_thread() is not threading.main_thread():
         yield
-        return
-    pressed: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    try:
+    elif _ear is not None:
+        with _ear.closed():
+            yield
+    elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        pressed: list[int] = []
+        signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if pressed:
+            raise KeyboardInterrupt
+    else:
         yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if pressed:
-        raise KeyboardInterrupt
 
 
 def forget_frames(error: BaseException) -> None:

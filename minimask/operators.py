@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import tape
 from .backend import SWITCHES, Array, asarray, to_host
 
 if TYPE_CHECKING:
@@ -120,14 +121,8 @@ class Operators:
 
         backward() walks these lines from the last to the first. "-" stands for an input that wants no gradient.
         """
-        order = self._tape_order()
-        numbers = {id(tensor): i for i, tensor in enumerate(order)}
-        for i, tensor in enumerate(order):
-            if node := tensor._node:
-                made = f"{node.name}({', '.join('-' if t is None else f'#{numbers[id(t)]}' for t in node.inputs)})"
-            else:
-                made = "leaf" if tensor.requires_grad else "constant"
-            print(f"{f'#{i}':>5}  {made:32} {tensor.shape!s:20} {tensor.dtype}")
+        for row in tape.rows(self):
+            print(f"{f'#{row.number}':>5}  {row.made:32} {row.tensor.shape!s:20} {row.tensor.dtype}")
 
     # ---- every op as an operator or a method -----------------------------------------------------------------------
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from . import nn, resnet
+from . import cost, nn, resnet
 from .backend import SWITCHES, Array, asarray, namespace, to_host
-from .data import refuse_faint, standardise
+from .data import refuse_faint, refuse_no_numbers, standardise
 from .engine import OPS, Tensor, no_grad, version
 from .errors import UsageError
 from .fast.blocks import LARGE_PRODUCT, product
@@ -27,6 +27,8 @@ from .prune import Fixed, Take, size
 #: Where gathering beats the dense product: from so many weights on, with at most this share of them left, for so many
 #: images at most.
 GATHER_WEIGHTS, GATHER_SHARE, GATHER_IMAGES = 1 << 19, 0.01, 16
+#: How many images are computed at a time, and how many numbers are held for all of them: 256 MiB of float32.
+MOST_IMAGES, BATCH_NUMBERS = 1000, 1 << 26
 #: Numbers up to which calls cost more than what they compute.
 FEW_NUMBERS = 4096
 
@@ -138,18 +140,30 @@ def gathered(weight: np.ndarray) -> Function:
     return multiply
 
 
+def batch_size(net: nn.Sequential) -> int:
+    """How many images to compute at a time: as many as BATCH_NUMBERS allows what is held for them, MOST_IMAGES at most.
+    """
+    return max(1, min(MOST_IMAGES, BATCH_NUMBERS // max(1, cost.of(net).numbers)))
+
+
 @kept_memory()
-def classify(net: nn.Sequential, images: np.ndarray, batch: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+def classify(net: nn.Sequential, images: np.ndarray, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Raw images (n, *input_shape) on the host -> the class of each (n,), and the net's confidence in it (n,), 0 to 1.
 
     The confidence is the largest entry of the softmax of the logits. Images are standardised here, one by one.
 
+    Args:
+        batch: images at a time; by :func:`batch_size` unless given.
+
     Raises:
         UsageError: images of another shape, with NaN or infinity in them, or all so faint that they become blank.
+        DataError: text, complex, masked or other arrays that are no plain numbers.
     """
+    refuse_no_numbers(images, "classify")
     if images.shape[1:] != net.input_shape:
         raise UsageError(f"the images are {images.shape[1:]}, but the net takes {net.input_shape}")
     refuse_faint(images, "classify")
+    batch = batch_size(net) if batch is None else batch
     run, like = forward(net), next(iter(net.weights().values())).effective().data
     classes, confidences = np.zeros(len(images), np.int64), np.zeros(len(images))
     for start in range(0, len(images), batch):

@@ -6,7 +6,7 @@ in turn, so both rules are repeated until nothing changes. Pixels, and features 
 go too.
 
 This holds for one layer after the other: the FCN and the Conv nets. In a ResNet ways meet, and batch norm shifts zeros;
-such a net is left as it is.
+such a net is left as it is. What belongs to a unit is known by units.py, which shrink.py asks, too.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ import numpy as np
 from . import nn, ops, resnet
 from .backend import Array, asarray, load, namespace, on_device_of, to_host
 from .engine import Tensor, no_grad
-
-#: Layers that give 0 where 0 comes in, and nothing else there, feature by feature or channel by channel.
-KEEP_ZEROS = (nn.ELU, nn.ReLU, nn.MaxPool2D, resnet.GlobalAvgPool, nn.Flatten)
+from .units import KEEP_ZEROS, PRODUCTS, connected, part, taken
+from .units import origins as origins_of
 
 
 class Fixed:
@@ -124,13 +123,14 @@ def prune(net: nn.Sequential) -> nn.Sequential:
     than Dense, Conv2D and those in KEEP_ZEROS comes back itself.
     """
     layers = list(net.layers.values())
-    if not all(isinstance(layer, (nn.Dense, nn.Conv2D, *KEEP_ZEROS)) for layer in layers):
+    if not all(type(layer) in (*PRODUCTS, *KEEP_ZEROS) for layer in layers):
         return net
     weighted = [layer for layer in layers if layer.weight is not None]
     with no_grad():
         weights = [layer.weight.effective().data for layer in weighted if layer.weight is not None]
-    origins = _origins(net.input_shape[-1], weighted)
-    ins, outs = _alive([_connected(to_host(weight)) for weight in weights], origins, isinstance(weighted[0], nn.Conv2D))
+    before = [net.input_shape[-1], *(layer.shape[-1] for layer in weighted)]
+    origins = [origins_of(layer.shape[-2], units) for layer, units in zip(weighted, before)]
+    ins, outs = _alive([connected(weight) for weight in weights], origins, isinstance(weighted[0], nn.Conv2D))
     pruned: list[nn.Layer] = []
     number, channels = 0, np.arange(net.input_shape[-1])  # of those that came in at this place, which still do
     for layer in layers:
@@ -142,23 +142,10 @@ def prune(net: nn.Sequential) -> nn.Sequential:
             places = np.searchsorted(there, here)
             pruned.append(Take(len(there), namespace(weights[number]).asarray(places, **on_device_of(weights[number]))))
         channels = np.flatnonzero(outs[number])
-        pruned.append(_smaller(layer, weights[number], here, channels))
+        weight = Fixed(asarray(part(to_host(weights[number]), (here, channels)), weights[number]))
+        pruned.append(taken(layer, weight, weight.weight.shape))
         number += 1
     return nn.Sequential(pruned, net.input_shape)
-
-
-def _connected(weight: np.ndarray) -> np.ndarray:
-    """Which input a weight connects with which output: (..., in, out) -> (in, out) booleans."""
-    return (weight != 0).any(axis=tuple(range(weight.ndim - 2)))
-
-
-def _origins(channels: int, weighted: Sequence[nn.Layer]) -> list[np.ndarray]:
-    """For each layer with weights: the unit or channel behind the layer before it that each of its inputs comes from.
-
-    A Flatten turns h x w x c numbers into features, channels innermost: feature i comes from channel i mod c.
-    """
-    before = [channels, *(layer.shape[-1] for layer in weighted)]
-    return [np.arange(layer.shape[-2]) % c for layer, c in zip(weighted, before)]
 
 
 def _alive(connected: Sequence[np.ndarray], origins: Sequence[np.ndarray],
@@ -173,7 +160,8 @@ def _alive(connected: Sequence[np.ndarray], origins: Sequence[np.ndarray],
     last, changed = len(connected) - 1, True
     while changed:
         changed = False
-        for i, pairs in enumerate(connected):
+        for i in [*range(last + 1), *range(last, -1, -1)]:  # both ways, as both rules go: two rounds are enough
+            pairs = connected[i]
             kept = pairs & ins[i][:, None] & outs[i]  # (in, out)
             reading = ins[i] & (kept.any(axis=1) if i or not all_inputs else True)
             reached = outs[i]
@@ -182,13 +170,6 @@ def _alive(connected: Sequence[np.ndarray], origins: Sequence[np.ndarray],
                 ins[i + 1] &= reached[origins[i + 1]]
             changed |= bool((reading != ins[i]).any() or (reached != outs[i]).any())
             ins[i], outs[i] = reading, reached
-    for part in (ins[0], *(part for i in range(last) for part in (outs[i], ins[i + 1]))):
-        part[0] |= not part.any()  # layers of nothing are no layers
+    for some in (ins[0], *(some for i in range(last) for some in (outs[i], ins[i + 1]))):
+        some[0] |= not some.any()  # layers of nothing are no layers
     return ins, outs
-
-
-def _smaller(layer: nn.Layer, weight: Array, inputs: np.ndarray, outputs: np.ndarray) -> nn.Layer:
-    """The layer with these of its inputs and outputs only."""
-    smaller, part = copy.copy(layer), to_host(weight)[..., inputs, :][..., outputs]
-    smaller.shape, smaller.weight = part.shape, Fixed(asarray(np.ascontiguousarray(part), weight))
-    return smaller

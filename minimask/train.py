@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 from . import loop
 from .backend import namespace
 from .checkpoint import Keeper, restore
-from .data import Dataset, refuse_faint
+from .data import Dataset, refuse_faint, refuse_no_numbers
 from .errors import UsageError
 from .fast.memory import kept_memory
 from .fast.threads import blas_kernel, blas_threads
@@ -24,6 +25,7 @@ from .meter import Line
 from .mishaps import TrainingError as TrainingError
 from .nn import Sequential
 from .optim import SGD
+from .shrink import Shrinker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.random.Generator, batch: int = 128,
         record: dict[str, Any] | None = None, progress: Progress | None = None,
         on_epoch: Callable[[dict[str, Any]], None] | None = None, checkpoint: str | Path | None = None,
-        resume: bool = False, every: float = 30.0, augment: bool = False) -> dict[str, Any]:
+        resume: bool = False, every: float = 30.0, augment: bool = False, shrink: bool = False) -> dict[str, Any]:
     """Trains the net in place and returns the record of the run.
 
     Args:
@@ -50,6 +52,9 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         resume: go on at the step where `checkpoint` stands. Net, optimizer, rng and record take over its state;
             everything else must be as it was. `epochs` counts from where the run began, and may be another number.
         augment: pad, flip and crop the training images anew in every step (:func:`minimask.data.augment`).
+        shrink: train on without the units that are dead for ever (:mod:`minimask.shrink`): the same run up to rounding,
+            and faster; the record says so, and how many there are. The net is whole at the end of every epoch; in
+            between, what is in its arrays is not up to date.
 
     Training runs where the net's arrays live: `backend=` of its builder says where that is.
 
@@ -69,7 +74,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     if checkpoint is None and resume:
         raise UsageError("fit: resume=True needs checkpoint=FILE, to know from where")
     training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment)
-    listeners: list[Listener] = []
+    listeners: list[Listener] = [Shrinker()] if shrink else []
+    training.record |= {"shrink": True} if shrink else {}
     if checkpoint is not None:
         if resume:
             restore(training, checkpoint, epochs)
@@ -89,6 +95,7 @@ def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int
         TrainingError: the net gives NaN for an image, or there is no image.
         UsageError: labels that do not fit, images so faint that standardising would make all of them blank.
     """
+    refuse_no_numbers(images, "evaluate")
     refuse_faint(np.asarray(images), "evaluate")
     return loop.evaluate(net, images, labels, batch)
 
@@ -107,15 +114,35 @@ def environment(net: Sequential | None = None) -> dict[str, Any]:
     """What a run's numbers and seconds depend on beside its recipe: versions, hardware, threads, kernels.
 
     The last digits hang on "numpy", on "blas_kernel" (of its matrix products) and on "simd" (of all its other
-    functions): a resume says so where one of them is another than before.
+    functions), and all of them on "source_digest": a resume says so where one of them is another than before.
     """
     from . import __version__
 
     with blas_threads(None) as threads:
-        return {"minimask": __version__, "python": platform.python_version(), "numpy": np.__version__,
+        return {"minimask": __version__, "source_digest": source_digest(),
+                "python": platform.python_version(), "numpy": np.__version__,
                 "backend": namespace(net.parameters()[0].data).__name__ if net else "numpy",
                 "system": platform.system(), "processor": _processor(), "cores": os.cpu_count(),
                 "blas_threads": threads, "blas_kernel": blas_kernel(), "simd": _simd(), **_device(net)}
+
+
+@functools.cache
+def source_digest() -> str | None:
+    """sha256 of the package's own source, 16 hexadecimal digits: two versions of one number differ here.
+
+    Taken once, when a process first asks: a process that goes on while its files are changed runs what it has read.
+    Lessons, which a wheel has in the package and a checkout beside it, do not count. None where there is no source.
+    """
+    import hashlib
+    import pathlib
+
+    package, sha = pathlib.Path(__file__).parent, hashlib.sha256()
+    sources = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
+    names = sorted(name for name in sources if not name.startswith("tutorials/"))
+    for name in names:
+        content = sources[name].read_bytes().replace(b"\r\n", b"\n")
+        sha.update(f"{name} {len(content)}\n".encode() + content)
+    return sha.hexdigest()[:16] if names else None
 
 
 def _device(net: Sequential | None) -> dict[str, Any]:

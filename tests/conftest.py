@@ -10,6 +10,7 @@ import hypothesis
 import libraries
 import numpy as np
 import pytest
+from served import cifar, fashion, mnist, no_proxy, patience, waits  # noqa: F401 - fixtures
 
 # A shell starts its background jobs with Ctrl-C ignored, and their children too; here it is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,9 +6,12 @@ import hashlib
 import http.server
 import io
 import re
+import socket
+import ssl
 import tarfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -17,16 +20,30 @@ from minimask.data import files as datafiles
 from minimask.data.download import Published
 from minimask.data.files import FileSet
 
+CERTIFICATES = Path(__file__).parent / "data" / "certificates"
+
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `files` (name -> bytes); `script` (name -> behaviours) says how, the last behaviour for all that follow."""
+    """Serves `files` (name -> bytes); `script` (name -> behaviours) says how, the last behaviour for all that follow.
+
+    As a proxy it serves what it is asked for of any host, and leads a CONNECT to this machine, or does as the script
+    says of "CONNECT".
+
+    Args:
+        certificate: of CERTIFICATES; with one it speaks https.
+    """
 
     daemon_threads = True
 
-    def __init__(self, files):
+    def __init__(self, files, certificate=None):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.script, self.requests = files, {}, []
+        self.asked, self.drained = [], []  # whole addresses; floods that somebody took to their end
         self.url = f"http://127.0.0.1:{self.server_port}/"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(CERTIFICATES / f"{certificate}.pem")
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def handle_error(self, *_):
@@ -41,7 +58,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         name = self.path.rpartition("/")[2]
         asked = self.headers.get("Range")
         self.server.requests.append((name, asked))
-        steps = self.server.script.get(name, [whole])
+        self.server.asked.append(self.path)
+        self.act(name, whole, asked)
+
+    def do_CONNECT(self):
+        self.close_connection = True
+        self.server.asked.append(f"CONNECT {self.path}")
+        self.act("CONNECT", tunnel, None)
+
+    def act(self, name, otherwise, asked):
+        steps = self.server.script.get(name, [otherwise])
         step = steps.pop(0) if len(steps) > 1 else steps[0]
         with contextlib.suppress(OSError):
             step(self, self.server.files.get(name, b""), asked)
@@ -175,6 +201,61 @@ def garbage(handler, body, asked):
     handler.wfile.write(b"\x00\xff not HTTP\r\n\r\n" * 3)
 
 
+# ---- without end -----------------------------------------------------------------------------------------------------
+
+FLOOD_BYTES = 24 << 20  # that stand for no end, and are more than the system keeps between two of its sockets
+
+
+def flood(start, piece, times=None):
+    """Sends `start`, and then `piece` over and over, for as long as somebody takes it."""
+    def behave(handler, body, asked):
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        handler.wfile.write(start(body) if callable(start) else start)
+        for _ in range(times or FLOOD_BYTES // len(piece)):
+            handler.wfile.write(piece)
+        handler.server.drained.append(handler.path)
+
+    return behave
+
+
+def drops(start, piece, seconds=20.0, pause=0.05):
+    """Sends `start`, and then `piece` now and then."""
+    def behave(handler, body, asked):
+        handler.wfile.write(start(body) if callable(start) else start)
+        for _ in range(int(seconds / pause)):
+            handler.wfile.write(piece)
+            handler.wfile.flush()
+            time.sleep(pause)
+        handler.server.drained.append(handler.path)
+
+    return behave
+
+
+def in_chunks(body):
+    """An answer in one chunk, up to the line behind the last one, where trailers may follow."""
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(body), body)
+
+
+def raw(content):
+    """Sends these bytes and hangs up."""
+    return lambda handler, body, asked: handler.wfile.write(content)
+
+
+def tunnel(handler, body, asked):
+    """As a proxy should: what both sides send goes to the other, until one hangs up."""
+    handler.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", int(handler.path.rpartition(":")[2]))) as other:
+        threading.Thread(target=pump, args=(other, handler.connection), daemon=True).start()
+        pump(handler.connection, other)
+
+
+def pump(source, sink):
+    with contextlib.suppress(OSError):
+        while piece := source.recv(1 << 16):
+            sink.sendall(piece)
+        sink.shutdown(socket.SHUT_RDWR)
+
+
 # ---- small data sets -------------------------------------------------------------------------------------------------
 
 
@@ -184,7 +265,7 @@ def sha256(content):
 
 def small_mnist(images=150, seed=0, verified=True):
     """(FileSet, published files, content by file name, .gz by name): as MNIST, with few images."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, verified])
     files, contents = [], {}
     for name, shape, top in (("train-images-idx3-ubyte", (images, 28, 28), 256), ("train-labels-idx1-ubyte", (images,), 10),
                              ("t10k-images-idx3-ubyte", (20, 28, 28), 256), ("t10k-labels-idx1-ubyte", (20,), 10)):

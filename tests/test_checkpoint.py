@@ -672,11 +672,91 @@ def test_nonsense_under_a_right_digest_is_refused_and_nothing_is_touched(part, v
     assert setup.everything() == before
 
 
+def entry(**changes):
+    """An edit of the record's last epoch; None takes a key away."""
+    def edit(arrays, run):
+        last = run["record"]["epochs"][-1]
+        last |= changes
+        for key in [key for key in changes if changes[key] is None]:
+            del last[key]
+
+    return edit
+
+
+def layer(**changes):
+    """An edit of the first layer in it."""
+    return lambda arrays, run: run["record"]["epochs"][-1]["layers"][0].update(changes)
+
+
+def record(**changes):
+    return lambda arrays, run: run["record"].update(changes)
+
+
+def array(name, value):
+    return lambda arrays, run: arrays.update({name: np.full_like(arrays[name], value)})
+
+
+#: What a file may say under a digest that is right, and a part of the sentence about it.
+FALSE = {
+    "negative tau": (array("net.dense1.tau", -0.5), "net.dense1.tau is -0.5, which its settings do not give"),
+    "another tau": (array("last.dense2.tau", 5.0), "last.dense2.tau is 5, which its settings do not give"),
+    "scores of another net": (array("last.dense1.scores", 0.5), "other masks at the end of the last epoch than its record"),
+    "a count": (layer(kept=1, hidden=319, inverted=0), "other masks at the end of the last epoch than its record"),
+    "counts that do not add up": (layer(kept=10**6), "is 1000000, but must be a whole number from 0 to 320"),
+    "no layers": (entry(layers=[]), "'layers' of epoch 1 of its record is .., but must be a list of layers"),
+    "layers missing": (entry(layers=None), "epoch 1 of its record has no 'layers'"),
+    "no number of a layer": (layer(weights="320"), "'weights' of a layer in epoch 1 of its record is '320'"),
+    "an accuracy of text": (entry(test_accuracy="0.9"), "'test_accuracy' of epoch 1 of its record is '0.9'"),
+    "an accuracy above 1": (entry(train_accuracy=1.5), "'train_accuracy' of epoch 1 of its record is 1.5"),
+    "a text for a seed": (record(seed="0"), "'seed' of its record is '0', but must be a whole number or null"),
+    "a list for a name": (record(recipe={"name": []}), "'name' of the recipe of its record is"),
+    "epochs of text": (record(recipe={"epochs": "9"}), "'epochs' of the recipe of its record is '9'"),
+    "continued, a text": (record(environment={"continued": "x"}), "'continued' of the environment of its record is 'x'"),
+    "continued, of nothing": (record(environment={"continued": [3]}), "continued 1 in the environment of its record is 3"),
+    "continued, a step of text": (record(environment={"continued": [{"step": "1", "environment": {}}]}), "'step' of continued 1"),
+    "continued, nowhere": (record(environment={"continued": [{"step": 1, "environment": 2}]}), "'environment' of continued 1"),
+    "begun later than it is": (lambda arrays, run: run.update(begun=7), "do not fit together"),
+    "more right than seen": (lambda arrays, run: run.update(right=97), "do not fit together"),
+    "fewer steps than done": (lambda arrays, run: run.update(steps=2), "do not fit together"),
+    "a negative loss": (lambda arrays, run: run.update(loss_sum=-1.0), "do not fit together"),
+    "seconds before the start": (lambda arrays, run: run.update(seconds=-1.0), "do not fit together")}
+
+
+@pytest.mark.parametrize("what", FALSE)
+def test_false_content_under_a_right_digest_ends_in_our_sentence_with_the_net_unchanged(what, tmp_path):
+    edit, sentence = FALSE[what]
+    setup, path = Setup("plateau"), tmp_path / "c"
+    with pytest.raises(KeyboardInterrupt):
+        setup.fit(3, path, progress=Stop(2, 3))
+    state = checkpoint.load(path)
+    arrays, run = {name: a.copy() for name, a in state.arrays.items()}, copy.deepcopy(state.run)
+    edit(arrays, run)
+    checkpoint.save(path, State(arrays, run))
+    fresh = Setup("plateau")
+    before = fresh.everything()
+    with pytest.raises(MinimaskError, match=sentence):
+        fresh.fit(3, path, resume=True)
+    assert fresh.everything() == before
+
+
+def test_a_variance_below_zero_is_no_state(tmp_path):
+    setup = Setup("batch norm")
+    setup.fit(1, tmp_path / "c")
+    state = checkpoint.load(tmp_path / "c")
+    arrays = {**state.arrays, "net.batchnorm1.variance": -state.arrays["net.batchnorm1.variance"]}
+    checkpoint.save(tmp_path / "c", State(arrays, state.run))
+    fresh = Setup("batch norm", seed=3)
+    before = fresh.everything()
+    with pytest.raises(MinimaskError, match="net.batchnorm1.variance holds a variance below 0"):
+        fresh.fit(2, tmp_path / "c", resume=True)
+    assert fresh.everything() == before
+
+
 def test_peek_looks_at_the_parts(tmp_path):
     for run in ({}, {**PARTS, "step": "1"}, {**PARTS, "record": {}}, {**PARTS, "record": {"epochs": [{"epoch": 2}]}},
                 {**PARTS, "record": {"epochs": [], "recipe": []}}):
         checkpoint.save(tmp_path / "c", State({}, run))
-        with pytest.raises(MinimaskError, match="the state of the run|no row of epochs|no recipe or environment"):
+        with pytest.raises(MinimaskError, match="the state of the run|its record has no 'epochs'|'epoch' of epoch 1 of its record is 2|'recipe' of its record is"):
             checkpoint.peek(tmp_path / "c")
 
 

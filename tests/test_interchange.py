@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import PAGES, blocks
 
 # In CI a missing package is a failure; but onnxruntime has no build for Python 3.15 yet.
 if os.environ.get("CI", "").lower() != "true" or sys.version_info >= (3, 15):
@@ -301,8 +302,7 @@ def test_compact_onnx(opset, kind, most, rng, tmp_path):
     x = images(rng, (8, 8, 1), 100)
     plain, compact = plain_and_compact(net, tmp_path, opset)
     assert compact.stat().st_size < most * plain.stat().st_size
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    assert all(re.search(rf"\b{path.stat().st_size:,}\b", readme) for path in (plain, compact))
+    assert all(re.search(rf"\b{path.stat().st_size:,}\b", PAGES["docs/exports.md"]) for path in (plain, compact))
     kinds = {each.name: each.data_type for each in onnx.load(compact).graph.initializer if each.name.endswith(".signs")}
     assert list(kinds) == [f"dense{i}.weight.signs" for i in (1, 2, 3)]
     assert set(kinds.values()) == {getattr(onnx.TensorProto, kind)}
@@ -416,13 +416,12 @@ def test_dtypes_and_other_array_libraries(rng, tmp_path):
         np.testing.assert_array_equal(array, interchange.state_dict(there)[name])
 
 
-def test_the_readmes_example(rng, torch, tmp_path, monkeypatch):
+def test_the_pages_example(rng, torch, tmp_path, monkeypatch):
     """It writes both files, and its module gives our logits."""
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    example, = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "write_onnx" in block)
+    example, = (block for block in blocks("python") if "write_onnx" in block)
     monkeypatch.chdir(tmp_path)
     names = {"net": models.fcn(SignedSupermask(), rng, (4, 4, 1), (6, 3))}
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(example, "docs/exports.md", "exec"), names)
     x = rng.standard_normal((9, 4, 4, 1)).astype("float32")
     assert_same(from_onnx("net.onnx", x), names["net"](x).data)
     assert_same(names["module"](torch.tensor(nchw(x))).numpy(), names["net"](x).data)

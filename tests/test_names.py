@@ -5,11 +5,10 @@ import importlib
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from pages import ALL, ROOT, blocks
 
-ROOT = Path(__file__).parent.parent
 RECIPES = "BinarySupermask EdgePopup SignedSupermask Trained"
 #: Module -> what may be imported from it, today and in any later version of this number.
 NAMES = {
@@ -25,7 +24,7 @@ NAMES = {
     "minimask.nn": "BatchNorm Conv2D Dense ELU Flatten GlobalAvgPool Layer MaxPool2D ReLU Residual Sequential",
     "minimask.models": "MODELS fcn conv2 conv4 conv6 conv8 resnet resnet20 resnet56 resnet110",
     "minimask.optim": "Plateau SGD SGDW constant exponential",
-    "minimask.train": "Progress Training TrainingError environment evaluate fit new_record",
+    "minimask.train": "Progress Training TrainingError environment evaluate fit new_record source_digest",
     "minimask.data": "Dataset augment digits load standardise validation",
     "minimask.checkpoint": "load peek save",
     "minimask.plot": "MissingMatplotlib graph masks training",
@@ -104,11 +103,10 @@ def test_what_a_script_takes_from_minimask_is_there(path):
     assert not missing
 
 
-def test_what_the_readmes_examples_take_is_there():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    names = [pair for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) for pair in taken(block)]
+def test_what_the_pages_examples_take_is_there():
+    names = [pair for block in blocks("python") for pair in taken(block)]
     assert len(names) > 10 and all(is_there(*pair) for pair in names)
-    for dotted in re.findall(r"`minimask\.([a-z_.]+)\(", text):
+    for dotted in re.findall(r"`minimask\.([a-z_.]+)\(", ALL):
         module, _, name = f"minimask.{dotted}".rpartition(".")
         assert is_there(module, name), dotted
 

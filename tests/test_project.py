@@ -1,11 +1,9 @@
-"""The house rules: reading order, the README's example and tables, nothing unpickled, no big or stray names."""
+"""The house rules: reading order, the pages' examples, commands and tables, nothing unpickled, no big or stray names."""
 
 import ast
-import contextlib
 import doctest
 import importlib
 import importlib.util
-import io
 import json
 import pkgutil
 import re
@@ -13,21 +11,20 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from pages import ALL, PAGES, README, ROOT, blocks, commands
 
 import minimask
-from minimask import recipes, testing
-from minimask.engine import OPS
+from minimask import data, recipes, testing
+from minimask.__main__ import main
+from minimask.cli.common import COMMANDS
 from minimask.runs import records as records_of
 
 PACKAGE = Path(minimask.__file__).parent
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-needs_checkout = pytest.mark.skipif(not (ROOT / "minimask").is_dir(), reason="compares README with the package's source")
+needs_checkout = pytest.mark.skipif(not (ROOT / "minimask").is_dir(), reason="compares pages with the package's source")
 #: The reading path, in order, and what lies beside it: read when a name or a sentence sends you there.
 PATH = ["backend", "engine", "ops", "conv", "init", "mask", "nn", "models", "optim", "loop"]
-BESIDE = {"errors", "operators", "inputs", "windows", "resnet", "plateau", "mishaps", "display"}
+BESIDE = {"errors", "operators", "inputs", "windows", "resnet", "plateau", "mishaps", "display", "tape"}
 
 
 def imports(module):
@@ -89,51 +86,12 @@ def test_cupy_and_numpy_are_named_where_they_may_be():
             assert path.name == "backend.py" or path.parent.name == "fast", path
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def test_the_readmes_examples_run_and_print_what_it_says():
-    """The eight lines: accuracy and weights left lie where those of ten seeds do, and beside what the README states.
-
-    Which last digits a run has depends on the BLAS kernel, so accuracy may be two images (0.6 points) beside the range.
-    """
-    example, second = blocks("python")[:2]
-    assert len(example.strip().splitlines()) == 8
-    out, names = io.StringIO(), {}
-    with contextlib.redirect_stdout(out):
-        exec(compile(example, "README.md", "exec"), names)
-        try:
-            exec(compile(second, "README.md", "exec"), names)
-        finally:
-            OPS.pop("cube", None)  # the example registers an op
-    stated = re.search(r"prints `([\d.]+)% with ([\d.]+)% left`", README)
-    printed = re.search(r"([\d.]+)% with ([\d.]+)% left", out.getvalue())
-    ranges = re.findall(r"^\| `digits` \| \w+ \| [\d.]+ \(([\d.]+) to ([\d.]+)\) \| [\d.]+ \(([\d.]+) to ([\d.]+)\)", README,
-                        re.MULTILINE)
-    assert len(ranges) == 2  # kernels
-    for numbers in (stated, printed):
-        accuracy, left = map(float, numbers.groups())
-        assert min(float(r[0]) for r in ranges) - 0.6 <= accuracy <= max(float(r[1]) for r in ranges) + 0.6
-        assert min(float(r[2]) for r in ranges) - 0.3 <= left <= max(float(r[3]) for r in ranges) + 0.3
-
-
-def test_the_readmes_first_gradient_is_printed_as_it_says():
-    example = next(block for block in blocks("python") if "@op" in block)
-    out, names = io.StringIO(), {"np": np, "rng": np.random.default_rng(0)}
-    try:
-        with contextlib.redirect_stdout(out):
-            exec(compile(example, "README.md", "exec"), names)
-    finally:
-        OPS.pop("cube", None)
-    assert out.getvalue().strip() == re.search(r"print\(x.grad\)  # a plain array: (.*)", example)[1]
-    assert np.count_nonzero(names["x"].grad) == 2
-
-
 def test_the_readmes_commands_are_those_that_ci_runs():
-    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("pip install")]
-    assert commands == ["pip install '.[plot]' && minimask", "pip install '.[test,oracle]' && pytest -n auto --dist worksteal",
-                        "pip install '.[course]' && minimask course DIR"]
+    three = ["pip install '.[plot]' && minimask", "pip install '.[test,oracle]' && pytest -n auto --dist worksteal",
+             "pip install '.[course]' && minimask course DIR"]
+    assert blocks("sh", README)[1:] == [f"{command}\n" for command in three]
+    assert blocks("sh", README)[0].startswith("git clone <this repository> && cd minimask\n")
+    assert {line for _, line in commands() if line.startswith("pip install")} == set(three)
 
 
 @needs_checkout
@@ -156,12 +114,15 @@ def test_the_demos_recipe_is_what_the_grid_chose_and_its_seeds_keep_the_promise(
 
 
 @needs_checkout
-def test_the_readmes_tables_are_those_of_the_records():
+def test_the_pages_tables_are_those_of_the_records():
     specification = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks/readme.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     for path in module.TABLES:
         assert module.filled(path) == path.read_text(), "run: python benchmarks/readme.py --write"
+    made = re.findall(r"<!-- (\w+): made by benchmarks/readme.py -->", ALL)
+    assert set(made) == {name for path, tables in module.TABLES.items() for name in tables
+                         if path.relative_to(ROOT).as_posix() in PAGES}
 
 
 def test_the_records_meet_the_papers_row():
@@ -181,6 +142,30 @@ def test_the_records_meet_the_papers_row():
     for seed in range(5):
         course = [100 * e["weights_left"] for e in records[f"fcn-published-config-seed{seed}"]["epochs"][:4]]
         assert course == pytest.approx([49.6, 36.6, 21.0, 6.3], abs=1.0)
+
+
+def test_what_was_measured_on_copies_is_what_the_records_say_and_is_marked(capsys):
+    """One seed each, of recipes as they are shipped, on files that are not the official ones."""
+    found = {}
+    for path in (ROOT / "benchmarks/records/cifar10").glob("*.json"):
+        record = json.loads(path.read_text())
+        recipe = replace(recipes.from_dict(record["recipe"]), about="")
+        known = recipes.RECIPES.get(recipe.name)
+        if known and replace(known, about="") == recipe:
+            assert record["unverified"] and record["seed"] == 0 and len(record["epochs"]) == recipe.epochs
+            found[recipe.name] = [record["epochs"][-1][part] for part in ("test_accuracy", "weights_left")]
+    assert found.keys() == recipes.MEASURED_ON_COPIES.keys() and not found.keys() & recipes.MEASURED.keys()
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    for name, measured in recipes.MEASURED_ON_COPIES.items():
+        assert found[name] == pytest.approx(measured, abs=5.01e-5), name
+        assert re.search(rf"^{name} .* {100 * measured[0]:.2f}† +{100 * measured[1]:.2f}†$", listed, re.MULTILINE)
+    assert listed.count("†") == 2 * len(found) + 1
+
+
+def test_the_help_of_train_names_every_data_set():
+    told = COMMANDS["train"].lower()
+    assert all(name.replace("cifar", "cifar-") in told for name in ("digits", *data.DATASETS))
 
 
 def test_the_best_recipe_is_the_one_that_the_frontier_chose_and_beats_the_papers_row():
@@ -216,20 +201,13 @@ def test_the_record_of_the_shuffling_experiments():
     assert min(means["magnitudes uniform"], means["magnitudes normal"]) > 0.85
 
 
-def test_the_tests_that_the_readme_names_are_there_and_all_are_named():
-    table = README.partition("| what you changed | what to run |")[2].partition("\n\n")[0]
+def test_the_tests_that_the_pages_name_are_there_and_all_are_named():
+    table = PAGES["docs/changing.md"].partition("| what you changed | what to run |")[2].partition("\n\n")[0]
     named = set(re.findall(r"tests/[\w./]+", table))
     assert all((ROOT / name).exists() for name in named), named
     every = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
     left = {name for name in every if not any(name == each or name.startswith(f"{each}/") for each in named)}
     assert not left, left
-
-
-@needs_checkout
-def test_the_links_of_the_readmes_lead_somewhere():
-    for folder in (ROOT, ROOT / "tutorials"):
-        for target in re.findall(r"\]\(([^)#]+)\)", (folder / "README.md").read_text()):
-            assert target.startswith("https://") or (folder / target).exists(), target
 
 
 def test_the_documented_check_of_an_op_runs():

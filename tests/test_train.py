@@ -4,8 +4,12 @@ import io
 import json
 import math
 import os
+import re
 import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -449,3 +453,27 @@ def test_a_terminal_shows_steps(monkeypatch):
     p.written -= 1
     p.step(1, 2, 3, 0.5)
     assert "step 2/3" in s.getvalue()
+
+
+# ---- which minimask it was --------------------------------------------------------------------------------------------
+
+
+def digest_of(root):
+    done = subprocess.run([sys.executable, "-c", "from minimask import train; print(train.source_digest())"], timeout=120,
+                          capture_output=True, text=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_source_digest_tells_two_sources_of_one_version_apart(tmp_path):
+    """The same in a copy, with a wheel's lessons and other line ends; another where one number of the source is."""
+    shutil.copytree(Path(train.__file__).parent, tmp_path / "minimask", ignore=shutil.ignore_patterns("__pycache__", "*.mmk"))
+    (tmp_path / "minimask/tutorials").mkdir(exist_ok=True)
+    (tmp_path / "minimask/tutorials/00.py").write_text("x = 1\n")
+    path = tmp_path / "minimask/optim.py"
+    text = path.read_text()
+    path.write_bytes(text.replace("\n", "\r\n").encode())
+    here = train.environment()["source_digest"]
+    assert digest_of(tmp_path) == here == train.source_digest() and re.fullmatch("[0-9a-f]{16}", here)
+    path.write_text(text.replace("0.9", "0.8", 1))
+    assert path.read_text() != text and digest_of(tmp_path) not in (here, "None")

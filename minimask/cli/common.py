@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import os
 import shlex
 import sys
 import warnings
@@ -15,12 +16,14 @@ from typing import Any, NoReturn
 from .. import data, plot, recipes, runs, train
 from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
+from ..mishaps import Interrupted
 
 #: The commands, and what each does. Each is the function `command` of module NAME.
 COMMANDS = {"demo": "the same as no command",
-            "train": "train a network on MNIST, CIFAR-10 or the digits",
+            "train": "train on digits, MNIST, Fashion-MNIST, CIFAR-10 or CIFAR-100",
             "recipes": "list what can be trained, or show one recipe as TOML",
             "sweep": "train several recipes with several seeds, side by side",
+            "step": "step through one training step in a browser, op by op",
             "inspect": "see what a trained mask learned: figures, and a page that explains each",
             "report": "tables, figures and a page from the records of many runs",
             "compare": "how far two masks agree, beside what chance would give",
@@ -29,15 +32,20 @@ COMMANDS = {"demo": "the same as no command",
             "predict": "classify images with such a file",
             "zoo": "list the trained networks that come with the package",
             "data": "fetch and check data sets",
-            "course": "write the lessons and their exercises into a folder"}
+            "course": "write the lessons and their exercises into a folder",
+            "grade": "mark the exercises that a class handed in"}
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of one command: texts as they are written, whole option names, --debug, the nearest known option."""
+    """The parser of one command: texts as they are written, whole option names, --debug, the nearest known option.
+
+    A text that begins with ~ names a file or folder at home.
+    """
 
     def __init__(self, prog: str, description: str, **texts: str):
         super().__init__(prog=prog, description=description, allow_abbrev=False,
                          formatter_class=argparse.RawDescriptionHelpFormatter, **texts)  # type: ignore[arg-type]
+        self.register("type", None, os.path.expanduser)  # ~/data is at home, also where no shell has said so
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str) -> NoReturn:
@@ -64,7 +72,7 @@ def data_options(parser: Parser) -> None:
     """Which data, from where, and how far it is trusted."""
     parser.add_argument("--dataset", metavar="NAME",
                         help=f"train on other data: {', '.join(['digits', *data.DATASETS])}, or NAME-validation, which "
-                             "holds out a sixth of the training images in place of the test images")
+                             "holds out a sixth of the training images (CIFAR: a tenth) in place of the test images")
     parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
     parser.add_argument("--allow-unverified", action="store_true",
                         help="take data files whose content is not the official one, and say so")
@@ -81,6 +89,8 @@ def shared_options(parser: Parser, out: str, threads: str) -> None:
     parser.add_argument("--out", metavar="DIR", help=f"folder for the results (default: {out})")
     parser.add_argument("--threads", type=whole_number(1), metavar="N",
                         help=f"threads of the matrix products (default: {threads})")
+    parser.add_argument("--no-shrink", action="store_true",
+                        help="train with all units, those that are dead for ever too: the same up to rounding, slower")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that is in the folder already")
     parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
 
@@ -99,20 +109,22 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
     """Trains; when it is cut short, the error says what was kept, where, and how to go on."""
     progress = None if options.quiet else train.Progress(recipe.name)
     resume = getattr(options, "resume", None)  # None: the demo, which takes seconds and is begun anew
-    words = ["minimask", "train", getattr(options, "recipe", recipe.name), "--resume", "--out", str(folder)]
+    words = ["minimask", "train", getattr(options, "recipe", recipe.name), "--resume"]
     if resume is not None:
+        words += ["--out", str(folder)] if words[2] != str(folder) else []  # --resume RUN
         words += ["--data", options.data] if options.data else []
         words += ["--allow-unverified"] if options.allow_unverified else []
         words += ["--threads", str(options.threads)] if options.threads else []
         words += ["--plain"] if options.plain else []
+    shrink = False if options.no_shrink or (not resume and getattr(options, "plain", False)) else None  # as it began
     go_on = f"; to go on: {shlex.join(words)}" if resume is not None else ""
     try:
         with warnings_as_sentences():
-            return runs.run(recipe, dataset, seed, folder, overwrite, library, progress, bool(resume))
+            return runs.run(recipe, dataset, seed, folder, overwrite, library, progress, bool(resume), shrink=shrink)
     except KeyboardInterrupt:
         kept = (f"the record so far and the network of its last whole epoch are in {folder}{go_on}" if folder
                 else "what was finished before is kept")
-        raise MinimaskError(f"interrupted while training {recipe.name}; {kept}") from None
+        raise Interrupted(f"interrupted while training {recipe.name}; {kept}") from None
     except (train.TrainingError, OutOfMemory) as error:
         raise MinimaskError(f"{error}{f', saved in {folder}' if folder else ''}") from error
 
@@ -135,12 +147,20 @@ def warnings_as_sentences() -> Iterator[None]:
 
 
 def layer_table(record: dict[str, Any]) -> str:
-    """The layers at the end of a record: weights, kept, hidden, inverted and the share left, and their sums."""
+    """The layers at the end of a record: weights, kept, hidden, inverted and the share left, and their sums.
+
+    Where the record counts units that are dead for ever, how many.
+    """
     layers = record["epochs"][-1]["layers"]
     parts = ("weights", "kept", "hidden", "inverted")
     total = {"name": "all", **{part: sum(layer[part] for layer in layers) for part in parts}}
     rows = [(row["name"], *(f"{row[part]:,}" for part in parts), f"{1 - row['hidden'] / row['weights']:.1%}")
             for row in (*layers, total)]
+    if any("dead" in layer for layer in layers):
+        dead = [row.get("dead") for row in layers]
+        dead.append(sum(filter(None, dead)))
+        rows = [(*row, "" if count is None else f"{count:,}") for row, count in zip(rows, dead)]
+        return "\n".join(columns([("layer", *parts, "left", "dead units"), *rows]))
     return "\n".join(columns([("layer", *parts, "left"), *rows]))
 
 

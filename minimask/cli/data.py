@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from .. import data
-from ..errors import MinimaskError, UsageError, unknown
+from ..errors import UsageError, unknown
+from ..mishaps import Interrupted
 from .common import Parser
 
 
@@ -32,7 +33,7 @@ def command(words: Sequence[str]) -> None:
         for name in names:
             fetch.fetch(name, options.data, options.overwrite, meter=progress)
     except KeyboardInterrupt:
-        raise MinimaskError("interrupted; what has arrived is kept, and the same command goes on from there") from None
+        raise Interrupted("interrupted; what has arrived is kept, and the same command goes on from there") from None
 
 
 def _parser() -> Parser:

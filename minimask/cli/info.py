@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import export, prune, zoo
+from .. import cost, export, prune, zoo
 from ..display import columns
-from ..export.header import Stored
+from ..export.header import MOST_WORK, Stored
+from ..predict import batch_size
 from .common import Parser
 
 
@@ -27,6 +28,10 @@ def command(words: Sequence[str]) -> None:
     print(f"\n{exported.size:,} bytes on disk, {exported.header_size:,} of them header, batch norm and digest")
     times = f", {floats / exported.size:,.0f} times as many" if exported.size < floats else ""
     print(f"{floats:,} bytes as float32{times}")
+    work, numbers = cost.of(net)
+    print(f"one image: the work of {work:,} multiply-adds, {work / cost.LARGEST:.3f} times the paper's largest net's "
+          f"(most: {MOST_WORK}),\n{numbers:,} numbers at a time, so that predict takes {batch_size(net):,} images at "
+          "once")
     before, after = prune.size(net), prune.size(prune.prune(net))
     print(f"pruned: {after.units:,} of {before.units:,} units, {after.weights:,} of {weights:,} weights, "
           f"{after.multiply_adds:,} of {before.multiply_adds:,} multiply-adds an image")

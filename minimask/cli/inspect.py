@@ -16,7 +16,7 @@ def command(words: Sequence[str]) -> None:
     folder = Path(options.run)
     dataset = load_data(runs.read_record(folder)["dataset"], options)
     net, record = runs.load(folder, dataset)
-    out = Path(options.out) if options.out else folder / "anatomy"
+    out = Path(options.out) if options.out else files.own_folder(folder, "anatomy")
     with files.locked(out):
         names = page.write(out, net, record, dataset, options.repeats)
     print(f"in {out}/: {', '.join(names)}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from .. import recipes
 from ..display import columns
 from .common import Parser
+
+Results = Mapping[str, tuple[float, float]]
+MARK = "†"
 
 
 def command(words: Sequence[str]) -> None:
@@ -15,14 +19,19 @@ def command(words: Sequence[str]) -> None:
     if options.recipe:
         print(recipes.find(options.recipe).toml(), end="")
         return
-    print(*columns([("recipe", "data", "weights", "epochs", "paper: test", "left", "measured: test", "left"), *(
-        (recipe.name, recipe.dataset, f"{recipe.size():,}", str(recipe.epochs), *_result(recipes.PAPER, recipe.name),
-         *_result(recipes.MEASURED, recipe.name)) for recipe in recipes.RECIPES.values())], left=2), sep="\n")
-    print("\ntest accuracy and weights left, percent; what a name means: minimask recipes --help")
+    head = ("recipe", "data", "weights", "epochs", "paper: test", "left", "measured: test", "left")
+    rows = [(recipe.name, recipe.dataset, f"{recipe.size():,}", str(recipe.epochs),
+              *_result(recipe.name, recipes.PAPER), *_result(recipe.name, recipes.MEASURED, recipes.MEASURED_ON_COPIES))
+             for recipe in recipes.RECIPES.values()]
+    print(*columns([head, *rows], left=2), sep="\n")
+    print("\ntest accuracy and weights left, percent; what a name means: minimask recipes --help\n"
+          f"{MARK} one seed, on JPEG copies of CIFAR-10: not comparable with the paper's")
 
 
-def _result(results: dict[str, tuple[float, float]], name: str) -> tuple[str, str]:
-    accuracy, left = (f"{100 * share:.2f}" for share in results[name]) if name in results else ("-", "-")
+def _result(name: str, results: Results, on_copies: Results = MappingProxyType({})) -> tuple[str, str]:
+    """Both numbers of a recipe as text; marked where they were measured on copies."""
+    found, mark = (results, "") if name in results else (on_copies, MARK)
+    accuracy, left = (f"{100 * share:.2f}{mark}" for share in found[name]) if name in found else ("-", "-")
     return accuracy, left
 
 

@@ -36,7 +36,8 @@ def command(words: Sequence[str]) -> None:
         options.jobs = cores()
     threads = options.threads or (sweep.share_of_cores(options.jobs) if local else 1)
     todo = sweep.tasks(chosen, range(first, first + options.seeds), folder, data=_absolute(options.data),
-                       allow_unverified=options.allow_unverified, backend=library, threads=threads)
+                       allow_unverified=options.allow_unverified, backend=library, threads=threads,
+                       shrink=False if options.no_shrink else None)
     with files.locked(folder):
         sweep.claim(folder, todo, options.overwrite)
         with _place(options, folder) as (begin, width):

@@ -17,10 +17,10 @@ from .common import Parser, data_options, layer_table, load_data, run, say_files
 def command(words: Sequence[str]) -> None:
     """Trains, prints a table per layer and the accuracy, and says where everything is."""
     options: Any = _parser().parse_args(words)
-    recipe, digest = recipes.find(options.recipe), ""
-    folder = Path(options.out or f"runs/{recipe.name}-seed{options.seed or 0}")
-    if options.resume:
-        digest = _as_it_was(options, folder, recipe.name)
+    if options.resume and options.overwrite:
+        raise UsageError("--resume goes on with a run, --overwrite replaces it: give one of them")
+    recipe, folder = _chosen(options)
+    digest = _as_it_was(options, folder, recipe.name) if options.resume else ""
     if options.epochs is not None:
         recipe = replace(recipe, epochs=options.epochs)
     if options.dataset is not None:
@@ -42,10 +42,33 @@ def command(words: Sequence[str]) -> None:
         say_files(folder, net, record, dataset)
 
 
+def _chosen(options: Any) -> tuple[recipes.Recipe, Path]:
+    """What is trained, and where: a recipe in a folder, or with --resume the run in a folder, whose recipe it has."""
+    name = options.recipe
+    if options.resume and name not in recipes.RECIPES and (not name.endswith(".toml") or Path(name).is_dir()):
+        if not (Path(name) / runs.CHECKPOINT).exists():
+            raise UsageError(f"{name} is the folder of no run and the name of no recipe: say which run is to go on, "
+                             "train --resume RUN, or what is to be begun where there is none, train RECIPE --resume "
+                             "--out DIR (`minimask recipes` lists recipes)")
+        if options.out is not None:
+            raise UsageError(f"{name} is the run that is to go on, in its own folder: leave out --out {options.out}")
+        return recipes.from_dict(runs.peek(Path(name))[0]["record"].get("recipe", {})), Path(name)
+    recipe = recipes.find(name)
+    return recipe, Path(options.out or f"runs/{recipe.name}-seed{options.seed or 0}")
+
+
 def _as_it_was(options: Any, folder: Path, name: str) -> str:
-    """Fills the options that were not given from the run in the folder, and says where it stands: -> its digest."""
-    if options.overwrite:
-        raise UsageError("--resume goes on with a run, --overwrite replaces it: give one of them")
+    """Fills the options that were not given from the run in the folder, and says where it stands: -> its digest.
+
+    Where there is no run yet, --resume is taken back: so the command that begins a run also goes on with it.
+    """
+    if not (folder / runs.CHECKPOINT).exists():
+        if (folder / "record.json").exists():
+            raise UsageError(f"{folder} holds a run without {runs.CHECKPOINT}, which cannot go on; begin it anew with "
+                             "--overwrite in place of --resume, or name another folder with --out")
+        print(f"{folder} holds no run yet: it begins")
+        options.resume = False  # not None: what is said when it is stopped names --resume all the same
+        return ""
     run, digest = runs.peek(folder)
     record, recipe = run["record"], run["record"].get("recipe", {})
     if recipe.get("name") != name:
@@ -71,12 +94,14 @@ def _parser() -> Parser:
                     epilog="`minimask recipes` lists the recipes.\n\n"
                            "example:\n  minimask train fcn --data DIR --seed 0 --out runs/fcn-0\n"
                            "  where DIR/mnist/ holds the four MNIST files (train-images-idx3-ubyte.gz, ...);\n"
-                           "  `minimask data fetch mnist --data DIR` gets them")
-    parser.add_argument("recipe", help="what to train: a name that `minimask recipes` lists, or a file NAME.toml")
+                           "  `minimask data fetch mnist --data DIR` gets them\n"
+                           "  minimask train --resume runs/fcn-0 --data DIR    (goes on with it)")
+    parser.add_argument("recipe", help="what to train: a name that `minimask recipes` lists, or a file NAME.toml; with "
+                                       "--resume the folder of a run will do, which knows its recipe and seed")
     data_options(parser)
     parser.add_argument("--resume", action="store_true",
-                        help="go on with the run in the folder where it was stopped; what is not said stays as it was, "
-                             "but for --threads and --plain, which are said again")
+                        help="go on with the run in the folder where it was stopped, or begin where there is none; "
+                             "what is not said stays as it was, but for --threads and --plain, which are said again")
     parser.add_argument("--plain", action="store_true",
                         help="take the plain version of every op, on one thread: to step through it")
     shared_options(parser, "runs/RECIPE-seedS", threads="as NumPy is set up")

@@ -5,8 +5,8 @@ images.py reads what `minimask predict` is given.
 
 from .files import DataError
 from .sets import (DATASETS, OUTLINES, Dataset, augment, blank, cifar10, cifar100, digits, fashion_mnist, load,
-                   mnist, outline, refuse_faint, standardise, validation)
+                   mnist, outline, refuse_faint, refuse_no_numbers, standardise, validation)
 
 __all__ = ["DATASETS", "OUTLINES", "DataError", "Dataset", "augment", "blank", "cifar10", "cifar100",
            "digits", "fashion_mnist", "load", "mnist", "outline", "refuse_faint",
-           "standardise", "validation"]
+           "refuse_no_numbers", "standardise", "validation"]

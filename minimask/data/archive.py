@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .download import put, writing
+from .download import opened, put, writing
 from .files import PIECE_BYTES, DataError, File, FileSet, verify
 
 MOST_MEMBERS = 1000  # of an archive
@@ -64,7 +64,8 @@ def _take(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, file: Fi
     part = parts[member.name] = folder / f".{file.name}.part"
     content: Any = tar.extractfile(member)
     with writing(part):
-        out = open(part, "wb")
+        out = opened(part)
+        out.truncate(0)
     with out:
         while piece := content.read(PIECE_BYTES):
             with writing(part):  # and not around the loop: reading fails with an OSError, too

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
-import io
 import os
 import re
-import time
-import urllib.error
-import urllib.request
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 from urllib.parse import urlsplit
 
 from ..errors import MinimaskError
+from ..files import AS_IT_IS
 from ..meter import Meter
-from .files import PIECE_BYTES, DataError
+from .connection import Broken, Exchange, Head, Patience, RangeRefused, Refused
+from .files import DataError
 
 WORTH_GOING_ON = 256 << 10  # bytes: a try that brought as many new ones was worth it, and starts the count anew
-TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # statuses that may be another one in a moment
 
 
 @dataclass(frozen=True)
@@ -37,40 +34,6 @@ class Published:
     size: int | None
     sha256: str | None
     limit: int
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a download goes on trying; times in seconds.
-
-    Attributes:
-        tries: in a row, at one mirror, that bring next to nothing new.
-        pause: before the second try; doubled with every further one, up to `longest_pause`.
-        timeout: without a single byte.
-        window, slowest: a connection that brings fewer than `slowest` bytes per second over a `window` is ended.
-        clock, sleep: tell the time and wait.
-    """
-
-    tries: int = 5
-    pause: float = 1.0
-    longest_pause: float = 60.0
-    timeout: float = 30.0
-    window: float = 60.0
-    slowest: float = 1000.0
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], object] = time.sleep
-
-
-class Refused(Exception):
-    """A mirror that has not what is wanted, or was given up; the next one may have it."""
-
-
-class Broken(Exception):
-    """A try that failed and may succeed when repeated, after `pause` seconds if the server named them."""
-
-    def __init__(self, reason: str, pause: float = 0.0):
-        super().__init__(reason)
-        self.pause = pause
 
 
 def download(wanted: Published, mirrors: Sequence[str], part: Path, check: Callable[[Path], object],
@@ -99,6 +62,8 @@ def _from_mirror(url: str, wanted: Published, part: Path, check: Callable[[Path]
                  meter: Meter) -> None:
     """Tries one mirror until the file is whole and right, or Refused."""
     failed, again, furthest = 0, False, size_of(part)
+    longest = patience.of_a_mirror(wanted.limit)
+    ends = patience.clock() + longest
     while True:
         resumed = size_of(part) > 0
         try:
@@ -120,6 +85,8 @@ def _from_mirror(url: str, wanted: Published, part: Path, check: Callable[[Path]
             if failed >= patience.tries:
                 raise Refused(f"{error}, the last of {failed} tries in a row") from error
             pause = min(max(patience.pause * 2 ** (failed - 1), error.pause), patience.longest_pause)
+            if patience.clock() + pause > ends:
+                raise Refused(f"{error}, and has had {longest:,.0f} s") from error
             meter.say(f"{wanted.name}: {urlsplit(url).netloc} {error}; again in {pause:.0f} s")
             patience.sleep(pause)
 
@@ -127,27 +94,23 @@ def _from_mirror(url: str, wanted: Published, part: Path, check: Callable[[Path]
 def _try(url: str, wanted: Published, part: Path, patience: Patience, meter: Meter) -> None:
     """One request, for what `part` lacks; what it brings is in `part` afterwards, even if it ends in an exception."""
     asked_from = size_of(part)
-    request = urllib.request.Request(url, headers={"User-Agent": "minimask", "Accept-Encoding": "identity"})
-    if asked_from:
-        request.add_header("Range", f"bytes={asked_from}-")
-    try:
-        with _network():
-            answer = _opener(patience).open(request, timeout=patience.timeout)
-    except _RangeRefused as error:
-        _cut(part)
-        raise Broken("has not the range asked for; it starts anew") from error
-    with answer:
-        position = _first_byte(answer, asked_from, part)
-        promised = None if answer.length is None else position + answer.length
+    with Exchange(url, asked_from, patience) as answer:
+        try:
+            head = answer.head()
+        except RangeRefused as error:
+            _cut(part)
+            raise Broken("has not the range asked for; it starts anew") from error
+        position = _first_byte(head, asked_from, part)
+        promised = None if head.length is None else position + head.length
         whole = wanted.size if wanted.size is not None else promised
         if promised is not None and (promised != whole or promised > wanted.limit):
             needed = f"{wanted.size:,}" if wanted.size is not None else f"at most {wanted.limit:,}"
             raise Refused(f"offers {promised:,} bytes, but {needed} are needed")
         meter.start(wanted.name, whole, position)
-        with writing(part), open(part, "r+b" if part.exists() else "xb") as file:
+        with writing(part), opened(part) as file:
             file.truncate(position)  # an answer without a range starts at 0: nothing of it may land behind old bytes
             file.seek(position)
-            for piece in _pieces(answer):
+            for piece in answer.pieces():
                 position += len(piece)
                 if position > (wanted.limit if whole is None else whole):
                     file.truncate(0)
@@ -158,27 +121,17 @@ def _try(url: str, wanted: Published, part: Path, patience: Patience, meter: Met
         raise Broken(f"broke off after {position:,} of {whole:,} bytes")
 
 
-def _first_byte(answer: Any, asked_from: int, part: Path) -> int:
-    """Where in the file the body of the answer begins: 0, or where the range asked for does."""
-    if answer.status == 200:
+def _first_byte(head: Head, asked_from: int, part: Path) -> int:
+    """Where in the file the content of the answer begins: 0, or where the range asked for does."""
+    if head.status == 200:
         return 0
-    if answer.status != 206:
-        raise Refused(f"answered {answer.status}")
-    found = re.match(r"bytes (\d{1,18})-", answer.headers.get("Content-Range", ""))
+    if head.status != 206:
+        raise Refused(f"answered {head.status}")
+    found = re.match(r"bytes (\d{1,18})-", head.range)
     if not found or int(found[1]) != asked_from:
         _cut(part)
         raise Broken("answered with another range than the one asked for; it starts anew")
     return asked_from
-
-
-def _pieces(answer: Any) -> Iterator[bytes]:
-    """The body as it arrives."""
-    while True:
-        with _network():
-            piece = answer.read1(PIECE_BYTES)  # never waits for more than what is there
-        if not piece:
-            return
-        yield piece
 
 
 def check_published(part: Path, wanted: Published) -> None:
@@ -196,10 +149,25 @@ def size_of(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
+def opened(part: Path) -> IO[bytes]:
+    """The part, to read and to write, made where it is not there; MinimaskError where it would lead elsewhere.
+
+    Whoever else can write into the folder could have put a link there, and what is written would land behind it.
+    """
+    if not part.is_symlink():
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | AS_IT_IS, 0o666)
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+            return open(descriptor, "rb+")
+        os.close(descriptor)
+    raise MinimaskError(f"{part} is a link or no regular file, and nothing is written through it; remove it, and give "
+                        "the same command again")
+
+
 def _cut(part: Path) -> None:
     """Forgets what has arrived."""
-    with writing(part):
-        part.write_bytes(b"")
+    with writing(part), opened(part) as file:
+        file.truncate(0)
 
 
 @contextlib.contextmanager
@@ -215,102 +183,6 @@ def writing(path: Path) -> Iterator[None]:
 def put(part: Path, target: Path) -> None:
     """Renames a whole and checked part into its place, in one step, its bytes safe from a power cut before."""
     with writing(target):
-        with open(part, "rb+") as file:
+        with opened(part) as file:
             os.fsync(file.fileno())
         os.replace(part, target)
-
-
-# ---- the connection --------------------------------------------------------------------------------------------------
-
-
-class _RangeRefused(Exception):
-    """Status 416: the file there ends before the range asked for begins."""
-
-
-@contextlib.contextmanager
-def _network() -> Iterator[None]:
-    """Whatever a connection or a server does wrong, as Refused or Broken. Words of the server's are not repeated."""
-    try:
-        yield
-    except urllib.error.HTTPError as error:
-        error.close()
-        said = f"answered {error.code} ({http.client.responses.get(error.code, 'no known status')})"
-        if error.code == 416:
-            raise _RangeRefused from error
-        if 300 <= error.code < 400:
-            raise Refused(f"{said}: it redirects in a circle or to where nothing can be fetched from") from error
-        if error.code not in TRY_AGAIN:
-            raise Refused(said) from error
-        after = error.headers.get("Retry-After", "") if error.headers else ""
-        raise Broken(said, float(after) if re.fullmatch(r"\d{1,9}", after) else 0.0) from error
-    except TimeoutError as error:
-        raise Broken(f"was too slow ({error})") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)  # urllib wraps what happens before an answer
-        slow = isinstance(reason, TimeoutError)
-        raise Broken(f"was too slow ({reason})" if slow else f"failed ({_printable(reason)})") from error
-
-
-def _printable(reason: object) -> str:
-    """One line without control characters: what a server sent may be in it."""
-    return "".join(c if c.isprintable() else "?" for c in str(reason))[:200] or type(reason).__name__
-
-
-class _Paced(io.RawIOBase):
-    """Every byte of a connection passes here, status line and headers too; TimeoutError when they are too few.
-
-    The time-out of a socket alone is no protection: a byte now and then is enough for it.
-    """
-
-    def __init__(self, raw: Any, patience: Patience):
-        self.raw, self.patience = raw, patience
-        self.since, self.count = patience.clock(), 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        count = self.raw.readinto(buffer)
-        self.count += count or 0
-        passed = self.patience.clock() - self.since
-        if count and passed >= self.patience.window:
-            if self.count < self.patience.slowest * passed:
-                raise TimeoutError(f"{self.count:,} bytes in {passed:.0f} s")
-            self.since, self.count = self.since + passed, 0
-        return count
-
-    def close(self) -> None:
-        self.raw.close()
-        super().close()
-
-
-def _opener(patience: Patience) -> urllib.request.OpenerDirector:
-    """Opens http and https addresses and nothing else, over proxies where the environment names them."""
-
-    class Answer(http.client.HTTPResponse):
-        def __init__(self, sock: Any, *rest: Any, **more: Any):
-            super().__init__(sock, *rest, **more)
-            stream: Any = self.fp
-            self.fp = io.BufferedReader(_Paced(stream.detach(), patience))
-
-    class Paced(urllib.request.AbstractHTTPHandler):
-        def do_open(self, http_class: Any, *arguments: Any, **settings: Any) -> Any:
-            def connection(*where: Any, **how: Any) -> Any:
-                made = http_class(*where, **how)
-                made.response_class = Answer
-                return made
-
-            return super().do_open(connection, *arguments, **settings)
-
-    class Http(Paced, urllib.request.HTTPHandler):
-        pass
-
-    class Https(Paced, urllib.request.HTTPSHandler):
-        pass
-
-    opener = urllib.request.OpenerDirector()
-    for handler in (urllib.request.ProxyHandler(), Http(), Https(), urllib.request.HTTPDefaultErrorHandler(),
-                    urllib.request.HTTPRedirectHandler(), urllib.request.HTTPErrorProcessor(),
-                    urllib.request.UnknownHandler()):
-        opener.add_handler(handler)
-    return opener

@@ -16,7 +16,8 @@ from ..files import held
 from ..meter import Meter, megabytes
 from . import files
 from .archive import extract
-from .download import Patience, Published, Refused, check_published, download, put, size_of, writing
+from .connection import Patience, Refused
+from .download import Published, check_published, download, put, size_of, writing
 from .files import SETS, DataError, File, FileState
 
 #: What the hosts publish, by data set: one file per file of the set, or one archive that holds them all.
@@ -175,9 +176,11 @@ def part_of(below: Path, wanted: Published) -> Path:
 
 def describe(name: str, below: Path) -> str:
     """The end of a sentence on a set that is whole."""
+    found = (files.find(below, file) for file in SETS[name].files)
+    where = " and ".join(dict.fromkeys(str(path.parent) for path in found if path)) or below
     if SETS[name].verified:
-        return f"present and verified in {below}"
-    return f"present, unverified, in {below} (sizes and headers are right; no official checksum is known to minimask)"
+        return f"present and verified in {where}"
+    return f"present, unverified, in {where} (sizes and headers are right; no official checksum is known to minimask)"
 
 
 def _by_hand(name: str, below: Path, mirrors: Sequence[str], reason: str) -> str:

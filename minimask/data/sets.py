@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Dataset:
         verified: False for files that are not the official ones, or of which no checksum is known.
 
     Raises:
-        DataError: empty parts, shapes that do not fit, labels that are no integers or out of range.
+        DataError: empty parts, shapes that do not fit, no plain numbers, labels that are no integers or out of range.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Dataset:
         for part, images, labels in (("train", self.train_images, self.train_labels),
                                      ("test", self.test_images, self.test_labels)):
             where = f"data set {self.name!r}, {part} part"
+            for values in (images, labels):
+                refuse_no_numbers(values, where)
             if images.ndim != 4 or labels.shape != images.shape[:1]:
                 raise DataError(f"{where}: images {images.shape} and labels {labels.shape}; "
                                 "needed are (n, height, width, channels) and (n,)")
@@ -115,6 +118,17 @@ def _in_range(flat: np.ndarray, floor: np.ndarray, dtype: str) -> tuple[np.ndarr
         low, high = flat.min(axis=1), flat.max(axis=1)
     constant = (low == high) & np.isfinite(largest)
     return (np.where(constant[:, None], 0, flat) if constant.any() else flat), floor
+
+
+def refuse_no_numbers(values: np.ndarray, where: str) -> None:
+    """DataError for what NumPy would turn into numbers by itself: text, complex and masked arrays, objects, times."""
+    values = np.asanyarray(values)
+    masked = sys.modules.get("numpy.ma")  # else there is no such array
+    if masked is not None and isinstance(values, masked.MaskedArray):
+        raise DataError(f"{where}: the array is masked, and what is behind the mask would be taken for numbers; fill "
+                        "it: array.filled(0)")
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"{where}: an array of {values.dtype}; needed are integers or floats")
 
 
 def refuse_faint(images: np.ndarray, where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .. import tape
 from ..backend import Array, namespace
 from ..display import INVERTED, KEPT
 from ..engine import OPS, Tensor, _pull
@@ -35,50 +36,50 @@ def graph(loss: Tensor, names: Mapping[str, Tensor] | None = None, cotangent: An
     """
     if not loss.requires_grad:
         raise RuntimeError("graph: no input of this tensor requires a gradient, so there is no tape to draw")
-    order = loss._tape_order()
-    numbers = {id(tensor): i for i, tensor in enumerate(order)}
+    rows = tape.rows(loss)
     called = {id(tensor): name for name, tensor in (names or {}).items()}
     given = cotangent.data if isinstance(cotangent, Tensor) else cotangent
-    norms, sent = _walk(order, cotangent_of(given, loss.data))
-    uses = [edge[0] for edge in sent]
+    norms, sent = _walk(rows, cotangent_of(given, loss.data))
+    uses = tape.uses(rows)
     lines = ["flowchart TD"]
-    for i, tensor in enumerate(order):
-        name = called.get(id(tensor), "leaf") if tensor._node is None else tensor._node.name
-        constants = sum(t is None for t in tensor._node.inputs) if tensor._node is not None else 0
-        rows = [_escaped(name) + (f", {constants} constant{'s' * (constants > 1)}" if constants else ""),
-                f"{tensor.shape} {tensor.dtype}" + (f" = {tensor.item():.4g}" if tensor.size == 1 else ""),
-                f"gradient norm {norms[i]:.3g}"]
-        left, right, kind = ("([", "])", "leaf") if tensor._node is None else ("[", "]", "op")
+    for row in rows:
+        tensor = row.tensor
+        name = row.op or called.get(id(tensor), "leaf")
+        constants = row.inputs.count(None)
+        words = [_escaped(name) + (f", {constants} constant{'s' * (constants > 1)}" if constants else ""),
+                 f"{tensor.shape} {tensor.dtype}" + (f" = {tensor.item():.4g}" if tensor.size == 1 else ""),
+                 f"gradient norm {norms[row.number]:.3g}"]
+        left, right, kind = ("[", "]", "op") if row.op else ("([", "])", "leaf")
         if getattr(OPS.get(name), "surrogate", False):
             kind = "declared"
-        lines.append(f'  t{i}{left}"{"<br/>".join(rows)}"{right}:::{kind}')
+        lines.append(f'  t{row.number}{left}"{"<br/>".join(words)}"{right}:::{kind}')
     for (start, end), norm in reversed(sent.items()):
-        label = f'|"{norm:.3g} back"|' if uses.count(start) > 1 else ""
-        lines.append(f"  t{numbers[start]} -->{label} t{numbers[end]}")
+        label = f'|"{norm:.3g} back"|' if len(uses[start]) > 1 else ""
+        lines.append(f"  t{start} -->{label} t{end}")
     lines += ["  classDef op fill:#ffffff,stroke:#555555,color:#000000",
               f"  classDef leaf fill:#dfe9f3,stroke:{KEPT},stroke-width:2px,color:#000000",
               f"  classDef declared fill:#fdf0e1,stroke:{INVERTED},stroke-width:2px,stroke-dasharray:6 4,color:#000000"]
     return Mermaid("\n".join(lines))
 
 
-def _walk(order: list[Tensor], cotangent: Array) -> tuple[list[float], dict[tuple[int, int], float]]:
-    """The norm of every tensor's gradient, and along every edge (id of input, id of result) what came back."""
-    cotangents: dict[int, Array] = {id(order[-1]): cotangent}
-    norms, sent = [0.0] * len(order), {}
-    for i in reversed(range(len(order))):
-        tensor = order[i]
-        g = cotangents.pop(id(tensor), None)
+def _walk(rows: list[tape.Row], cotangent: Array) -> tuple[list[float], dict[tuple[int, int], float]]:
+    """The norm of every tensor's gradient, and along every edge (number of input, of result) what came back."""
+    cotangents: dict[int, Array] = {rows[-1].number: cotangent}
+    norms, sent = [0.0] * len(rows), {}
+    for row in reversed(rows):
+        g = cotangents.pop(row.number, None)
         if g is None:  # nothing came back to it
             continue
-        norms[i] = _norm(g)
-        if tensor._node is None:
+        norms[row.number] = _norm(g)
+        node = row.tensor._node
+        if node is None:
             continue
         back: dict[int, Array] = {}  # by input: an op may take one twice
-        for input, gradient in zip(tensor._node.inputs, _pull(tensor._node, g)):
-            if input is not None and gradient is not None:
-                back[id(input)] = back[id(input)] + gradient if id(input) in back else gradient
+        for key, gradient in zip(row.inputs, _pull(node, g)):
+            if key is not None and gradient is not None:
+                back[key] = back[key] + gradient if key in back else gradient
         for key, gradient in back.items():
-            sent[key, id(tensor)] = _norm(gradient)
+            sent[key, row.number] = _norm(gradient)
             cotangents[key] = cotangents[key] + gradient if key in cotangents else gradient
     return norms, sent
 

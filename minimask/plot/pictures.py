@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .. import escape
+from .. import escape, files
 from ..display import HIDDEN, INVERTED, KEPT, accuracy_name
 from ..errors import MinimaskError, MissingMatplotlib
 from .drawing import INK, STYLES, Axis, Band, Key, Line, Marks, Panel, Picture, figure, ticks
@@ -53,7 +53,7 @@ def show(name: str, draw: Callable[[], Figure]) -> None:
         display(Image(png(figure)))
     else:
         path = _folder() / f"{name}.png"
-        path.write_bytes(png(figure))
+        files.write(path, png(figure))
         print("picture:", path)
 
 
@@ -130,7 +130,8 @@ def _folder() -> Path:
     import pathlib
     import tempfile
 
-    folder = pathlib.Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp(prefix="minimask-figures-"))
+    named = os.path.expanduser(os.environ.get("MINIMASK_FIGURES", ""))
+    folder = pathlib.Path(named or tempfile.mkdtemp(prefix="minimask-figures-"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -31,12 +31,13 @@ FILES = ("record.json", *END, CHECKPOINT, "dense.json")
 
 def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | None = None, overwrite: bool = False,
         backend: str = "numpy", progress: train.Progress | None = None, resume: bool = False,
-        every: float = 30.0) -> tuple[Sequential, dict[str, Any]]:
+        every: float = 30.0, shrink: bool | None = None) -> tuple[Sequential, dict[str, Any]]:
     """Trains a recipe from a seed; returns the net and its record, and keeps both in folder `out` if one is given.
 
     Args:
         resume: go on where the checkpoint in `out` stands, see :func:`minimask.train.fit`. every: seconds between two
-            checkpoints.
+            checkpoints. shrink: train on without the units that are dead for ever; as the run began when it is resumed,
+            else yes, unless said.
 
     Raises:
         UsageError: `out` holds a run already and neither `overwrite` nor `resume` is set, or holds none to resume, or
@@ -55,10 +56,11 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         record["unverified"] = True  # not known to be the official files
     if out is None:
         return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
-                              augment=recipe.augment)
+                              augment=recipe.augment, shrink=shrink is not False)
     folder = Path(out)
     if resume:
-        peek(folder)
+        began, _ = peek(folder)
+        shrink = bool(began["record"].get("shrink")) if shrink is None else shrink
 
     def keep(record: dict[str, Any]) -> None:
         try:
@@ -74,7 +76,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         epochs = record["epochs"]
         try:
             train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress, keep,
-                      folder / CHECKPOINT, resume, every, recipe.augment)
+                      folder / CHECKPOINT, resume, every, recipe.augment, shrink is not False)
         finally:
             if not resume or record["epochs"] is not epochs:  # else no run was taken up, and what is there stays
                 write_record(folder, record)
@@ -163,6 +165,20 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     return record
 
 
+def _refuse_other_counts(folder: Path, net: Sequential, record: dict[str, Any]) -> None:
+    """MinimaskError unless every layer has the mask that the record's last epoch counts: else its accuracy is not this
+    net's."""
+    if not record["epochs"]:
+        return
+    counted, there = ({layer.get("name"): tuple(layer.get(part) for part in ("kept", "hidden", "inverted"))
+                       for layer in layers} for layers in (record["epochs"][-1].get("layers", ()), net.layer_counts()))
+    for name in {**there, **counted}:
+        if counted.get(name) != there.get(name):
+            raise MinimaskError(f"{folder} disagrees with itself: of layer {name} record.json counts "
+                                f"{counted.get(name)} kept, hidden and inverted weights, network.npz has "
+                                f"{there.get(name)}; one of them is from another run")
+
+
 def load(folder: str | Path, dataset: Dataset | None = None,
          backend: str = "numpy") -> tuple[Sequential, dict[str, Any]]:
     """The trained net and the record in a run's folder.
@@ -187,4 +203,5 @@ def load(folder: str | Path, dataset: Dataset | None = None,
                                 f"{dataset.name}: give the one it was trained on ({error})") from error
         raise MinimaskError(f"{folder} holds no whole run: {error}; needed are record.json and network.npz "
                             "as `minimask train` writes them") from error
+    _refuse_other_counts(folder, net, record)
     return net, record

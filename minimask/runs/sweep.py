@@ -44,7 +44,7 @@ class Task:
         recipe: as a dict. seed: of weights and batches.
         sweep: the sweep's folder; every worker must see it under this name.
         data, allow_unverified: where data sets lie, and whether others than the official ones will do.
-        backend: array library. threads: of the matrix products, None leaves them alone.
+        backend: array library. threads: of the matrix products, None leaves them alone. shrink: see runs.run.
     """
 
     recipe: Mapping[str, Any]
@@ -54,6 +54,7 @@ class Task:
     allow_unverified: bool = False
     backend: str = "numpy"
     threads: int | None = None
+    shrink: bool | None = None
 
     @property
     def name(self) -> str:
@@ -107,7 +108,7 @@ def _train(task: Task) -> bool:
     dataset = _dataset(recipe.dataset, task.data, task.allow_unverified)
     with blas_threads(task.threads):
         runs.run(recipe, dataset, task.seed, folder, backend=task.backend, progress=Watch(Path(task.sweep) / STOP),
-                 resume=(folder / runs.CHECKPOINT).exists())
+                 resume=(folder / runs.CHECKPOINT).exists(), shrink=task.shrink)
     return True
 
 
@@ -225,6 +226,7 @@ def claim(folder: Path, todo: Iterable[Task], overwrite: bool = False) -> None:
     else:
         files.claim(folder, f"no {INDEX}, but other things", "give an empty or a new folder with --out")
     for task in todo:
+        files.own_folder(folder, task.name)
         name, recipe = task.recipe["name"], json.loads(json.dumps(task.recipe))
         if overwrite and task.folder.exists():
             runs.claim(task.folder, overwrite)
@@ -284,7 +286,7 @@ def sweep(todo: list[Task], begin: Callable[[], Executor], width: Callable[[], i
             if view:
                 view(outcomes, list(workers.at.values()), waiting)
     except KeyboardInterrupt:
-        stop.touch()
+        files.mark(stop)
         outcomes |= {task.name: result for task, result in workers.ended(None) if isinstance(result, Outcome)}
     finally:
         workers.executor.shutdown()

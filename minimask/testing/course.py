@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..errors import MinimaskError
+from ..errors import MinimaskError, UsageError
 from ..files import claim
 
 HERE = Path(__file__).parent.parent  # the package
@@ -21,6 +21,15 @@ def source() -> Path:
         if (folder / "pytest.ini").is_file():
             return folder
     raise MinimaskError(f"the lessons are missing beside {HERE}; install minimask from its wheel or work in a checkout")
+
+
+def numbers(text: str) -> list[str]:
+    """'3,04' -> ['03', '04']: lessons by number. UsageError for anything else."""
+    words = [word.strip().removeprefix("lesson") for word in text.split(",")]
+    for word in words:
+        if not (word.isdecimal() and len(word) <= 2):
+            raise UsageError(f"{word!r} is no number of a lesson; give two digits each, with commas between: 03,04")
+    return sorted({word.zfill(2) for word in words})
 
 
 def contents() -> dict[str, str]:

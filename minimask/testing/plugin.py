@@ -18,6 +18,7 @@ import importlib.util
 import math
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -223,9 +224,10 @@ def lesson(request: pytest.FixtureRequest) -> Iterator[Submission]:
     if not path.is_file():
         pytest.fail(f"{path} is missing; `minimask course` writes it into a new folder", pytrace=False)
     before = set(OPS)
-    with told(f"Lesson {int(name.removeprefix('lesson'))}", path):
-        module = _loaded(name, path)
-    yield Submission(module)
+    with _modules_of(folder.resolve()):
+        with told(f"Lesson {int(name.removeprefix('lesson'))}", path):
+            module = _loaded(name, path)
+        yield Submission(module)
     for added in set(OPS) - before:  # ops that the exercise registered
         del OPS[added]
 
@@ -237,3 +239,19 @@ def _loaded(name: str, path: Path) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def _modules_of(folder: Path) -> Iterator[None]:
+    """Inside, what lies in the folder can be imported, before others of its name; later nothing of it is left."""
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if file and Path(file).is_relative_to(folder) and not name.startswith(("test_", "conftest")):
+                del sys.modules[name]

@@ -27,13 +27,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ..engine import Tensor
+from ..engine import OPS, Tensor
 from . import marking
 
 #: Ways to leave a test that are no answer.
 LEAVING = (pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception, unittest.SkipTest, SystemExit)
 #: How long a process may take to start, in seconds, and to say that a test has ended, beyond the limit of the test.
 START, GRACE = 120, 5
+CHANGED = ("your code changed {}, which marks it or which marking uses; that is no answer, and the task counts as "
+           "unsolved")
 
 
 # ---- in the process of the submission: what is handed out, and what comes back --------------------------------------
@@ -48,6 +50,9 @@ class Submission:
     def __init__(self, module: types.ModuleType):
         self.module = module
         self.task = ""
+
+    def __repr__(self) -> str:
+        return self.module.__name__
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.module, name)
@@ -120,10 +125,17 @@ def left(task: str, error: BaseException) -> str:
 
 
 def passes_through(error: BaseException, path: Path) -> bool:
-    """Whether an exception was raised by a function of the file `path`, or below one."""
+    """Whether an exception came through code of the submission `path`: its folder's, or code that stands in no file.
+
+    Tests, which may lie in the same folder, and Hypothesis, which makes functions out of text, are not the submission.
+    """
     trace = error.__traceback__
     while trace:
-        if Path(trace.tb_frame.f_code.co_filename) == path:
+        frame, file = trace.tb_frame, Path(trace.tb_frame.f_code.co_filename)
+        tests = file.name.startswith("test_") or file.name == "conftest.py"
+        if file == path or (file.is_relative_to(path.parent) and not tests):
+            return True
+        if file.name.startswith("<") and not str(frame.f_globals.get("__name__", "")).startswith("hypothesis"):
             return True
         trace = trace.tb_next
     return False
@@ -132,30 +144,51 @@ def passes_through(error: BaseException, path: Path) -> bool:
 # ---- the code that marks must stay what it is ------------------------------------------------------------------------
 
 
-def fingerprint(test: types.ModuleType) -> dict[str, Any]:
-    """Name -> function or class, and name -> code of all that marks: minimask, the test, pytest, NumPy, builtins."""
-    found: dict[str, Any] = {}
+#: What marks: these packages whole, and these modules.
+MARKING, MODULES = ("minimask", "_pytest", "pluggy", "hypothesis"), ("pytest", "numpy", "numpy.random", "numpy.linalg")
+
+
+def fingerprint(test: types.ModuleType) -> list[tuple[str, Any, str, Any, Any]]:
+    """All that marks (minimask, the test, pytest, Hypothesis, NumPy, builtins), as rows for :func:`changed`.
+
+    A row is a place in words, the names that it stands among, its own, its value, and a function's code and defaults.
+    """
+    rows: list[tuple[str, Any, str, Any, Any]] = []
+
+    def enter(place: str, names: Any, members: Any) -> None:
+        for name, value in members:
+            code = (value.__code__, value.__defaults__, value.__kwdefaults__) if isinstance(
+                value, types.FunctionType) else None
+            rows.append((f"{place}.{name}", names, name, value, code))
+
     modules = [m for name, m in list(sys.modules.items()) if m is not None and (
-        name.partition(".")[0] in ("minimask", "_pytest", "pluggy") or name in ("pytest", "numpy", "hypothesis"))]
-    for module in [*modules, test, builtins]:
-        for name, value in list(vars(module).items()):
-            if not callable(value):
-                continue
-            place = f"{module.__name__}.{name}"
-            found[place] = value
-            if isinstance(value, types.FunctionType):
-                found[f"{place}.__code__"] = value.__code__, value.__defaults__
-            elif isinstance(value, type) and module is not builtins:
-                found |= {f"{place}.{n}": getattr(f, "__code__", f) for n, f in list(vars(value).items())
-                          if callable(f)}
-    return found
+        name.partition(".")[0] in MARKING or name in MODULES)]
+    for module in [*modules, builtins]:
+        members = [(name, value) for name, value in list(vars(module).items()) if callable(value)]
+        enter(module.__name__, vars(module), members)
+        for name, value in members:
+            if isinstance(value, type) and module is not builtins and value.__module__ == module.__name__:
+                enter(f"{module.__name__}.{name}", vars(value), [
+                    (n, f) for n, f in list(vars(value).items()) if callable(f) or isinstance(f, property)])
+    enter(test.__name__, vars(test), list(vars(test).items()))
+    enter("minimask.engine.OPS", OPS, list(OPS.items()))
+    return rows
 
 
-def changed(before: dict[str, Any], test: types.ModuleType) -> str:
-    """The name of something that marks and is no longer what it was; empty if all is well."""
-    now = fingerprint(test)
-    return next((name for name, value in before.items() if now.get(name) is not value
-                 and not (isinstance(value, tuple) and now.get(name) == value)), "")
+def changed(rows: list[tuple[str, Any, str, Any, Any]]) -> str:
+    """The place of something that marks and is no longer what it was; empty if all is well."""
+    for place, names, name, value, code in rows:
+        if names.get(name) is not value:
+            return place
+        if code is not None and (value.__code__, value.__defaults__, value.__kwdefaults__) != code:
+            return f"{place}.__code__"
+    return ""
+
+
+def sealed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with globals and builtins of its own, so that patching the one in its module does not reach it."""
+    assert isinstance(function, types.FunctionType)
+    return types.FunctionType(function.__code__, {"__builtins__": dict(vars(builtins))}, function.__name__)
 
 
 # ---- the two processes -------------------------------------------------------------------------------------------
@@ -307,7 +340,7 @@ class _Server:
         """Runs what is asked for; ends with the process that asks, and after a test that changed the marking code."""
         items = {_within(item): item for item in session.items}
         self.config = session.config
-        before = fingerprint(_module(session.items[0]))
+        rows, look = fingerprint(_module(session.items[0])), sealed(changed)
         self._say("ready")
         with open(self.trace, "w") as where:
             while True:
@@ -320,10 +353,9 @@ class _Server:
                 faulthandler.dump_traceback_later(self.limit, exit=True, file=where)
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=items.get(follows))
                 faulthandler.cancel_dump_traceback_later()
-                tainted = changed(before, _module(item))
+                tainted = look(rows)
                 if tainted:
-                    self.reports = [failed(item, f"your code changed {tainted}, which marks it or which marking uses; "
-                                                 "that is no answer, and the task counts as unsolved")]
+                    self.reports = [failed(item, CHANGED.format(tainted))]
                 for report in self.reports:
                     self._say("report", report=self.config.hook.pytest_report_to_serializable(
                         config=self.config, report=report))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from minimask import (
+    cost,
     data,
     export,
     models,
@@ -80,6 +82,9 @@ def test_export_info_predict(folder, trained, capsys):
     for name, each in stored.items():
         assert rows[name][1] == each.codec and rows[name][-5:] == [f"{each.plus:,}", f"{each.minus:,}", f"{(each.plus + each.minus) / each.weights:.1%}",
                                    f"{each.bytes:,}", f"{each.bound:,.0f}"]
+    work, numbers = cost.of(export.load("tiny.mmk").net)
+    assert f"one image: the work of {work:,} multiply-adds, 0.002 times the paper's largest net's (most: 20)," in out
+    assert f"\n{numbers:,} numbers at a time, so that predict takes 1,000 images at once\n" in out
     after = prune.size(prune.prune(net))
     assert f"pruned: {after.units:,} of 410 units, {after.weights:,} of 50,200 weights, {after.multiply_adds:,} of" in out
 
@@ -92,6 +97,23 @@ def test_what_is_exported_is_the_run(folder, trained):
     assert np.array_equal(tensors(exported.net, x), tensors(net, x)) and exported.classes == data.digits().classes
     assert {each.codec for each in exported.stored.values()} == {"base243"}
     assert f"{record['epochs'][-1]['test_accuracy']:.2%}" in exported.about
+
+
+@pytest.mark.parametrize("command", [["export", "run", "-o", "tiny.mmk"], ["export", "run", "-o", "a.safetensors"],
+                                     ["compare", "run", "run"], ["inspect", "run"]], ids=" ".join)
+def test_a_network_is_held_to_its_record(folder, trained, command, capsys):
+    """A threshold of 5 hides a whole layer, and the record still claims the accuracy of before: nothing comes of it."""
+    shutil.copytree(trained, "run")
+    with np.load("run/network.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    assert main(["compare", "run", "run"]) == 0
+    np.savez("run/network.npz", **{**arrays, "dense2.tau": np.array(5.0)})
+    there = sorted(os.listdir())
+    capsys.readouterr()
+    assert main(command) == 1
+    out, error = capsys.readouterr()
+    assert out == "" and "run disagrees with itself: of layer dense2 record.json counts (" in error
+    assert "network.npz has (0, 30000, 0); one of them is from another run" in error and sorted(os.listdir()) == there
 
 
 @pytest.mark.parametrize("recipe", ["digits-dense", "fcn-uniform", "fcn-binary", "fcn-edge-popup"])

@@ -14,7 +14,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimask import MinimaskError, UsageError, backend, data, export, init, mask, models, nn, no_grad
+from minimask import (
+    MinimaskError,
+    UsageError,
+    backend,
+    cost,
+    data,
+    export,
+    init,
+    mask,
+    models,
+    nn,
+    no_grad,
+    predict,
+    recipes,
+    zoo,
+)
 from minimask.export import file, header, ternary
 from minimask.mask import SignedSupermask, Trained
 from minimask.prune import Fixed
@@ -104,6 +119,8 @@ def test_a_conv_net_comes_back(tmp_path):
     net = small(SignedSupermask(tau_ratio=0.97), "conv4", input_shape=(8, 8, 3))
     exported = export.save(tmp_path / "a.mmk", net, TEN)
     assert np.array_equal(logits(export.load(tmp_path / "a.mmk").net), logits(net))
+    assert all(s.bytes <= 1.09 * s.bound + 16 for s in exported.stored.values())
+    exported = export.save(tmp_path / "a.mmk", net, TEN, codec="arithmetic")
     assert all(s.bytes <= 1.01 * s.bound + 16 for s in exported.stored.values())
 
 
@@ -111,11 +128,41 @@ def test_a_conv_net_comes_back(tmp_path):
 def test_the_codec_can_be_chosen(tmp_path, codec):
     net = small(SignedSupermask(tau=0.05))
     exported = export.save(tmp_path / "a.mmk", net, TEN, codec=codec)
-    assert {s.codec for s in exported.stored.values()} <= ({codec} if codec else set(ternary.CODECS))
+    assert {s.codec for s in exported.stored.values()} <= ({codec} if codec else set(ternary.QUICK))
     assert np.array_equal(logits(export.load(tmp_path / "a.mmk").net), logits(net))
     for name, weights in export.dense_weights(net).items():
-        sizes = [len(c.encode(np.sign(weights).astype(np.int8).ravel())) for c in ternary.CODECS.values()]
-        assert codec or exported.stored[name].bytes == min(sizes)
+        trits = np.sign(weights).astype(np.int8)
+        sizes = {(quick, by): len(ternary.CODECS[quick].encode(order.ravel())) for quick in ternary.QUICK
+                 for by, order in (("input", trits), ("output", trits.T))}
+        assert codec or exported.stored[name].bytes == min(sizes.values())
+        stored = exported.stored[name]
+        assert codec or stored.bytes == sizes[stored.codec, stored.by]
+
+
+@pytest.mark.parametrize("name", ["fcn", "conv2"])
+def test_the_order_that_needs_fewer_bytes_is_taken(tmp_path, name):
+    """Whole units that are hidden, as training leaves them: by output they are one gap; and by input."""
+    net = small(Trained(), name, **({} if name == "fcn" else {"input_shape": (8, 8, 3)}))
+    for number, source in enumerate(net.weights().values()):
+        weight = np.where(np.random.default_rng(number).random(source.effective().shape) < 0.1, np.float32(0.5), np.float32(0))
+        if number % 2:  # what is left is by turns one output and one input
+            weight[..., 1:, :] = 0
+        else:
+            weight[..., 1:] = 0
+        source.parameters()["weight"].data = weight
+    exported = export.save(tmp_path / "a.mmk", net, TEN, codec="rice")
+    assert {stored.by for stored in exported.stored.values()} == {"input", "output"}
+    for (layer, weight), (_, back) in zip(export.dense_weights(net).items(), export.dense_weights(export.load(tmp_path / "a.mmk").net).items()):
+        assert weight.tobytes() == back.tobytes(), layer
+
+
+def test_a_file_of_before_is_still_read():
+    """digits-seed0 of the zoo as it was written when the arithmetic code was the one to be taken."""
+    old = export.load(Path(__file__).parent / "arithmetic.mmk")
+    assert {stored.codec for stored in old.stored.values()} == {"arithmetic"} and old.size == 3136
+    for weight, again in zip(export.dense_weights(old.net).values(), export.dense_weights(zoo.load("digits", seed=0)).values()):
+        assert weight.tobytes() == again.tobytes()
+    assert export.encoded(old.net, old.classes, old.about, codec="arithmetic") == (Path(__file__).parent / "arithmetic.mmk").read_bytes()
 
 
 layer_shapes = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -185,9 +232,11 @@ def reader():
     return textwrap.dedent(re.search(r"a test runs them::\n\n(.*)\Z", file.__doc__, re.DOTALL)[1])
 
 
-def test_the_documented_reader_reads_the_file(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("by", [("input",), ("output",)])
+def test_the_documented_reader_reads_the_file(tmp_path, monkeypatch, by):
     net = small(SignedSupermask(tau=0.02), units=(30, 10))
-    export.save(tmp_path / "tiny.mmk", net, TEN, codec="arithmetic")
+    monkeypatch.setattr(file, "BY", by)
+    export.save(tmp_path / "tiny.mmk", net, TEN, codec="rice")
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(reader(), "export.py", "exec"), names)
@@ -244,7 +293,7 @@ def test_the_documented_reader_has_twenty_lines():
      "the window of maxpool2d1 is 58 wide, and images are (28, 28, 1)"),
     (lambda h: h.update(input=[2**24, 4, 1], classes=["a"], layers=[{"kind": "GlobalAvgPool"}, {
         "kind": "Dense", "weight": {"shape": [1, 1], "codec": "arithmetic", "bytes": 0, "plus": 0, "minus": 0,
-                                    "magnitude": 1.0}}]), "more than 16,777,216 num"),
+                                    "magnitude": 1.0}}]), "and 16,777,216 are the most"),
     (lambda h: h["layers"][1]["weight"].update(plus=h["layers"][1]["weight"]["plus"] + 1,
                                                minus=h["layers"][1]["weight"]["minus"] - 1), "other counts of signs"),
 ])
@@ -452,3 +501,80 @@ def test_a_layer_of_ones_own(monkeypatch, tmp_path, rng):
     monkeypatch.delitem(header.KINDS, "Dropout")
     with pytest.raises(MinimaskError, match="Dropout"):  # whoever reads it must know it, too
         export.load(tmp_path / "net.mmk")
+
+
+# ---- what a net costs ------------------------------------------------------------------------------------------------
+
+
+def pools(count, window, channels):
+    """A header: a 1x1 convolution, so many pools that see the whole image from every place, and an end."""
+    def weight(*shape):
+        return {"shape": shape, "codec": "arithmetic", "bytes": 0, "plus": 0, "minus": 0, "magnitude": 1.0}
+
+    conv = {"kind": "Conv2D", "stride": [1, 1], "padding": "same", "weight": weight(1, 1, 1, channels)}
+    pool = {"kind": "MaxPool2D", "window": window, "stride": 1, "padding": "same"}
+    return {"input": [8, 8, 1], "classes": ["a"], "layers": [
+        conv, *[pool] * count, {"kind": "GlobalAvgPool"}, {"kind": "Dense", "weight": weight(channels, 1)}]}
+
+
+def without_weights(path, edit):
+    """The file with such a header and nothing behind it."""
+    content = path.read_bytes()
+    start = 12 + int.from_bytes(content[9:12], "little")
+    text = json.dumps({**json.loads(content[12:start]), **edit}).encode()
+    body = content[:9] + len(text).to_bytes(3, "little") + text
+    path.write_bytes(body + hashlib.sha256(body).digest())
+
+
+def test_work_without_end_is_refused_before_it_begins(tiny, monkeypatch):
+    """A few kilobytes, valid by every other check; the sizes are the smallest that are refused, and none is computed."""
+    monkeypatch.setattr(file, "_fill", lambda *_: pytest.fail("it began"))
+    without_weights(tiny, pools(120, 17, 400))
+    assert tiny.stat().st_size < 20_000
+    with pytest.raises(export.ExportError, match=r"takes [\d.]+ times the work of the paper's largest net and [\d,]+ numbers at a "
+                                                 "time, but 20 times and 16,777,216 are the most"):
+        export.load(tiny)
+    without_weights(tiny, {**pools(1, 17, 50_000)})
+    with pytest.raises(export.ExportError, match="takes [0-9.]+ times the work"):
+        export.load(tiny)
+
+
+def test_a_few_such_layers_are_taken_on_and_take_no_time(tiny):
+    without_weights(tiny, pools(3, 17, 2))
+    exported = export.load(tiny)
+    assert predict.classify(exported.net, np.zeros((2, 8, 8, 1)))[0].tolist() == [0, 0]
+
+
+def test_the_papers_largest_net_is_the_measure():
+    """By name in the constant: another net of the recipes may not take more."""
+    found = {}
+    for recipe in recipes.RECIPES.values():
+        if (where := (recipe.model, recipe.dataset)) not in found:
+            found[where] = cost.of(recipe.build(data.blank(recipe.dataset), np.random.default_rng(0))).work
+    assert max(found.values()) == cost.LARGEST and max(found, key=found.get)[0] == "resnet110-dense"
+
+
+def test_cost_counts_what_is_computed():
+    """Against products, windows and numbers counted here."""
+    rng, weights = np.random.default_rng(0), SignedSupermask(tau=0.05)
+    dense = nn.Sequential([nn.Flatten(), nn.Dense(12, 5, weights, rng)], (2, 3, 2))
+    calls = cost.CALLS * cost.CALL
+    assert cost.of(dense) == (2 * calls + 12 * 5, 17)
+    net = nn.Sequential([nn.Conv2D(2, 3, 3, weights, rng), nn.ReLU(), nn.MaxPool2D(2)], (4, 6, 2))
+    conv = 24 * 9 * 2 * 3 + cost.PASS * (24 * 9 * 2 + 6 * 8 * 2) + 9 * cost.CALL
+    pool = cost.PASS * (6 * 4 * 3 + 24 * 3) + 4 * cost.CALL
+    assert cost.of(net) == (3 * calls + conv + cost.PASS * 2 * 72 + pool, 48 + 96 + 432 + 72)
+    residual = nn.Sequential([nn.Residual([nn.ReLU()])], (4, 4, 2))
+    assert cost.of(residual) == (2 * calls + cost.PASS * 64 + cost.PASS * 32, 32 + 32 + 64)
+
+
+def test_images_are_taken_by_what_is_held_for_them(monkeypatch):
+    """As many at a time as the numbers allow, at least one; the classes are the same."""
+    net = small(SignedSupermask(tau=0.02))
+    images, sizes = np.random.default_rng(0).integers(0, 256, (9, 28, 28, 1)), []
+    whole = predict.classify(net, images)
+    monkeypatch.setattr(predict, "standardise", lambda part, dtype: sizes.append(len(part)) or data.standardise(part, dtype))
+    for allowed, expected in ((4 * cost.of(net).numbers, [4, 4, 1]), (1, [1] * 9), (1 << 26, [9])):
+        monkeypatch.setattr(predict, "BATCH_NUMBERS", allowed)
+        sizes.clear()
+        assert np.array_equal(predict.classify(net, images)[0], whole[0]) and sizes == expected

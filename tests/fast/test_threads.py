@@ -1,8 +1,10 @@
 """Two threads of ours, and BLAS's."""
 
-import builtins
 import os
+import queue
 import signal
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -10,9 +12,10 @@ import weakref
 import numpy as np
 import pytest
 
-from minimask import UsageError
-from minimask.fast import threads
+from minimask import UsageError, data, models, optim, train
+from minimask.fast import blocks, threads
 from minimask.fast.threads import blas_threads, single_threaded_blas
+from minimask.mask import Trained
 
 
 @pytest.fixture
@@ -92,63 +95,206 @@ def test_the_threads_keep_nothing_of_what_they_worked_on(two_threads):
     assert kept() is None
 
 
+FORKS = """
+import os, threading
+count = []
+os.register_at_fork(before=lambda: count.append(threading.active_count()))  # before ours: so it is called after it
+from minimask.fast import threads
+from minimask.fast.threads import blas_threads, in_parts
+def fork():
+    child = os.fork()
+    if child == 0:
+        mine = [block for block in kept if block[0] == threading.get_ident()]
+        os._exit(7 if in_parts(lambda start, stop: stop, 4) == [2, 4] and threads._limit.wanted == mine else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+with blas_threads(2):
+    kept = list(threads._limit.wanted)
+    for _ in range(3):
+        assert in_parts(lambda start, stop: stop, 4) == [2, 4]
+        assert fork() == 7 and count.pop() == 1
+    assert in_parts(lambda start, stop: start, 4) == [0, 2]
+    # in the middle of such work, from either thread: nothing waits for itself
+    assert in_parts(lambda start, stop: fork(), 2) == [7, 7]
+    # beside a Python thread that is at such work all the time, and that has a block of its own
+    end, other = threading.Event(), []
+    def busy():
+        with blas_threads(1):
+            while not end.is_set():
+                other.append(in_parts(lambda start, stop: stop, 4) == [2, 4])
+    thread = threading.Thread(target=busy)
+    thread.start()
+    while not other:
+        pass
+    assert [fork() for _ in range(20)] == [7] * 20
+    end.set()
+    thread.join()
+    assert all(other)
+"""
+
+
+@pytest.mark.once
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_forked_process_has_threads_of_its_own():
-    with blas_threads(2):
-        threads.in_parts(lambda start, stop: stop, 4)
-        child = os.fork()
-        if child == 0:
-            os._exit(7 if threads.in_parts(lambda start, stop: stop, 4) == [2, 4] else 1)
-        for _ in range(300):
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                break
-            time.sleep(0.1)
-        else:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            pytest.fail("the child waits for threads that it has not got")
-    assert os.waitstatus_to_exitcode(status) == 7
+def test_a_fork_finds_no_thread_of_ours_and_the_child_has_its_own():
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("how", ["threadpoolctl", "ctypes"])
-def test_blas_threads_are_set_and_restored(how, monkeypatch):
-    if how == "threadpoolctl":
+POOL = """
+import multiprocessing, sys, warnings
+sys.argv = ["x"]
+from minimask import data, mask, models, optim, train
+from minimask.fast.threads import blas_threads, in_parts
+import numpy as np
+digits, rng = data.digits(), np.random.default_rng(0)
+net = models.fcn(mask.Trained(), rng, digits.input_shape)
+with blas_threads(2):
+    train.fit(net, digits, optim.SGDW(net.parameters(), 0.05), 1, rng)
+    in_parts(lambda start, stop: stop, 4)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(abs, range(-4, 0)) == [4, 3, 2, 1]
+"""
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_pool_after_training_is_no_warning():
+    """From Python 3.12 on a fork beside other threads is one, and here an error."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", POOL], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+
+
+@pytest.fixture(params=["ctypes", "threadpoolctl"])
+def way(request, monkeypatch):
+    """Both ways of setting BLAS, in turn; else the test skips."""
+    if request.param == "threadpoolctl":
         pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed: pip install '.[fast]'")
+        monkeypatch.setattr(threads, "openblas", lambda: None)
     else:
-        real = builtins.__import__
-
-        def without(name, *arguments, **options):
-            if name == "threadpoolctl":
-                raise ImportError(name)
-            return real(name, *arguments, **options)
-
-        monkeypatch.setattr(builtins, "__import__", without)
+        monkeypatch.setitem(sys.modules, "threadpoolctl", None)
         if threads.openblas() is None:
             pytest.skip("NumPy here is not built on the OpenBLAS of its wheels")
-    with blas_threads(None) as before:
-        assert before >= 1
+    threads._blas.cache_clear()
+    yield request.param
+    threads._blas.cache_clear()
+
+
+def told():
+    with blas_threads(None) as count:
+        return count
+
+
+def test_blas_threads_are_set_and_restored(way):
+    before = told()
+    assert before >= 1
     with blas_threads(1) as count:
-        assert count == 1
-        with blas_threads(None) as inner:
-            assert inner == 1
+        assert count == told() == 1
+        with blas_threads(2) as inner:
+            assert inner == told() == 2
+        assert told() == 1
     with pytest.raises(KeyError), blas_threads(1):
         raise KeyError
-    if how == "ctypes" and before > 1:
+    assert told() == before
+
+
+@pytest.mark.parametrize("order", ["the first ends first", "the last ends first"])
+@pytest.mark.parametrize("kinds", [(1, 2), (2, 1), (1, 1), ("alone", 2), (2, "alone"), ("alone", "alone")])
+def test_blocks_of_two_python_threads_may_overlap(kinds, order, way):
+    """Each ends in its own time; when both have, there are as many threads as before. A saved value would not say so."""
+    if "alone" in kinds and way == "threadpoolctl":
+        pytest.skip("threads of ours take the place of NumPy's own OpenBLAS only")
+    jobs = [queue.SimpleQueue() for _ in kinds]
+    seen = queue.SimpleQueue()
+
+    def live(kind, words):
+        block = single_threaded_blas() if kind == "alone" else blas_threads(kind)
+        while (word := words.get()) != "end":
+            block.__enter__() if word == "enter" else block.__exit__(None, None, None)
+            seen.put(threads._blas().get())
+
+    lives = [threading.Thread(target=live, args=each) for each in zip(kinds, jobs)]
+    with blas_threads(2):
+        before = threads._blas().get()
+        for thread in lives:
+            thread.start()
+        steps = [(0, "enter"), (1, "enter"), *(((0, "exit"), (1, "exit")) if "first ends" in order else ((1, "exit"), (0, "exit")))]
+        found = []
+        for which, word in steps:
+            jobs[which].put(word)
+            found.append(seen.get(timeout=30))
+        for which, thread in enumerate(lives):
+            jobs[which].put("end")
+            thread.join()
+        numbers = [1 if kind == "alone" else kind for kind in kinds]
+        both = 1 if "alone" in kinds else numbers[1]
+        assert found == [[n] * len(before) for n in (numbers[0], both, numbers[1] if "first ends" in order else numbers[0], 2)]
+    assert threads._limit.wanted == threads._limit.alone == []
+
+
+def test_who_needs_blas_alone_is_told_the_same_beside_another():
+    """Else a product would be worked in parts or not, by what another Python thread does at that moment."""
+    found = []
+
+    def elsewhere():
+        with single_threaded_blas() as alone:
+            found.append((alone, told()))
+
+    with blas_threads(2):
+        elsewhere()
         with single_threaded_blas():
-            telling = blas_threads(None)
-            telling.__enter__()
-        telling.__exit__(None, None, None)  # as in another thread: what was set meanwhile stays
-    with blas_threads(None) as after:
-        assert after == before
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            thread.join()
+            elsewhere()  # within the block: its threads are busy
+    assert found[0] == found[1] and found[2] == (False, found[0][1])
+
+
+def test_training_beside_small_products_ends_in_the_same_bits(two_threads):
+    """Long products on two threads of BLAS have other last digits than on one, so they must never come to that."""
+    rng = np.random.default_rng(0)
+    dataset = data.Dataset("noise", rng.integers(0, 255, (512, 28, 28, 1), np.uint8), rng.integers(0, 10, 512),
+                           rng.integers(0, 255, (10, 28, 28, 1), np.uint8), np.arange(10), tuple("abcdefghij"))
+    end, small = threading.Event(), np.ones((200, 200), np.float32)
+
+    def train_once():
+        rng = np.random.default_rng(1)
+        net = models.fcn(Trained(), rng, units=(300, 300, 10))
+        train.fit(net, dataset, optim.SGDW(net.parameters(), 0.05), 12, rng)
+        return {name: array.tobytes() for name, array in net.arrays().items()}
+
+    def products():
+        while not end.is_set():
+            blocks.product(small, small)
+
+    other = threading.Thread(target=products)
+    alone = train_once()
+    before = told()
+    other.start()
+    try:
+        beside = train_once()
+    finally:
+        end.set()
+        other.join()
+    assert beside == alone and told() == before
 
 
 def test_where_blas_cannot_be_told_it_is_left_alone(monkeypatch):
     monkeypatch.setattr(threads, "openblas", lambda: None)
-    monkeypatch.setitem(__import__("sys").modules, "threadpoolctl", None)
-    with blas_threads(1) as count:
-        assert count is None
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    threads._blas.cache_clear()
+    with blas_threads(1) as count, single_threaded_blas() as alone:
+        assert count is None and alone is False
+    threads._blas.cache_clear()
+
+
+def test_the_cores_are_those_that_python_was_told_of(monkeypatch):
+    """PYTHON_CPU_COUNT and -X cpu_count, from Python 3.13 on."""
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 3, raising=False)
+    assert threads.cores.__wrapped__() == 3
+    monkeypatch.setattr(os, "process_cpu_count", lambda: None)
+    assert threads.cores.__wrapped__() == 1
+    monkeypatch.delattr(os, "process_cpu_count")
+    if hasattr(os, "sched_getaffinity"):
+        assert threads.cores.__wrapped__() == len(os.sched_getaffinity(0))
 
 
 def test_threads_must_be_positive():

@@ -44,7 +44,8 @@ def main(folder: Path, epochs: int, moment: str | None = None) -> None:
     checkpoint.SHARE = 0.5
     if moment:
         kill_at(moment)
-    recipe = replace(recipes.find("digits"), epochs=epochs, schedule_settings={"epochs": 2.0})
+    recipe = replace(recipes.find("digits"), epochs=epochs, schedule_settings={"epochs": 2.0}, wd=0.1,
+                     source_settings={"tau": 0.005})  # units die from epoch 3 on
     resume = (folder / runs.CHECKPOINT).exists()
     runs.run(recipe, data.digits(), 0, folder, overwrite=not resume, resume=resume, every=0.0)
 

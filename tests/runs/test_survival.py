@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from survivor import MOMENTS
 
-from minimask import checkpoint, data, recipes, runs, train
+from minimask import checkpoint, data, files, recipes, runs, train
 
 pytestmark = pytest.mark.once
 HERE = Path(__file__).parent
@@ -48,6 +48,11 @@ def result(folder):
     return checkpoint.load(folder / runs.CHECKPOINT).digest(), record, arrays
 
 
+def left_over(folder):
+    """Names of checkpoints that were being written when their process was killed."""
+    return {path.name for path in folder.glob(f".{runs.CHECKPOINT}.*{files.NEW}")}
+
+
 @pytest.fixture(scope="module")
 def unstopped(tmp_path_factory):
     """The folder of the run that is never stopped, and how long it took."""
@@ -63,12 +68,12 @@ def test_runs_that_are_killed_end_as_if_they_had_not_been(count, unstopped, tmp_
     """SIGKILL at random moments, then resumed, then killed again, until a run gets through."""
     whole, seconds = unstopped
     expected, draw = result(whole), random.Random(count)
+    assert expected[1]["shrink"] and expected[1]["epochs"][-1]["layers"][0]["dead"] > 100  # its net shrinks meanwhile
     kills = half_written = in_mid_epoch = number = 0
     while number < count:
         folder, before = tmp_path / str(number), kills
-        left = folder / f".{runs.CHECKPOINT}.new"
         while True:
-            was_left, process = left.exists(), start(HERE / "survivor.py", folder, EPOCHS)
+            was_left, process = left_over(folder), start(HERE / "survivor.py", folder, EPOCHS)
             try:
                 process.wait(draw.uniform(0.1 * seconds, 1.1 * seconds))
             except subprocess.TimeoutExpired:
@@ -79,7 +84,7 @@ def test_runs_that_are_killed_end_as_if_they_had_not_been(count, unstopped, tmp_
             assert process.returncode == -9, error
             kills += 1
             assert kills < 100 * count, "no run gets through"
-            half_written += left.exists() and not was_left
+            half_written += bool(left_over(folder) - was_left)
             if (folder / runs.CHECKPOINT).exists():  # whatever the moment, it is whole
                 in_mid_epoch += checkpoint.load(folder / runs.CHECKPOINT).run["step"] > 0
         assert result(folder) == expected, number
@@ -102,11 +107,11 @@ def test_a_kill_in_the_writing_of_a_checkpoint_leaves_the_old_or_the_new_one(mom
     assert status == -9, error
     state = checkpoint.load(tmp_path / "a" / runs.CHECKPOINT)
     assert (state.run["steps"] > 0) == (moment == "after the rename")
-    assert (tmp_path / "a" / f".{runs.CHECKPOINT}.new").exists() == (moment != "after the rename")
+    assert len(left_over(tmp_path / "a")) == (moment != "after the rename")
     status, _, error = finish(HERE / "survivor.py", tmp_path / "a", EPOCHS)
     assert status == 0, error
     assert result(tmp_path / "a") == result(unstopped[0])
-    assert not (tmp_path / "a" / f".{runs.CHECKPOINT}.new").exists()
+    assert not left_over(tmp_path / "a")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")

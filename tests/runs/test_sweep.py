@@ -171,7 +171,7 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(who, tmp_path):
         wait_for(lambda: epochs(out / "long-seed0") > 1 and epochs(out / "long-seed1") > 1)
         (os.killpg if who.startswith("the group") else os.kill)(process.pid, signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert re.search(r"minimask: interrupted; 3 of 3 runs are not finished.*minimask sweep ", stderr), stderr
     assert "Traceback" not in stderr and not (out / sweep.STOP).exists()
     stopped = runs.peek(out / "long-seed0")[0]
