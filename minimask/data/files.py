@@ -254,31 +254,34 @@ def read(folder: Path, name: str, file: File, allow_unverified: bool) -> tuple[n
     Raises as read_rows does.
     """
     content = np.empty(file.shape, np.uint8)
-    flat = content.reshape(len(content), -1)
+    rows = content.reshape(file.shape[0], -1)
 
-    def take(at: int, rows: np.ndarray) -> None:
-        flat[at:at + len(rows)] = rows
+    def take(piece: np.ndarray, first: int) -> None:
+        rows[first:first + len(piece)] = piece
 
     return content, read_rows(folder, name, file, allow_unverified, take)
 
 
 def read_rows(folder: Path, name: str, file: File, allow_unverified: bool,
-              take: Callable[[int, np.ndarray], object]) -> bool:
-    """Reads the content of `file` of data set `name` behind its header; returns whether its sha256 fits.
+              take: Callable[[np.ndarray, int], object]) -> bool:
+    """Gives the content of `file` behind its header to `take`, row after row; returns whether its sha256 fits.
+
+    Where the file lies there more than once, the first counts that is whole. With `allow_unverified` another sha256 is
+    let pass.
 
     Args:
-        take: gets where it is, in rows, and (some rows, bytes in a row) of uint8, a megabyte or so at a time, in order;
-            from the first again where it turns out that the file that was read is the wrong one.
+        take: gets (some rows, bytes in a row) of uint8, a megabyte or so at a time, and the number of the first of
+            them, in order; from row 0 again where another file takes the place of a damaged one. What it makes of them
+            is good only when this returns: a file is known to be the right one at its end.
 
-    Where the file lies there more than once, the first counts that is whole. Raises DataError if none is. With
-    `allow_unverified` another sha256 is let pass.
+    Raises DataError if there is none, or none is whole.
     """
     paths, faults, other = places(folder, file), list[str](), None
     if not paths:
         raise DataError(f"{missing(folder, file)}, or let `minimask data fetch {name} --data {folder.parent}` get it")
     for path in paths:
         try:
-            found = _read_rows(path, file, take)
+            found = _rows(path, file, take)
             _refuse_another_sets(path, file, found)
         except DataError as error:
             faults.append(str(error))
@@ -287,27 +290,27 @@ def read_rows(folder: Path, name: str, file: File, allow_unverified: bool,
             return True
         faults.append(f"{other_content(path, file, found)}, or take it as it is with --allow-unverified "
                       "(allow_unverified=True in Python)")
-        other = other or path
+        other = path if other is None else other
     if other is None or not allow_unverified:
         raise DataError(_together(faults, paths))
-    if other != paths[-1]:
-        _read_rows(other, file, take)  # another one was read after it
+    if other != paths[-1]:  # what was read after it has taken its place
+        _rows(other, file, take)
     return False
 
 
-def _read_rows(path: Path, file: File, take: Callable[[int, np.ndarray], object]) -> str:
-    """One of the places; returns the sha256 of its content."""
-    row, waiting, header, at = math.prod(file.shape[1:]), bytearray(), len(file.header), 0
+def _rows(path: Path, file: File, take: Callable[[np.ndarray, int], object]) -> str:
+    """The sha256 of the content at `path`, whose rows go to `take`; raises as digest does."""
+    row, waiting, header, first = math.prod(file.shape[1:]), bytearray(), len(file.header), 0
 
     def pieces(piece: bytes) -> None:
-        nonlocal header, at
+        nonlocal header, first
         waiting.extend(piece)
-        skipped = min(header, len(waiting))
-        count = (len(waiting) - skipped) // row
-        taken = skipped + count * row
-        take(at, np.frombuffer(bytes(waiting[skipped:taken]), np.uint8).reshape(count, row))
-        del waiting[:taken]
-        header, at = header - skipped, at + count
+        skipped, header = min(header, len(waiting)), max(header - len(waiting), 0)
+        whole = skipped + (len(waiting) - skipped) // row * row
+        rows = np.frombuffer(bytes(waiting[skipped:whole]), np.uint8).reshape(-1, row)
+        take(rows, first)
+        first += len(rows)
+        del waiting[:whole]
 
     return digest(path, file, is_packed(path), pieces)
 

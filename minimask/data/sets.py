@@ -240,25 +240,22 @@ def _idx(name: str, folder: str | Path | None, allow_unverified: bool, classes: 
 def _cifar(name: str, folder: str | Path | None, allow_unverified: bool, classes: tuple[str, ...]) -> Dataset:
     """Reads a CIFAR set: files of records, the last one held out. Each byte goes to its place as it is read."""
     below, wanted = files.set_folder(name, folder), files.SETS[name]
-    sizes = [file.shape[0] for file in wanted.files]
-    parts = [(np.empty((n, 32, 32, 3), np.uint8), np.empty(n, np.uint8)) for n in (sum(sizes[:-1]), sizes[-1])]
-    official, start = [], 0
-    for file, size in zip(wanted.files, sizes):
-        held_out = file is wanted.files[-1]
-        places = slice(None) if held_out else slice(start, start + size)
-        images, labels = parts[held_out]
-        take = functools.partial(_put_records, images[places], labels[places])
-        official.append(files.read_rows(below, name, file, allow_unverified, take))
-        start += size
+    ends = np.cumsum([file.shape[0] for file in wanted.files])
+    parts = [(np.empty((n, 32, 32, 3), np.uint8), np.empty(n, np.uint8)) for n in (ends[-2], ends[-1] - ends[-2])]
+    official = []
+    for begin, file in zip([0, *ends[:-2], 0], wanted.files):
+        images, labels = (part[begin:] for part in parts[file is wanted.files[-1]])
+        place = functools.partial(_place, images, labels)
+        official.append(files.read_rows(below, name, file, allow_unverified, place))
     (images, labels), (test_images, test_labels) = parts
     return Dataset(name, images, labels, test_images, test_labels, classes, _verified(name, official))
 
 
-def _put_records(images: np.ndarray, labels: np.ndarray, at: int, rows: np.ndarray) -> None:
-    """CIFAR's records (n, label bytes + 3072) -> n images and labels, from place `at` on."""
-    planes = rows[:, -3072:].reshape(-1, 3, 32, 32)  # red, green, blue, row by row
-    images[at:at + len(rows)] = planes.transpose(0, 2, 3, 1)
-    labels[at:at + len(rows)] = rows[:, -3073]  # the last label byte is the fine one
+def _place(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, first: int) -> None:
+    """Writes records `first` and so on of a CIFAR file, (some, label bytes + 3072), into its images and labels."""
+    at = slice(first, first + len(rows))
+    images[at] = rows[:, -3072:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # from red, green, blue, row by row
+    labels[at] = rows[:, -3073]  # the last label byte is the fine one
 
 
 def _verified(name: str, official: list[bool]) -> bool:
