@@ -104,8 +104,8 @@ function forwardFacts(told) {
   const { chain } = told;
   if (!chain) return facts("Forward", [["W", told.m, "the weight before the step"]]);
   const made = { act: "forward", step: chain.step + 1 }, used = { act: "forward", step: chain.product + 1 };
-  const beside = chain.thresholds.length ? `, beside ${chain.thresholds.map((each) => written(each)).join(" and ")}` : "";
-  return facts("Forward", [["m", told.m, `the score before the step${beside}`, made],
+  const cuts = chain.thresholds.map((each) => written(each)).join(" and ");
+  return facts("Forward", [["m", told.m, `the score before the step${cuts && `, beside ${cuts}`}`, made],
     ["s", told.s, `${told.step.op}(m): ${STATES[told.s] || "its mask"}`, made],
     ["W", told.w, "frozen, it never changes", used],
     ["W s", told.ws, `${times(told.w, told.s)}, what the layer multiplies with`, used]]);
