@@ -98,11 +98,13 @@ function facts(title, rows) { // rows: name, value, how it came about, where
   return element("div", {}, element("h3", {}, title), element("ol", {}, items));
 }
 
+const usedIn = (update) => moment().calls.findIndex((call) => call.inputs.some((input) => input.from === update.name));
 const times = (...factors) => factors.map((each) => written(each)).join(" \u00d7 ");
 
 function forwardFacts(told) {
   const { chain } = told;
-  if (!chain) return facts("Forward", [["W", told.m, "the weight before the step"]]);
+  if (!chain) return facts("Forward", [["W", told.m, "the weight before the step",
+    { act: "forward", step: usedIn(told.update) + 1 }]]);
   const made = { act: "forward", step: chain.step + 1 }, used = { act: "forward", step: chain.product + 1 };
   const cuts = chain.thresholds.map((each) => written(each)).join(" and ");
   return facts("Forward", [["m", told.m, `the score before the step${cuts && `, beside ${cuts}`}`, made],
@@ -113,8 +115,8 @@ function forwardFacts(told) {
 
 function backwardFacts(told) {
   const { chain } = told;
-  if (!chain) return facts("Backward", [["dL/dW", told.grad, "summed over the batch"]]);
   const to = (index) => ({ act: "backward", step: callOf(index).order });
+  if (!chain) return facts("Backward", [["dL/dW", told.grad, "summed over the batch", to(usedIn(told.update))]]);
   const declared = told.gm === told.gs ? "dL/dm := dL/ds" : "not the slope of the step, which is 0";
   return facts("Backward", [["dL/d(W s)", told.gws, "arrives from the layer, summed over the batch", to(chain.product)],
     ["dL/ds", told.gs, `W \u00d7 that: ${times(told.w, told.gws)}`, to(chain.product)],
