@@ -356,6 +356,15 @@ if len(mistakes):
     plot.show("00_mistakes", draw_mistakes)
 
 # %% [markdown]
+# And one more step, op by op: a page with what the next training step of this net would compute, forwards, backwards
+# and in the optimizer, beside the lines of code that do it. Open it in a browser, pick a weight, and be its score.
+# (Nothing is trained: `plot.step` leaves net and optimizer as they are.)
+
+# %%
+plot.step(net, minimask.data.standardise(dataset.train_images[:BATCH]), dataset.train_labels[:BATCH], optimizer,
+          title="Lesson 00: one more step of the trained net", classes=dataset.classes).show("00_page")
+
+# %% [markdown]
 # ## 10. The claims of this lesson
 #
 # Each of these could fail. If one does, something is broken, in the package or in the lesson.

@@ -35,8 +35,9 @@ import math
 
 import numpy as np
 
-from minimask import Tensor, ops, optim, plot
+from minimask import Tensor, nn, ops, optim, plot
 from minimask.engine import op
+from minimask.mask import SignedSupermask
 
 GREY = "#777777"
 
@@ -439,6 +440,16 @@ for wd in (0.0, 0.005):
 # $\tau$. Then its absence makes an error, and the gradient lifts it again. A few entries are always on this ride. Rates
 # that fall towards the end, as in lesson 00, make the ride slower.
 #
+# To see the declared gradient at work, number by number: one step of a single layer on our inputs, whose class is the
+# largest of the 16 outputs under the secret mask. Open the page in a browser, go to the last pullback of its second
+# act, and follow a score that flips.
+
+# %%
+layer = nn.Sequential([nn.Dense(INPUTS, OUTPUTS, SignedSupermask(tau=TAU), np.random.default_rng(2))], (INPUTS,))
+plot.step(layer, X, (X @ (W * secret)).argmax(axis=1), optim.SGDW(layer.parameters(), lr=0.2, wd=0.005),
+          title="Lesson 02: one step through a step without a slope").show("02_page")
+
+# %% [markdown]
 # ## 8. The claims of this lesson
 
 # %%

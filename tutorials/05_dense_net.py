@@ -438,6 +438,13 @@ plot.show("05_courses", draw_courses)
 # product with the frozen weights on the way back. All the rest, layers, loss, optimizer, loop, is the same, and in
 # minimask it is the same code. That is what the weight source is for.
 #
+# Here is one more step of the dense net of section 5 as a page, to compare with section 3 pullback by pullback:
+
+# %%
+plot.step(net, minimask.data.standardise(dataset.train_images[:BATCH]), dataset.train_labels[:BATCH], optimizer,
+          title="Lesson 05: one more step of the dense net", classes=dataset.classes).show("05_page")
+
+# %% [markdown]
 # ## 7. The claims of this lesson
 
 # %%

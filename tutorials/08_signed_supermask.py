@@ -174,6 +174,14 @@ same = [np.array_equal(theirs.data, mine) for theirs, mine in zip(net.parameters
 print("after ten epochs, scores equal to the package's bit by bit:", same)
 
 # %% [markdown]
+# One more step of that net, op by op, is a page: what sections 2 and 3 do by hand stands there with its numbers. Pick a
+# score that flips, and work out its new value with the lines of `step`.
+
+# %%
+plot.step(net, data.standardise(digits.train_images[:BATCH]), digits.train_labels[:BATCH], sgdw,
+          title="Lesson 08: one more step, after ten epochs", classes=digits.classes).show("08_page")
+
+# %% [markdown]
 # ## 5. When do they go?
 #
 # The table shows a long quiet time, and then the bulk of the weights leaves. Lesson 02 has a formula for a score that
