@@ -3,10 +3,10 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pytest
 from minimask.testing.marking import claim, expect
 
 pytestmark = pytest.mark.lesson13
