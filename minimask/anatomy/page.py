@@ -131,10 +131,13 @@ def _inverts(counted: dict[str, Any]) -> bool:
 def _first_mask(net: Sequential, dataset: Dataset) -> Part:
     return Part(
         "masks", "The mask of the first layer", plot.masks(net, dataset),
-        "An image as one row of pixels above the mask of the first layer, a row per unit.",
-        ["The picture of the paper's figure 1: above, one image with its pixels side by side; below it, in the same "
-         "columns, the mask, a row per unit. Columns without colour are pixels that no unit looks at. The bars at the "
-         "bottom are the mean over units: how many have a weight left at the pixel."])
+        "Above: an image, the share of units that see each of its pixels, and the whole mask under the image's pixels "
+        "in a row. Below: kept, inverted and hidden weights of single units, laid over the image.",
+        ["At the top right the picture of the paper's figure 1: one image with its pixels side by side; below it, in "
+         "the same columns, the mask, a row per unit. Columns without colour are pixels that no unit looks at; at the "
+         "left the share of units that do, back on the plane of the image.",
+         "Below, the masks of single units over the image: blue is kept, orange inverted. These are the units with the "
+         "largest balance of paths to each class (numbers: positive paths less negative ones)."])
 
 
 def _pixels(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Part:
