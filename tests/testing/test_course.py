@@ -46,7 +46,7 @@ def tasks(lesson):
 
 def test_every_lesson_has_one_to_three_tasks_and_all_have_twenty():
     scripts = sorted(path.name[:2] for path in TUTORIALS.glob("[0-9][0-9]_*.py"))
-    assert scripts == [f"{n:02}" for n in range(13)] and LESSONS == [f"lesson{n}" for n in scripts]
+    assert scripts == [f"{n:02}" for n in range(14)] and LESSONS == [f"lesson{n}" for n in scripts]
     counts = {lesson: len(tasks(lesson)) for lesson in LESSONS}
     assert all(1 <= count <= 3 for count in counts.values()) and sum(counts.values()) >= 20, counts
     assert all(tasks(lesson) == list(range(1, counts[lesson] + 1)) for lesson in LESSONS), "tasks count from 1"
