@@ -74,7 +74,7 @@ def test_a_killed_worker_loses_no_run(dask, tmp_path, capsys):
             stdout, stderr = sweeping.communicate(timeout=180)
     assert sweeping.returncode == 0, stderr
     tasks = sweep.tasks([LONG], range(6), out)
-    assert [line.split()[:2] for line in stdout.splitlines()[1:7]] == [[task.name, "40"] for task in tasks]
+    assert [line.split()[:2] for line in stdout.splitlines()[1:7]] == [[task.name, "25"] for task in tasks]
     assert all(stderr.count(f"{task.name} done") == 1 for task in tasks) and "Traceback" not in stderr
     assert digests(tasks) == alone(tmp_path / "alone", tasks)
 
