@@ -11,7 +11,7 @@ import re
 import statistics
 from pathlib import Path
 
-from minimask import init
+from minimask import export, init, zoo
 from minimask.runs import records, report
 
 HERE = Path(__file__).parent
@@ -211,6 +211,22 @@ def reading():
     return "\n".join(lines) + "\n"
 
 
+def sizes():
+    """What the file of a net takes: the first seed of each net of the zoo."""
+    lines = ["| net | epochs | test accuracy, % | weights left, % | bytes | entropy of its signs | as float32 |",
+             "|---|---|---|---|---|---|---|"]
+    for name, entry in zoo.entries().items():
+        if entry.seed:
+            continue
+        exported = export.load(entry.path)
+        stored = exported.stored.values()
+        entropy, weights = sum(each.bound for each in stored), sum(each.weights for each in stored)
+        mark = "†" * entry.unverified
+        lines.append(f"| `{name}` | {entry.epochs} | {100 * entry.test_accuracy:.1f}{mark} "
+                     f"| {100 * entry.weights_left:.2f} | {exported.size:,} | {entropy:,.0f} | {4 * weights:,} |")
+    return "\n".join(lines) + "\n"
+
+
 def syllabus():
     """The lessons, from what their scripts say of themselves, and how many tasks their exercises have."""
     lines = ["| lesson | | minutes | tasks |", "|---|---|---|---|"]
@@ -229,6 +245,7 @@ def syllabus():
 #: The files with tables, and what makes each table.
 TABLES = {README: {"results": results, "reading": reading},
           DOCS / "results.md": {"demo": demo},
+          DOCS / "exports.md": {"sizes": sizes},
           DOCS / "reports.md": {"shuffles": shuffles},
           DOCS / "speed.md": {"speed": speed},
           STUDIES: {"initialisations": initialisations, "frontier": frontier, "choice": choice, "cifar10": cifar10,

@@ -16,6 +16,11 @@ KEPT, HIDDEN, INVERTED = "#08457e", "#f2f2ee", "#f28e2b"
 LEGEND = "blue: kept, orange: inverted, light: hidden"
 
 
+def accuracy_name(dataset: str | None) -> str:
+    """What accuracy on a data set's held-out images is to be called: of NAME-validation they are no test images."""
+    return "held-out accuracy" if (dataset or "").endswith("-validation") else "test accuracy"
+
+
 def table(rows: Sequence[Sequence[str]], bars: Sequence[str], caption: str) -> str:
     """Rows of text as a table, the first of them its head, each of the others with a bar (or "") at its end."""
     import html  # with its table of entities; only notebooks need it

@@ -54,6 +54,23 @@ def code(text: object) -> str:
     return markdown(text) if not text.strip() or "`" in text or "|" in text else f"`{text}`"
 
 
+#: What LaTeX takes for a command, and how it writes the character itself.
+_LATEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+          "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+          "|": r"\textbar{}", "†": r"\dag{}", "±": r"$\pm$"}
+
+
+def latex(text: object) -> str:
+    """As text of LaTeX."""
+    return "".join(_LATEX.get(each, each) for each in line(text))
+
+
+def cell(text: object) -> str:
+    """As a cell that no spreadsheet takes for a formula."""
+    text = line(text)
+    return f"'{text}" if text[:1] in tuple("=+-@") else text
+
+
 def label(text: object) -> str:
     """As a label in matplotlib: a dollar is no formula, and an underscore at the beginning hides it from no legend."""
     text = line(text).replace("$", r"\$")

@@ -81,4 +81,10 @@ def test_a_label_is_no_formula_and_no_legend_forgets_it():
     ax.plot([1], label=escape.label("_$\\frac$\x1b"))
     (text,) = ax.legend().get_texts()
     plot.png(figure)  # a formula that is none would end this in an error
-    assert text.get_text() == r" _\$\frac\$\x1b" and "_$\\frac$\\x1b" in plot.svg(figure, "a", "", "")
+    assert text.get_text() == r" _\$\frac\$\x1b"
+
+
+def test_latex_and_cells():
+    assert escape.latex("50 % of a_b & c\x1b {$x^2$} †") == (
+        r"50 \% of a\_b \& c\textbackslash{}x1b \{\$x\textasciicircum{}2\$\} \dag{}")
+    assert [escape.cell(text) for text in ("=1+1", "@a", "-5", "fcn", "")] == ["'=1+1", "'@a", "'-5", "fcn", ""]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import os
 import shlex
 import sys
 import warnings
@@ -22,6 +23,7 @@ COMMANDS = {"demo": "the same as no command",
             "train": "train on digits, MNIST, Fashion-MNIST, CIFAR-10 or CIFAR-100",
             "recipes": "list what can be trained, or show one recipe as TOML",
             "sweep": "train several recipes with several seeds, side by side",
+            "step": "step through one training step in a browser, op by op",
             "inspect": "see what a trained mask learned: figures, and a page that explains each",
             "report": "tables, figures and a page from the records of many runs",
             "compare": "how far two masks agree, beside what chance would give",
@@ -35,11 +37,15 @@ COMMANDS = {"demo": "the same as no command",
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of one command: texts as they are written, whole option names, --debug, the nearest known option."""
+    """The parser of one command: texts as they are written, whole option names, --debug, the nearest known option.
+
+    A text that begins with ~ names a file or folder at home.
+    """
 
     def __init__(self, prog: str, description: str, **texts: str):
         super().__init__(prog=prog, description=description, allow_abbrev=False,
                          formatter_class=argparse.RawDescriptionHelpFormatter, **texts)  # type: ignore[arg-type]
+        self.register("type", None, os.path.expanduser)  # ~/data is at home, also where no shell has said so
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def error(self, message: str) -> NoReturn:

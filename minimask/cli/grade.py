@@ -28,8 +28,12 @@ def command(words: Sequence[str]) -> None:
     lessons = course.numbers(options.lessons) if options.lessons else None
     found = handed_in.submissions(Path(options.folder), lessons)
     settings = grading.Settings(tests.resolve(), options.seed, options.limit, options.jobs)
+    for path, folder in ((options.csv, False), (options.gradescope, len(found) > 1), (options.feedback, True)):
+        if path:  # what cannot be written is said before an hour of marking
+            (Path(path) if folder else Path(path).parent).mkdir(parents=True, exist_ok=True)
     if options.solutions:
-        _refuse_unsolvable(Path(options.solutions), lessons or sorted({n for each in found for n in each.work}), settings)
+        numbers = lessons or sorted({number for each in found for number in each.work})
+        _refuse_unsolvable(Path(options.solutions), numbers, settings)
     bar = _Bar(None if options.quiet else sys.stderr)
     marked = grading.grade(found, settings, bar.at, lessons)
     bar.stop()
@@ -51,8 +55,8 @@ def _refuse_unsolvable(folder: Path, lessons: Sequence[str], settings: Any) -> N
     for task in mark.tasks:
         if not task.solved:
             why = (task.failures or task.skipped or [""])[0]
-            raise MinimaskError(f"the reference solution of {task.title} does not pass its tests with seed {settings.seed}, "
-                                f"so nobody was marked; mend it, or take another seed: {why}")
+            raise MinimaskError(f"the reference solution of {task.title} does not pass its tests with seed "
+                                f"{settings.seed}, so nobody was marked; mend it, or take another seed: {why}")
 
 
 def _write(options: Any, marked: Sequence[Any], marks: Any) -> None:
@@ -60,17 +64,13 @@ def _write(options: Any, marked: Sequence[Any], marks: Any) -> None:
     if options.csv:
         files.write(Path(options.csv), marks.table(marked).encode())
     if options.feedback:
-        folder = Path(options.feedback)
-        folder.mkdir(parents=True, exist_ok=True)
         for mark in marked:
-            files.write(folder / f"{mark.name}.md", marks.feedback(mark).encode())
+            files.write(Path(options.feedback) / f"{mark.name}.md", marks.feedback(mark).encode())
     if options.gradescope and len(marked) == 1:
         files.write(Path(options.gradescope), marks.gradescope(marked[0]).encode())
     elif options.gradescope:
-        folder = Path(options.gradescope)
-        folder.mkdir(parents=True, exist_ok=True)
         for mark in marked:
-            files.write(folder / f"{mark.name}.json", marks.gradescope(mark).encode())
+            files.write(Path(options.gradescope) / f"{mark.name}.json", marks.gradescope(mark).encode())
 
 
 class _Bar(Line):
@@ -86,23 +86,24 @@ class _Bar(Line):
         name = "".join(c if c.isprintable() else "?" for c in name)[:30]
         if self.terminal:
             left = (time.monotonic() - self.began) * (1 / share - 1) if share else 0.0
-            self.renew(f"[{'#' * int(30 * share):30}] {share:4.0%} · {done} of {of} tests · {left:.0f} s to go · {name}")
+            bar = f"[{'#' * int(30 * share):30}] {share:4.0%}"
+            self.renew(f"{bar} · {done} of {of} tests · {left:.0f} s to go · {name}")
         elif int(10 * share) > self.tenth:
             self.tenth = int(10 * share)
             self.say(f"{share:4.0%} · {done} of {of} tests")
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     """An option's type: seconds, more than none."""
     import argparse
 
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e6:
+        number = 0.0
+    if not 0 < number < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds
+    return number
 
 
 def _parser() -> Parser:
@@ -112,17 +113,19 @@ def _parser() -> Parser:
         "Every submission runs in processes of its own, under a time limit; that is no prison\n"
         "(docs/teaching.md). Needs the extra `course`."))
     parser.add_argument("folder", metavar="FOLDER", help="what was handed in; nothing in it is written to")
-    parser.add_argument("--lessons", metavar="NN,...", help="the lessons that count (default: those of which there is a file)")
+    parser.add_argument("--lessons", metavar="NN,...",
+                        help="the lessons that count (default: those of which there is a file)")
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="S",
                         help="of all that tests draw: with one of your own they are hidden tests (default: 0)")
     parser.add_argument("--solutions", metavar="DIR",
                         help="your reference solutions, lessonNN.py: nobody is marked unless they solve every task")
     parser.add_argument("--tests", metavar="DIR", help="tests of your own, test_lessonNN.py (default: the course's)")
-    parser.add_argument("--limit", type=_seconds, default=60.0, metavar="SECONDS",
+    parser.add_argument("--limit", type=seconds, default=60.0, metavar="SECONDS",
                         help="how long one test may take (default: 60)")
     parser.add_argument("--jobs", type=whole_number(1), default=os.cpu_count() or 1, metavar="N",
                         help="submissions that are marked at the same time (default: one for each core)")
-    parser.add_argument("--csv", metavar="F", help="write the points as a table: a line per submission, a column per task")
+    parser.add_argument("--csv", metavar="F",
+                        help="write the points as a table: a line per submission, a column per task")
     parser.add_argument("--feedback", metavar="DIR", help="write NAME.md for each submission: what is wrong, in words")
     parser.add_argument("--gradescope", metavar="F",
                         help="write Gradescope's results.json; of several submissions NAME.json into a folder F")

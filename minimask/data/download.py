@@ -18,6 +18,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from ..errors import MinimaskError
+from ..files import AS_IT_IS
 from ..meter import Meter
 from .connection import Broken, Exchange, Head, Patience, RangeRefused, Refused
 from .files import DataError
@@ -153,9 +154,8 @@ def opened(part: Path) -> IO[bytes]:
 
     Whoever else can write into the folder could have put a link there, and what is written would land behind it.
     """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
     if not part.is_symlink():
-        descriptor = os.open(part, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | AS_IT_IS, 0o666)
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
             return open(descriptor, "rb+")

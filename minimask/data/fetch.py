@@ -176,9 +176,11 @@ def part_of(below: Path, wanted: Published) -> Path:
 
 def describe(name: str, below: Path) -> str:
     """The end of a sentence on a set that is whole."""
+    found = (files.find(below, file) for file in SETS[name].files)
+    where = " and ".join(dict.fromkeys(str(path.parent) for path in found if path)) or below
     if SETS[name].verified:
-        return f"present and verified in {below}"
-    return f"present, unverified, in {below} (sizes and headers are right; no official checksum is known to minimask)"
+        return f"present and verified in {where}"
+    return f"present, unverified, in {where} (sizes and headers are right; no official checksum is known to minimask)"
 
 
 def _by_hand(name: str, below: Path, mirrors: Sequence[str], reason: str) -> str:

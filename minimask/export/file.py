@@ -12,42 +12,38 @@ The file, numbers little-endian::
     32 bytes sha256 of all that comes before
 
 All of it is checked (digest, every key, every shape from layer to layer, every size, the work that the net takes)
-before memory is taken for a weight. These lines read the Dense layers of an FCN, coded arithmetically, from scratch; a
-test runs them::
+before memory is taken for a weight. These lines read the Dense layers of an FCN, in Rice's code; a test runs them::
 
-    import hashlib, json
+    import hashlib, itertools, json
     import numpy as np
 
-    def coin(i):                                               # 0 or 1 from the code, by odds learned on the way
-        global value, span
-        while span <= 1 << 40:
-            value, span = value << 8 | next(code, 0), span << 8
-        side = value >= (cut := span * seen[i][0] // sum(seen[i]))
-        value, span = (value - cut, span - cut) if side else (value, cut)
-        seen[i][side] += 2
-        return side
+    def number(digits):                                        # the next binary digits of the code
+        return int("0" + "".join(itertools.islice(row, digits)), 2)
 
     content, weights = open("tiny.mmk", "rb").read(), []
     assert content[:9] == b"minimask\1" and content[-32:] == hashlib.sha256(content[:-32]).digest()
     at = 12 + int.from_bytes(content[9:12], "little")
     header = json.loads(content[12:at])
     for w in (layer["weight"] for layer in header["layers"] if layer["kind"] == "Dense"):
-        left, code = w["plus"] + w["minus"], iter(content[at:at + w["bytes"]])
-        t, at, place, value, span = np.zeros(w["shape"]), at + w["bytes"], -1, 0, 1
-        k, seen = (t.size // max(left, 1)).bit_length() - 1, [[1, 1] for _ in range(40)]
-        for _ in range(left):                                  # a gap: steps of 2^k, then k binary digits; and a sign
-            place += 1 + (sum(iter(lambda: coin(k), 0)) << k) + sum(coin(i) << i for i in range(k))
-            t.flat[place] = -1 if coin(k + 1) else 1
+        row, left = iter("".join(f"{byte:08b}" for byte in content[at:at + w["bytes"]])), w["plus"] + w["minus"]
+        ks = [number(4) for _ in range(0, left, 16)]           # low digits of 16 gaps each; signs, low digits
+        signs, low = [1 - 2 * number(1) for _ in range(left)], [number(ks[i // 16]) for i in range(left)]
+        t, at, place = np.zeros(w["shape"]).reshape(-1), at + w["bytes"], -1
+        for i in range(left):                                  # and steps of 2^k, each a 0, up to a 1
+            place += 1 + low[i] + (sum(1 for _ in iter(lambda: number(1), 1)) << ks[i // 16])
+            t[place] = signs[i]
+        t = t.reshape(w["shape"]) if w["by"] == "input" else t.reshape(w["shape"][::-1]).T
         weights.append(w["magnitude"] * t)                     # (in, out): x @ weight, ELU after all but the last
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -62,7 +58,7 @@ from ..errors import MinimaskError, OutOfMemory, UsageError, unknown
 from ..mask import Supermask, WeightSource
 from ..prune import Fixed
 from . import ternary
-from .header import KINDS, MOST_NUMBERS, MOST_WORK, Spec, Stored
+from .header import BY, KINDS, MOST_NUMBERS, MOST_WORK, Spec, Stored
 
 MAGIC, VERSION, DIGEST = b"minimask", 1, 32
 START = len(MAGIC) + 4  # bytes before the header: magic, version, its length
@@ -113,7 +109,8 @@ def save(path: str | Path, net: nn.Sequential, classes: Sequence[str], about: st
     Args:
         net: of any weight source, on any backend.
         classes: names of the classes, in the order of the logits. about: one line on where the net comes from.
-        codec: 'base243' or 'arithmetic' for every masked layer; None takes for each the one that needs fewer bytes.
+        codec: 'rice', 'base243' or 'arithmetic' for every masked layer; None takes for each, of the two that are read
+            quickly, the one that needs fewer bytes.
         seed: of the generator that the net was built with; needed where frozen weights have several magnitudes.
 
     Raises:
@@ -185,9 +182,16 @@ def _stored(source: WeightSource, effective: np.ndarray, codec: str | None,
     else:
         return {"shape": list(effective.shape), "codec": "plain", "bytes": effective.nbytes,
                 **_signs(effective)}, bytes(files.raw(_little(effective)))
-    flat = trits.reshape(-1)
-    name, code = ternary.smallest(flat) if codec is None else (codec, ternary.CODECS[codec].encode(flat))
-    return {"shape": list(effective.shape), "codec": name, "bytes": len(code), **_signs(trits), **more}, code
+    codes = {(name, by): ternary.CODECS[name].encode(trits.reshape(-1) if by == "input" else _by_output(trits))
+             for name in (ternary.QUICK if codec is None else (codec,)) for by in (BY if name == "rice" else BY[:1])}
+    name, by = min(codes, key=lambda each: len(codes[each]))
+    return {"shape": list(effective.shape), "codec": name, "bytes": len(codes[name, by]), **_signs(trits),
+            **({"by": by} if name == "rice" else {}), **more}, codes[name, by]
+
+
+def _by_output(trits: np.ndarray) -> np.ndarray:
+    """(..., outputs) -> (n,): all of the first output, then all of the second ..."""
+    return np.moveaxis(trits, -1, 0).reshape(-1)
 
 
 def _batch_norm(layer: resnet.BatchNorm) -> list[np.ndarray]:
@@ -235,18 +239,31 @@ def load(path: str | Path, backend: str = "numpy") -> Exported:
         UsageError: there is no such file. OutOfMemory: there is no room for its weights.
     """
     try:
-        with files.to_read(path) as file:
+        with _sentences(path), files.to_read(path) as file:
             return decoded(file, os.fstat(file.fileno()).st_size, backend)
     except FileNotFoundError as error:
         raise UsageError(f"there is no {path}; `minimask export RUN -o {path}` makes one of a trained run") from error
+    except OSError as error:
+        raise ExportError(f"{path} cannot be read ({error.strerror or error})") from error
+
+
+def read(content: bytes, path: str | Path, backend: str = "numpy") -> Exported:
+    """The net in the content of a file; `path`, where it lies, is for the sentence. Errors as of :func:`load`."""
+    with _sentences(path):
+        return decoded(io.BytesIO(content), len(content), backend)
+
+
+@contextlib.contextmanager
+def _sentences(path: str | Path) -> Iterator[None]:
+    """What is wrong with a file's content, as ExportError; no memory for it, as OutOfMemory."""
+    try:
+        yield
     except ValueError as error:
         raise ExportError(f"{path} is no exported net, or a damaged one: {error}; export it anew with "
                           "`minimask export RUN -o FILE`") from error
     except MemoryError as error:
         raise OutOfMemory(f"{path}: memory ran out while its net was read ({error}); close what needs memory, or take "
                           "a machine with more") from error
-    except OSError as error:
-        raise ExportError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
 def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
@@ -350,10 +367,15 @@ def _weight(name: str, stored: Stored, code: bytes, dtype: str) -> np.ndarray:
         if not np.isfinite(weight).all():
             raise ValueError(f"{name} holds NaN or infinity")
     else:
-        trits = ternary.CODECS[stored.codec].decode(code, stored.weights, stored.plus + stored.minus)
+        places, trits = ternary.CODECS[stored.codec].decode(code, stored.weights, stored.plus + stored.minus)
         signs = _signs(trits)
-        weight = trits.reshape(stored.shape).astype(dtype)
-        weight *= np.asarray(stored.magnitude, dtype) if stored.frozen is None else _drawn_again(name, stored, dtype)
+        if stored.by == "output":  # from output * inputs + input to input * outputs + output
+            output, rest = np.divmod(places, stored.weights // stored.shape[-1]) if len(places) else (places, places)
+            places = rest * stored.shape[-1] + output
+        weight = np.zeros(stored.shape, dtype)
+        weight.reshape(-1)[places] = trits * (
+            np.asarray(stored.magnitude, dtype) if stored.frozen is None
+            else _drawn_again(name, stored, dtype).reshape(-1)[places])
     if signs != {"plus": stored.plus, "minus": stored.minus}:
         raise ValueError(f"{name} has other counts of signs than it promises")
     return weight

@@ -1,10 +1,14 @@
-r"""Ternary tensors as bytes: numbers in {-1, 0, +1}, packed five to a byte or coded near their entropy.
+r"""Ternary tensors as bytes: numbers in {-1, 0, +1}, five to a byte, or as the gaps between those that are not 0.
 
-Two codecs with one interface, ``CODECS[name].encode`` and ``.decode``:
+Three codecs with one interface, ``CODECS[name].encode`` and ``.decode``:
 
 - ``base243``: five ternary digits are a number below 3^5 = 243, which fits into a byte: 1.6 bits a weight, always.
-- ``arithmetic``: an adaptive arithmetic coder over the *gaps* between the weights that are left. Where each of n places
-  holds a weight with probability 1 - p, a gap g of zeros has probability p^g (1 - p). Write g in binary digits d_i and
+- ``rice``: a gap of g zeros as g // 2^k in unary and the k low binary digits of g (Golomb 1966, Rice 1979), with a k of
+  its own for every 16 gaps, so that it follows the weights from where they are dense to where they are rare. All of
+  one kind lie together, so that NumPy reads them at once; see :func:`decode_rice`.
+- ``arithmetic``: an adaptive arithmetic coder of the same gaps, with a bound, a byte after the other. Where each of n
+  places holds a weight with probability 1 - p, a gap g of zeros has probability p^g (1 - p). Write g in binary digits
+  d_i and
 
       p^g = p^(d_0) p^(2 d_1) p^(4 d_2) ...
 
@@ -174,24 +178,90 @@ def decode_gaps(code: bytes, size: int, left: int) -> np.ndarray:
     return trits
 
 
+# ---- gaps, to be read at once ----------------------------------------------------------------------------------------
+
+BLOCK, K_BITS = 16, 4  # gaps that share a k, and binary digits that say which
+
+
+def encode_rice(trits: np.ndarray) -> bytes:
+    """(n,) of -1, 0, +1 -> its gaps and signs as decode_rice reads them, nothing where nothing is left."""
+    places = np.flatnonzero(trits)
+    gaps = np.diff(places, prepend=-1) - 1
+    blocks = np.zeros((-(-len(gaps) // BLOCK), BLOCK), np.int64)
+    blocks.reshape(-1)[:len(gaps)] = gaps
+    counts = np.minimum(BLOCK, len(gaps) - BLOCK * np.arange(len(blocks)))
+    best, least = np.zeros(len(blocks), np.int64), blocks.sum(axis=1)
+    for k in range(1, 1 << K_BITS):
+        needed = (blocks >> k).sum(axis=1) + k * counts  # binary digits, but for the 1 behind the steps
+        best, least = np.where(needed < least, k, best), np.minimum(needed, least)
+    ks = np.repeat(best, BLOCK)[:len(gaps)]
+    digits = np.arange(ks.max(initial=0) - 1, -1, -1)  # from the highest
+    low = (gaps[:, None] >> digits & 1)[digits < ks[:, None]]
+    steps = gaps >> ks
+    unary = np.zeros(int(steps.sum()) + len(gaps), np.uint8)
+    unary[np.cumsum(steps + 1) - 1] = 1
+    first = best[:, None] >> np.arange(K_BITS - 1, -1, -1) & 1
+    return np.packbits(np.concatenate([first.reshape(-1), trits[places] < 0, low, unary]).astype(np.uint8)).tobytes()
+
+
+def decode_rice(code: bytes, size: int, left: int) -> Left:
+    """The inverse of encode_rice, given how many are left. ValueError where they do not fit.
+
+    The code is one row of binary digits, the highest of each number first: the k of every block (4 digits), the signs
+    (1 is -1), the low digits of every gap (k each), what is above them (so many 0, and a 1), up to 7 zeros.
+    """
+    if not 0 <= left <= size:
+        raise ValueError(f"{left:,} weights left of {size:,}")
+    row = np.unpackbits(np.frombuffer(code, np.uint8))
+    blocks = -(-left // BLOCK)
+    signs_at = K_BITS * blocks
+    low_at = signs_at + left
+    if low_at > len(row):
+        raise ValueError(f"{len(code):,} bytes of code are too few for {left:,} weights")
+    ks = np.repeat(row[:signs_at].reshape(blocks, K_BITS) @ (1 << np.arange(K_BITS - 1, -1, -1)), BLOCK)[:left]
+    ends = low_at + np.cumsum(ks)
+    unary_at = int(ends[-1]) if left else low_at
+    ones = np.flatnonzero(row[unary_at:])
+    if len(ones) != left or len(row) - unary_at - (ones[-1] + 1 if left else 0) >= 8:
+        raise ValueError(f"its code holds {len(ones):,} gaps and what follows them, where {left:,} are needed")
+    octets = np.frombuffer(code + bytes(3), np.uint8).astype(np.int64)
+    windows = octets[:-2] << 16 | octets[1:-1] << 8 | octets[2:]  # 24 digits from every byte on, and k is below 16
+    starts = ends - ks
+    low = windows[starts >> 3] >> 24 - (starts & 7) - ks & (1 << ks) - 1
+    places = np.cumsum((np.diff(ones, prepend=-1) - 1 << ks) + low + 1) - 1
+    if left and places[-1] >= size:
+        raise ValueError(f"its code puts a weight behind the last of {size:,}")
+    return Left(places, 1 - 2 * row[signs_at:low_at].astype(np.int8))
+
+
 # ---- one interface ---------------------------------------------------------------------------------------------------
 
 
+class Left(NamedTuple):
+    """What is not 0 in a ternary tensor: places, ascending, and signs, -1 or +1, both (how many are left,)."""
+
+    places: np.ndarray
+    signs: np.ndarray
+
+
+def left_of(trits: np.ndarray) -> Left:
+    """Of (n,) of -1, 0, +1."""
+    places = np.flatnonzero(trits)
+    return Left(places, trits[places])
+
+
 class Codec(NamedTuple):
-    """encode((n,) int8 of -1, 0, +1) -> code; decode(code, n, how many are not 0) -> the same, or ValueError."""
+    """encode((n,) int8 of -1, 0, +1) -> code; decode(code, n, how many are not 0) -> what is left, or ValueError."""
 
     encode: Callable[[np.ndarray], bytes]
-    decode: Callable[[bytes, int, int], np.ndarray]
+    decode: Callable[[bytes, int, int], Left]
 
 
-CODECS = {"arithmetic": Codec(encode_gaps, decode_gaps), "base243": Codec(pack, unpack)}
-
-
-def smallest(trits: np.ndarray) -> tuple[str, bytes]:
-    """The codec that needs fewest bytes for (n,) of -1, 0, +1, and its code; of equals the first in CODECS."""
-    codes = {name: codec.encode(trits) for name, codec in CODECS.items()}
-    name = min(codes, key=lambda each: len(codes[each]))
-    return name, codes[name]
+CODECS = {"rice": Codec(encode_rice, decode_rice),
+          "base243": Codec(pack, lambda code, size, left: left_of(unpack(code, size, left))),
+          "arithmetic": Codec(encode_gaps, lambda code, size, left: left_of(decode_gaps(code, size, left)))}
+#: Those that are read without a step of Python per weight; one of them is taken where none is asked for.
+QUICK = ("rice", "base243")
 
 
 def entropy(counts: Sequence[int]) -> float:

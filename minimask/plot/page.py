@@ -8,56 +8,61 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from ..display import HIDDEN, INVERTED, KEPT
+from ..escape import code, html, markdown
+from .drawing import GRID, INK
 from .pictures import COLOURS
+
+
+class Code(str):
+    """A cell of a table, or a word, that is code."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A head and rows of cells, as plain text; a cell in backquotes is code."""
+    """A head and rows of cells, as plain text or :class:`Code`."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
         """As GitHub's Markdown, a line a row."""
-        lines = [self.head, ["---"] * len(self.head), *self.rows]
-        return "".join(f"| {' | '.join(map(_in_markdown, line))} |\n" for line in lines)
+        lines = [map(_in_markdown, line) for line in (self.head, *self.rows)]
+        return "".join(f"| {' | '.join(line)} |\n" for line in [lines[0], ["---"] * len(self.head), *lines[1:]])
 
     def html(self, caption: str) -> str:
         """As a table that scrolls sideways where it is too wide."""
-        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.head)
+        head = "".join(f'<th scope="col">{html(cell)}</th>' for cell in self.head)
         body = "".join(f"<tr>{''.join(f'<td>{inline(cell)}</td>' for cell in row)}</tr>\n" for row in self.rows)
-        return (f'<div class="wide" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
-                f"<caption>{escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>\n")
+        return (f'<div class="wide" role="region" tabindex="0" aria-label="{html(caption)}"><table>'
+                f"<caption>{html(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>\n")
 
 
 def _in_markdown(cell: str) -> str:
     """A cell that stays one cell, and its markup text."""
-    cell = " ".join(cell.split()).replace("|", "\\|")
-    return cell if cell.startswith("`") else markdown_text(cell)
-
-
-def markdown_text(text: str) -> str:
-    """Text that Markdown shows as it is, but for its emphasis."""
-    return text.replace("&", "&amp;").replace("<", "&lt;")
+    cell_of = code if isinstance(cell, Code) else markdown
+    return cell_of(" ".join(cell.split()))
 
 
 def inline(text: str) -> str:
-    """Plain text, or `code`, as HTML."""
-    return f"<code>{escape(text.strip('`'))}</code>" if text.startswith("`") else escape(text)
+    """Plain text, or code, as HTML."""
+    return f"<code>{html(text)}</code>" if isinstance(text, Code) else html(text)
+
+
+def block(text: str) -> str:
+    """Text of several lines as it is."""
+    return f"<pre>{chr(10).join(map(html, text.splitlines()))}</pre>"
 
 
 def items(sentences: Iterable[str]) -> str:
     """A list of plain sentences as HTML."""
-    return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>\n"
+    return f"<ul>{''.join(f'<li>{html(sentence)}</li>' for sentence in sentences)}</ul>\n"
 
 
 def chart(svg: str, title: str, note: str, table: Table) -> str:
     """A figure with its title, a note, and its numbers as a table to unfold; `svg` "" leaves the table alone."""
-    return (f"<figure><figcaption><strong>{escape(title)}.</strong> {escape(note)}</figcaption>\n{themed(svg)}\n"
+    return (f"<figure><figcaption><strong>{html(title)}.</strong> {html(note)}</figcaption>\n{themed(svg)}\n"
             f"<details><summary>the numbers</summary>{table.html(title)}</details></figure>\n")
 
 
@@ -71,25 +76,22 @@ def picture(png: bytes, alt: str, caption: str, name: str) -> str:
 
     width, height = (int.from_bytes(png[i:i + 4], "big") for i in (16, 20))  # of the IHDR chunk
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return (f'<figure id="{escape(name)}"><div class="wide" role="region" tabindex="0" aria-label="{escape(name)}">'
-            f'<img src="{source}" width="{width * 2 // 3}" height="{height * 2 // 3}" alt="{escape(alt)}"></div>\n'
-            f"<figcaption>{escape(caption)}</figcaption></figure>\n")
+    return (f'<figure id="{html(name)}"><div class="wide" role="region" tabindex="0" aria-label="{html(name)}">'
+            f'<img src="{source}" width="{width * 2 // 3}" height="{height * 2 // 3}" alt="{html(alt)}"></div>\n'
+            f"<figcaption>{html(caption)}</figcaption></figure>\n")
 
 
 #: The colours of figures that the page has in light and in dark.
-THEME = {"#000000": "currentColor", "#ffffff": "var(--page)", KEPT: "var(--kept)", HIDDEN: "var(--hidden)",
-         INVERTED: "var(--inverted)", COLOURS[0]: "var(--first)"}
+THEME = {INK: "currentColor", "#ffffff": "var(--page)", GRID: "var(--line)", KEPT: "var(--kept)",
+         HIDDEN: "var(--hidden)", INVERTED: "var(--inverted)", COLOURS[0]: "var(--first)"}
 
 
 def themed(svg: str) -> str:
-    """An SVG element for the inside of a page: its style is the page's, and its links are HTML's."""
+    """An SVG element of drawing.py for the inside of a page: its size and colours are the page's."""
     import re
 
-    svg = re.sub(r"<style.*?</style>|xmlns(:xlink)?=\"[^\"]*\" ?", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg [^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg).replace("xlink:href", "href")
-    for colour, name in THEME.items():
-        svg = svg.replace(colour, name)
-    return svg
+    svg = re.sub(r'(<svg [^>]*?)xmlns="[^"]*" width="[^"]*" height="[^"]*" ', r"\1", svg)
+    return re.sub(r'(?<=fill=|roke=)"(#[0-9a-f]{6})"', lambda found: f'"{THEME.get(found[1], found[1])}"', svg)
 
 
 def document(title: str, body: str, command: str) -> str:
@@ -101,12 +103,12 @@ def document(title: str, body: str, command: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="generator" content="minimask {command}">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>{escape(title)}</title>
+<title>{html(title)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
 <main>
-<h1>{escape(title)}</h1>
+<h1>{html(title)}</h1>
 {body}</main>
 </body>
 </html>

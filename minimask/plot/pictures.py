@@ -11,17 +11,17 @@ from __future__ import annotations
 import functools
 import io
 import os
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..data import Dataset
-from ..display import HIDDEN, INVERTED, KEPT
+from .. import escape, files
+from ..display import HIDDEN, INVERTED, KEPT, accuracy_name
 from ..errors import MinimaskError, MissingMatplotlib
-from ..nn import Sequential
+from .drawing import INK, STYLES, Axis, Band, Key, Line, Marks, Panel, Picture, figure, ticks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,14 +53,24 @@ def show(name: str, draw: Callable[[], Figure]) -> None:
         display(Image(png(figure)))
     else:
         path = _folder() / f"{name}.png"
-        path.write_bytes(png(figure))
+        files.write(path, png(figure))
         print("picture:", path)
 
 
 def png(figure: Figure) -> bytes:
     """The figure as the content of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})  # twice as quick, some percent larger
+    return buffer.getvalue()
+
+
+def pdf(figure: Figure) -> bytes:
+    """The figure as the content of a PDF file, its fonts in it as text, the same each time."""
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    with rc_context({"pdf.fonttype": 42}):
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
     return buffer.getvalue()
 
 
@@ -120,118 +130,135 @@ def _folder() -> Path:
     import pathlib
     import tempfile
 
-    folder = pathlib.Path(os.environ.get("MINIMASK_FIGURES") or tempfile.mkdtemp(prefix="minimask-figures-"))
+    named = os.path.expanduser(os.environ.get("MINIMASK_FIGURES", ""))
+    folder = pathlib.Path(named or tempfile.mkdtemp(prefix="minimask-figures-"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
-    """The first layer's mask under an input image, as in figure 1 of Koster et al. 2022.
-
-    Above: one held-out image, flattened: a column per pixel. Below: the mask, a row per unit, in the same
-    columns. Where digits never have ink, nothing is left.
-
-    Args:
-        net: its first masked layer is dense, (pixels, units). image: index among the held-out images.
-
-    Raises:
-        MinimaskError: matplotlib is missing, or the net has no mask over the image's pixels.
-    """
-    masks = net.masks()
-    if not masks:
-        raise MinimaskError("masks: this net has no masked layer, every weight is trained")
-    mask = next(iter(masks.values()))  # (pixels, units)
-    pixels = int(np.prod(dataset.input_shape))
-    if mask.ndim != 2 or mask.shape[0] != pixels:
-        raise MinimaskError(f"masks: the first mask is {mask.shape}, "
-                            f"but ({pixels}, units) is needed to lie under an image")
-    kept, inverted = int((mask > 0).sum()), int((mask < 0).sum())
-    figure = new_figure(10, 6.4)
-    grid = figure.add_gridspec(3, 2, height_ratios=(0.7, 5, 1.3), width_ratios=(5, 1))
-    rows = figure.add_subplot(grid[1, 0])
-    strip, share = figure.add_subplot(grid[0, 0], sharex=rows), figure.add_subplot(grid[2, 0], sharex=rows)
-    picture, key = figure.add_subplot(grid[:2, 1]), figure.add_subplot(grid[2, 1])
-    sample = dataset.test_images[image]
-    label = dataset.classes[int(dataset.test_labels[image])]
-    strip.imshow(sample.reshape(1, -1), cmap="Greys", aspect="auto", interpolation="nearest")
-    strip.set_yticks([])
-    strip.set_title(f"one held-out image (class {label}), its {pixels} pixels side by side", fontsize=10, loc="left")
-    picture.imshow(sample.squeeze(), cmap="Greys", interpolation="nearest")
-    picture.set_title("the image", fontsize=10)
-    picture.set_xticks([])
-    picture.set_yticks([])
-    key.set_axis_off()
-    for above in (strip, rows):
-        above.tick_params(labelbottom=False)
-    rows.imshow(mask.T, cmap=mask_colours(), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-    rows.set_ylabel(f"{mask.shape[1]} units of the first layer")
-    hidden = mask.size - kept - inverted
-    rows.set_title(f"mask of the first layer: {kept:,} kept, {inverted:,} inverted, {hidden:,} hidden",
-                   fontsize=10, loc="left")
-    key.legend(handles=mask_legend(), loc="center left", frameon=True)
-    ink = (mask != 0).mean(axis=1)  # (pixels,)
-    share.bar(np.arange(pixels), 100 * ink, width=1.0, color="#555555")
-    share.set_ylabel("% of units\nthat see it")
-    share.set_xlabel("pixel (row by row through the image)")
-    share.set_xlim(-0.5, pixels - 0.5)
-    return figure
-
-
 def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
-    """Over the epochs: share kept, hidden and inverted in each layer, accuracy and weights left, flips.
+    """Over the epochs: share kept and inverted in each layer, accuracy, weights left, flips; see :func:`course`."""
+    return figure(course(records, columns))
+
+
+#: A line of a chart has no more points than this.
+MOST_POINTS = 400
+
+
+def course(records: Record | Sequence[Record], columns: int = 3) -> Picture:
+    """Over the epochs: share kept (up) and inverted (down) in each layer, accuracy, weights left, flips, dead units.
+
+    Shares are drawn by their root, so that a hundredth is seen beside the half; ink is for lines alone, blue, orange
+    and white mean kept, inverted and hidden.
 
     Args:
         records: one, or several of one recipe: then means over them are shown, and as a band the 5th to the 95th
-            percentile. columns: panels in a row.
+            percentile. columns: panels in a row; those of the last row fill it.
+
+    Raises MinimaskError where a record has no epochs, or their recipes have not as many.
     """
-    runs = [_entries(record) for record in ([records] if isinstance(records, dict) else records)]
-    shortest = min(map(len, runs))
-    epochs = [entry["epoch"] for entry in runs[0][:shortest]]
-    if shortest == 1:  # one epoch has no course: show it as a band
-        runs, epochs = [[run[0], run[0]] for run in runs], [0, epochs[0]]
+    some = [records] if isinstance(records, dict) else list(records)
+    runs = [_entries(record) for record in some]
+    planned = {record.get("recipe", {}).get("epochs") for record in some}
+    if len(planned) > 1:
+        raise MinimaskError(f"plot: records of {' and '.join(sorted(map(str, planned)))} epochs are no one series; "
+                            "draw each for itself")
+    length = min(map(len, runs))
+    shown = sorted({*np.linspace(0, length - 1, min(length, MOST_POINTS)).astype(int).tolist()})
+    epochs = [runs[0][i]["epoch"] for i in shown]
+    if length == 1:  # one epoch has no course: show it as a band
+        shown, epochs = [0, 0], [epochs[0] - 1, epochs[0]]
+    x = Axis(epochs[0], epochs[-1], [tick for tick in ticks(epochs[0], epochs[-1], 5) if "." not in tick[1]], "epoch")
     layers = runs[0][0]["layers"]
-    figure, axes = _panels(len(layers) + 2, columns)
-    for i, (layer, ax) in enumerate(zip(layers, axes)):
-        counts = np.array([[[entry["layers"][i][part] for part in ("kept", "inverted", "hidden")]
-                            for entry in run[:len(epochs)]] for run in runs])  # (runs, epochs, 3)
-        ax.stackplot(epochs, *(100 * counts.mean(0) / layer["weights"]).T, colors=(KEPT, INVERTED, HIDDEN), linewidth=0)
-        ax.set_title(f"{layer['name']}\n{layer['weights']:,} weights", fontsize=8)
-        ax.set_ylim(0, 100)
-    whole, flips = axes[-2:]
-    for ax, name, label, style, factor in ((whole, "test_accuracy", "test accuracy", {"color": COLOURS[0]}, 100),
-                                           (whole, "weights_left", "weights left",
-                                            {"color": COLOURS[1], "linestyle": "--"}, 100),
-                                           (flips, "flips", "flips", {"color": "#333333"}, 1)):
-        values = factor * np.array([[entry[name] for entry in run[:len(epochs)]] for run in runs])  # (runs, epochs)
-        ax.plot(epochs, values.mean(0), label=label, **style)
+    counts = np.array([[[[layer[part] for part in ("kept", "inverted")] for layer in run[i]["layers"]] for i in shown]
+                       for run in runs])  # (runs, epochs, layers, 2)
+    shares = 100 * counts.mean(0) / np.array([layer["weights"] for layer in layers])[:, None]  # (epochs, layers, 2)
+    y = _both_ways(shares[..., 0].max(), shares[..., 1].max())
+    none = [0.0] * len(epochs)
+    panels = [Panel(f"{escape.line(layer['name'])}\n{layer['weights']:,} weights", x, y,
+                    [Band(epochs, none, shares[:, i, 0].tolist(), KEPT),
+                     Band(epochs, (-shares[:, i, 1]).tolist(), none, INVERTED),
+                     Line([epochs[0], epochs[-1]], [0, 0], width=0.5)], HIDDEN, grid=False)
+              for i, layer in enumerate(layers)]
+    for name, title, label, factor in (("test_accuracy", accuracy_name(some[0].get("dataset")), "%", 100),
+                                       ("weights_left", "weights left", "%", 100),
+                                       ("flips", "flips in an epoch", "weights", 1)):
+        values = factor * np.array([[run[i][name] for i in shown] for run in runs], float)  # (runs, epochs)
+        band = np.percentile(values, (5, 95), axis=0)
+        items: list[Band | Line | Marks] = [Line(epochs, values.mean(0).tolist())]
         if len(runs) > 1:
+            items.insert(0, Band(epochs, band[0].tolist(), band[1].tolist(), INK, 0.25))
+        panels.append(Panel(title, x, _axis_of(name, values, label), items))
+    panels += _dead_for_ever(runs, shown, x, epochs)
+    legend = [Key("kept, upwards", Band([], [], [], KEPT)), Key("inverted, downwards", Band([], [], [], INVERTED)),
+              Key("hidden, the rest", Band([], [], [], HIDDEN)),
+              Key(f"mean of {len(runs)} seeds" if len(runs) > 1 else "one seed", Line([], []))]
+    if len(runs) > 1:
+        legend.append(Key("5th to 95th percentile", Band([], [], [], INK, 0.25)))
+    rows = [panels[i:i + columns] for i in range(0, len(panels), columns)]
+    return Picture([_said_once(row, row is rows[-1]) for row in rows], legend, columns, width=159.0 * columns)
+
+
+def _dead_for_ever(runs: Sequence[Sequence[dict[str, Any]]], shown: Sequence[int], x: Axis,
+                   epochs: Sequence[float]) -> Iterator[Panel]:
+    """A panel for each layer some of whose units are dead for ever (shrink.py), if all runs have counted them."""
+    for i, layer in enumerate(runs[0][0]["layers"]):
+        counts = np.array([[run[number]["layers"][i].get("dead", np.nan) for number in shown] for run in runs])
+        if np.nansum(counts) and not np.isnan(counts).any():
+            values = 100 * counts / runs[0][shown[-1]]["layers"][i]["units"]  # (runs, epochs)
             band = np.percentile(values, (5, 95), axis=0)
-            ax.fill_between(epochs, *band, color=style["color"], alpha=0.25, linewidth=0)
-    whole.set_title("whole net", fontsize=8)
-    whole.set_ylim(0, 102)
-    flips.set_title("flips in an epoch", fontsize=8)
-    flips.set_yscale("symlog", linthresh=1)
-    flips.set_yticks([0, *(10**i for i in range(7))], ["0", "1", "10", "100", "1k", "10k", "100k", "1M"])
-    flips.set_ylim(0, 2 * max(1, *(entry["flips"] for run in runs for entry in run)))
-    for ax in axes:
-        ax.tick_params(labelsize=8)
-        ax.minorticks_off()
-        ax.set_xlabel("epoch", fontsize=8)
-        ax.set_xlim(epochs[0], epochs[-1])
-        ax.xaxis.get_major_locator().set_params(integer=True, nbins=4)
-        if ax is not flips:
-            ax.set_yticks([0, 50, 100])
-        ax.set_ylabel({whole: "%", flips: "weights, log scale"}.get(ax, "% of its weights"), fontsize=8, labelpad=0)
-    figure.legend(handles=[*mask_legend(), *whole.lines], fontsize=8, loc="lower center", ncols=3, frameon=False)
-    return figure
+            items: list[Band | Line | Marks] = [Line(epochs, values.mean(0).tolist())]
+            if len(runs) > 1:
+                items.insert(0, Band(epochs, band[0].tolist(), band[1].tolist(), INK, 0.25))
+            yield Panel(f"{escape.line(layer['name'])}\nunits dead for ever", x,
+                        Axis(0, 100, ticks(0, 100, 5), "% of its units"), items)
+
+
+def _said_once(row: Sequence[Panel], last: bool) -> list[Panel]:
+    """A row whose panels say what they measure where it is not what their neighbour says, below the last row alone."""
+    return [replace(panel, x=panel.x if last else replace(panel.x, label=""),
+                    y=replace(panel.y, label="") if before and before.y == panel.y else panel.y)
+            for before, panel in zip([None, *row], row)]
+
+
+def _both_ways(up: float, down: float) -> Axis:
+    """Shares in percent, upwards and downwards, by their root; the same for all layers."""
+    marks = [mark for mark in (1, 5, 20, 50, 100) if max(up, down) / 30 <= mark <= 1.05 * max(up, down, 1)]
+    values = [*(-mark for mark in marks if mark <= 1.05 * down), 0, *(mark for mark in marks if mark <= 1.05 * up)]
+    return Axis(-1.05 * down, 1.05 * max(up, 1), [(value, str(abs(value))) for value in values],
+                "% of its weights, root scale", "root")
+
+
+def _axis_of(name: str, values: np.ndarray, label: str) -> Axis:
+    """Where the numbers are: accuracy from least to largest, weights left by their root, flips by their logarithm."""
+    low, high = float(values.min()), float(values.max())
+    if name == "flips":
+        high = max(2 * high, 1)
+        powers = [(10**i, text) for i, text in enumerate(("1", "10", "100", "1k", "10k", "100k", "1M", "10M", "100M"))]
+        marks = [mark for mark in powers if mark[0] <= high and (mark[0] > 1 or high < 100)]
+        return Axis(0, high, [(0, "0"), *marks], f"{label}, log scale", "counts")
+    if name == "weights_left":
+        high *= 1.05
+        marks = [(mark, str(mark)) for mark in (0, 1, 5, 20, 50, 100) if mark <= high]
+        return Axis(0, high, [mark for mark in marks if not 0 < mark[0] < high / 30], f"{label}, root scale", "root")
+    room = 0.06 * (high - low) or 0.5
+    return Axis(low - room, high + room, ticks(low - room, min(high + room, 100.0), 5), label)
 
 
 def accuracy_against_weights(records: Sequence[Record] | Mapping[str, Sequence[Record]],
                              paper: Mapping[str, tuple[float, float]] | None = None) -> Figure:
-    """Test accuracy over weights left at the end of each record, a marker per label; up and to the left is better.
+    """Accuracy over weights left at the end of each record; see :func:`trade_off`."""
+    return figure(trade_off(records, paper))
+
+
+def trade_off(records: Sequence[Record] | Mapping[str, Sequence[Record]],
+              paper: Mapping[str, tuple[float, float]] | None = None) -> Picture:
+    """Accuracy over weights left at the end of each record, a mark per label; up and to the left is better.
+
+    Marks differ in shape, fill and colour: 24 labels are told apart without colour.
 
     Args:
-        records: by label; those of a plain list are labelled with their recipe's name.
+        records: by label; those of a plain list are labelled with their recipe's name, and what tells it from others.
         paper: label -> published test accuracy and weights left, 0 to 1: drawn as crosses, joined to the mean of that
             label's records where there are some.
     """
@@ -239,58 +266,52 @@ def accuracy_against_weights(records: Sequence[Record] | Mapping[str, Sequence[R
     ends = {label: 100 * np.array([[_entries(record)[-1][name] for name in ("weights_left", "test_accuracy")]
                                    for record in some]) for label, some in labelled.items()}  # (records, 2)
     published = {label: 100 * np.array(row[::-1]) for label, row in (paper or {}).items()}
-    figure = new_figure(4.6, 3.5 + 0.1 * (len(ends) + 1))
-    ax = figure.subplots()
+    items: list[Band | Line | Marks] = [
+        _line(np.array([points.mean(0), published[label]]))
+        for label, points in ends.items() if label in published]
+    legend = []
     for i, (label, points) in enumerate(ends.items()):
+        shape, style = MARKERS[i % len(MARKERS)], STYLES[i // len(MARKERS) % len(STYLES)]
         colour = COLOURS[(i + i // len(MARKERS)) % len(COLOURS)]
-        ax.plot(*points.T, MARKERS[i % len(MARKERS)], color=colour, label=label, markersize=6, alpha=0.8)
-        if label in published:
-            ax.plot(*np.array([points.mean(0), published[label]]).T, color="#888888", linewidth=0.8)
+        marks = Marks(points[:, 0].tolist(), points[:, 1].tolist(), shape, style, colour)
+        items.append(marks)
+        legend.append(Key(f"{label} ({len(points)})", marks))
     if published:
-        ax.plot(*np.array(list(published.values())).T, "+", color="#000000", markersize=9, label="the paper's rows")
-    least = min(points[:, 0].min() for points in (*ends.values(), *(row[None] for row in published.values())))
-    ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
-    ax.set_xscale("log")
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.minorticks_off()
-    ax.set_xlim(max(least, 0.01) / 1.3, 130)
-    ax.set_xlabel("weights left, % (log scale)")
-    ax.set_ylabel("test accuracy, %")
-    ax.grid(True, alpha=0.3)
-    figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
-    return figure
+        rows = np.array(list(published.values()))
+        items.append(Marks(rows[:, 0].tolist(), rows[:, 1].tolist(), "+"))
+        legend.append(Key("the paper's rows", items[-1]))
+    whole = np.concatenate([*ends.values(), *(row[None] for row in published.values())])  # (points, 2)
+    least, (low, high) = max(whole[:, 0].min(), 0.01), (whole[:, 1].min(), whole[:, 1].max())
+    room = 0.06 * (high - low) or 0.5
+    left, right = least / 1.3, 1.3 * max(whole[:, 0].max(), least)
+    marks_x = [mark for mark in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if left <= mark <= right]
+    names = {accuracy_name(record.get("dataset")) for some in labelled.values() for record in some}
+    panel = Panel("", Axis(left, right, [(mark, f"{mark:g}") for mark in marks_x], "weights left, % (log scale)",
+                           "log"),
+                  Axis(low - room, high + room, ticks(low - room, min(high + room, 100.0), 8),
+                       f"{names.pop() if len(names) == 1 else 'accuracy'}, %"), items)
+    longest = max(len(key.label) for key in legend)
+    return Picture([[panel]], legend, 2 if longest <= 28 else 1, width=331.0, row_height=245.0,
+                   margins=(48.0, 10.0, 8.0, 34.0))
 
 
-def svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """A figure as an SVG element whose text is text, with title and description for those who do not see it.
-
-    Args:
-        name: begins all its ids, so that several figures get along in one page; letters, digits and '-'.
-    """
-    import html
-
-    from matplotlib import rc_context
-
-    buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):  # the salt: the same figure, the same ids
-        figure.savefig(buffer, format="svg", transparent=True,
-                       metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    drawing = re.sub(r"(\.\d\d)\d+", r"\1", buffer.getvalue()).partition("<svg ")[2]  # a hundredth of a point will do
-    drawing = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", drawing)
-    attributes, _, inside = drawing.partition(">")
-    return (f'<svg role="img" aria-labelledby="{name}-title {name}-description" {attributes}>\n'
-            f'<title id="{name}-title">{html.escape(title)}</title>\n'
-            f'<desc id="{name}-description">{html.escape(description)}</desc>{inside}')
+def _line(points: np.ndarray) -> Line:
+    """From a label's mean to the paper's row."""
+    return Line(points[:, 0].tolist(), points[:, 1].tolist(), "#888888", 0.8)
 
 
 def _labelled(records: Any) -> Mapping[str, Sequence[Record]]:
     """Records by the name of their recipe, unless they have labels; a single record will do."""
     if isinstance(records, Mapping) and "epochs" not in records:
         return records
-    labelled: dict[str, list[Record]] = {}
+    together: dict[tuple[str, str, str], list[Record]] = {}
     for record in [records] if isinstance(records, dict) else records:
-        labelled.setdefault(record["recipe"].get("name", "without a recipe"), []).append(record)
-    return dict(sorted(labelled.items()))
+        name, epochs = (record["recipe"].get(key) for key in ("name", "epochs"))
+        series = name or "without a recipe", str(record.get("dataset")), f"{epochs or len(_entries(record))} epochs"
+        together.setdefault(series, []).append(record)
+    names = [name for name, _, _ in together]
+    return {name if names.count(name) == 1 else f"{name}, {data}, {epochs}": some
+            for (name, data, epochs), some in sorted(together.items())}
 
 
 def _entries(record: Record) -> list[dict[str, Any]]:
@@ -306,31 +327,3 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
     except ImportError as error:
         raise MissingMatplotlib("pictures need matplotlib: pip install matplotlib") from error
     return Figure(figsize=(width, height), dpi=130, layout=layout)
-
-
-def _panels(count: int, columns: int) -> tuple[Figure, list[Any]]:
-    """A figure of so many equal panels, row by row, with two lines below them for a legend.
-
-    Their places are computed here, in inches: to let matplotlib find them takes longer than to draw them.
-    """
-    width, height, below, rows = 2.2, 2.0, 0.5, -(-count // columns)
-    across, up = width * columns, height * rows + below
-    figure = new_figure(across, up, layout=None)
-    return figure, [figure.add_axes(((width * (i % columns) + 0.55) / across,
-                                     (below + height * (rows - 1 - i // columns) + 0.45) / up,
-                                     (width - 0.75) / across, (height - 0.85) / up)) for i in range(count)]
-
-
-def mask_colours() -> Any:
-    """A matplotlib colour map for -1, 0, +1."""
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap([INVERTED, HIDDEN, KEPT])  # -1, 0, +1
-
-
-def mask_legend() -> list[Any]:
-    """What a legend of kept, inverted and hidden is made of."""
-    from matplotlib.patches import Patch
-
-    return [Patch(facecolor=colour, edgecolor="#888888", label=label)
-            for colour, label in ((KEPT, "kept"), (INVERTED, "inverted"), (HIDDEN, "hidden"))]

@@ -283,8 +283,9 @@ class Pencil:
     def _origin(self, array: Array, number: int | None, producers: dict[int, int]) -> int | str:
         """Where an input of a call comes from: the index of a call, or a name."""
         if number is not None:
-            leaf = self.parameters.get(id(self.tape[number].tensor), "a leaf")
-            return self.by_row.get(number, leaf)
+            row = self.tape[number]
+            name = f"#{number} {row.op}, an op that is not registered" if row.op else "a leaf"
+            return self.by_row.get(number, self.parameters.get(id(row.tensor), name))
         return producers.get(id(array), self.names.get(id(array), "a constant"))
 
     # ---- the update, and what belongs together ---------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Which weights of a layer a page shows: the same ones wherever they appear, and those first where something happens."""
+"""Which weights of a layer a page shows: everywhere the same ones, and those first where something happens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from .recording import Recording
 
-#: The most numbers in one picture, and the most units (its columns).
-SHOWN, UNITS = 2048, 32
+#: The most units (columns) and inputs (rows) of a weight in one picture, and the most channels of an image and their
+#: numbers, and the most numbers of any other array.
+UNITS, INPUTS, CHANNELS, PIXELS, SHOWN = 24, 24, 4, 2048, 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ def _of(name: str, shape: tuple[int, ...], interest: np.ndarray) -> Selection:
     interest = interest.reshape(-1, inputs, units)  # (places, inputs, units)
     columns = _best(interest.sum(axis=(0, 1)), UNITS)
     window = int(np.prod(places, dtype=int))
-    chosen = _best(interest[:, :, columns].sum(axis=(0, 2)), max(1, SHOWN // len(columns) // window))
+    chosen = _best(interest[:, :, columns].sum(axis=(0, 2)), max(1, INPUTS // window))
     rows = (np.arange(window)[:, None] * inputs + chosen).ravel()
     return Selection(name, shape, rows, columns)
 

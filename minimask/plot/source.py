@@ -49,20 +49,20 @@ def of_op(function: Callable[..., Any], pullback_line: int) -> Source:
     """The source of an op's function, with the parts that made its value and the pullback that begins in that line."""
     found = of(function)
     try:
-        tree = ast.parse(found.text).body[0]
+        tree = next(iter(ast.parse(found.text).body), None)
     except SyntaxError:  # a lambda inside an expression
         return found
     if not isinstance(tree, ast.FunctionDef):
         return found
     made_at = pullback_line - found.line + 1
-    inner = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    inner: dict[str, ast.FunctionDef] = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     for given in _own(tree):
         pair = given.value if isinstance(given, ast.Return) else None
         if not isinstance(pair, ast.Tuple) or len(pair.elts) != 2:
             continue
         value, back = pair.elts
-        end = inner.get(back.id, back) if isinstance(back, ast.Name) else back
-        if given.lineno <= made_at <= (given.end_lineno or 0) or end.lineno <= made_at <= (end.end_lineno or 0):
+        made: list[Any] = [given, inner.get(back.id, back) if isinstance(back, ast.Name) else back]
+        if any(node.lineno <= made_at <= node.end_lineno for node in made):
             lines = found.text.splitlines()
             return replace(found, value=tuple(_part(lines, each) for each in _made(tree, value)),
                            pullback=tuple(_part(lines, each) for each in _back(inner, back)))
@@ -82,7 +82,8 @@ def _made(tree: ast.FunctionDef, value: ast.expr) -> Iterator[ast.AST]:
     if isinstance(value, ast.Name):
         for node in _own(tree):
             targets = node.targets if isinstance(node, ast.Assign) else ()
-            if any(isinstance(each, ast.Name) and each.id == value.id for target in targets for each in ast.walk(target)):
+            names = [each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
+            if value.id in names:
                 yield node
     yield value
 

@@ -1,18 +1,18 @@
 """A recorded step as one page of HTML to step through: `plot.step`, `minimask step`.
 
 The page holds what was recorded as data (JSON, arrays in base64), the sources, and the script that shows them
-(stepper.js, stepper.css). It loads nothing, and its own policy forbids it to; text becomes text, never markup.
+(the folder web). It loads nothing, and its own policy forbids it to; text becomes text, never markup.
 """
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import math
 import sys
 from collections.abc import Sequence
-from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from .. import files, mask
+from ..escape import html, line
 from ..nn import Sequential
 from ..optim import SGD, SGDW, nesterov
 from . import source
 from .recording import Call, Chain, Kept, Recording, Update, record
-from .selection import SHOWN, Selection, select
+from .selection import CHANNELS, PIXELS, SHOWN, Selection, select
 
 #: What a mask's whole picture shows at most, in weights; of a larger layer every so many rows and columns.
 WHOLE = 120_000
@@ -39,19 +40,21 @@ class Page(str):
         return Path(path)
 
     def show(self, name: str) -> None:
-        """Writes NAME.html, in a notebook beside it and with a link, else into the folder of pictures; see plot.show."""
+        """Writes NAME.html: in a notebook beside it, with a link, else into the folder of pictures; see plot.show."""
         if "ipykernel" in sys.modules:
             from IPython.display import HTML, display
 
             path = self.save(f"{name}.html")
-            display(HTML(f'<a href="{escape(path.name)}" target="_blank">step through it: {escape(path.name)}</a>'))
+            display(HTML(f'<a href="{html(path.name)}" target="_blank">step through it: {html(path.name)}</a>'))
         else:
             from .pictures import _folder
 
             print("page:", self.save(_folder() / f"{name}.html"))
 
     def _repr_html_(self) -> str:
-        return (f'<iframe srcdoc="{escape(self)}" title="one training step, op by op" '
+        import html as entities
+
+        return (f'<iframe srcdoc="{entities.escape(self)}" title="one training step, op by op" '
                 'style="width:100%;height:52rem;border:1px solid #888"></iframe>')
 
 
@@ -87,8 +90,8 @@ def page(moments: Sequence[tuple[str, Recording]], net: Sequential, title: str, 
     store, recordings = Store(), [recording for _, recording in moments]
     selections = select(recordings)
     written = [{"when": when, **_moment(store, selections, recording)} for when, recording in moments]
-    content = {"title": title, "total": total, "classes": list(map(str, classes)), "moments": written,
-               "layers": [[name, repr(layer)] for name, layer in net.walk() if name],
+    content = {"title": line(title), "total": total, "classes": list(map(line, classes)), "moments": written,
+               "layers": [[line(name), line(repr(layer))] for name, layer in net.walk() if name],
                "selections": {name: each.as_dict() for name, each in selections.items()},
                "sources": store.sources, "arrays": store.arrays}
     return Page(_document(title, json.dumps(content, allow_nan=False, separators=(",", ":")), command))
@@ -96,14 +99,16 @@ def page(moments: Sequence[tuple[str, Recording]], net: Sequential, title: str, 
 
 def _document(title: str, content: str, command: str) -> str:
     """The page around its data. Its policy lets run the one script and the one style that it has."""
-    texts = {name: resources.files(__package__).joinpath(f"stepper.{name}").read_text("utf-8")
-             for name in ("html", "css", "js")}
+    web = resources.files(__package__).joinpath("web")
+    page, style, *scripts = (web.joinpath(name).read_text("utf-8") for name in (
+        "page.html", "style.css", *(f"{part}.js" for part in ("text", "pictures", "acts", "score", "rail"))))
+    script = "\n".join(scripts)
     policy = "default-src 'none'; base-uri 'none'; form-action 'none'; " + "; ".join(
-        f"{kind}-src 'sha256-{base64.b64encode(hashlib.sha256(texts[name].encode()).digest()).decode()}'"
-        for kind, name in (("script", "js"), ("style", "css")))
-    parts = {"title": escape(title), "command": escape(command), "policy": policy, "style": texts["css"],
-             "data": content.replace("<", "\\u003c"), "script": texts["js"]}
-    head, *rest = texts["html"].split("{{")
+        f"{kind}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for kind, text in (("script", script), ("style", style)))
+    parts = {"title": html(title), "command": html(command), "policy": policy, "style": style,
+             "data": content.replace("<", "\\u003c"), "script": script}
+    head, *rest = page.split("{{")
     return head + "".join(parts[name] + text for name, text in (piece.split("}}", 1) for piece in rest))
 
 
@@ -128,8 +133,7 @@ class Store:
 
     def source(self, found: source.Source) -> int:
         """The place of a source."""
-        return self._place(self.sources, found, {"text": found.text, "file": found.file, "line": found.line,
-                                                 "about": found.about, "value": found.value, "pullback": found.pullback})
+        return self._place(self.sources, found, dataclasses.asdict(found))
 
     def _place(self, where: list[Any], key: Any, entry: Any) -> int:
         if key not in self._places:
@@ -154,7 +158,7 @@ def _moment(store: Store, selections: dict[str, Selection], recording: Recording
 
 
 def _call(store: Store, view: Any, call: Call) -> dict[str, Any]:
-    settings = [[name, f"array {value.shape}" if hasattr(value, "shape") else f"{value!r:.60}"]
+    settings = [[name, f"array {value.shape}" if hasattr(value, "shape") else line(f"{value!r:.60}")]
                 for name, value in call.settings.items()]
     return {"op": call.op, "layer": call.layer, "site": list(call.site), "number": call.number, "order": call.order,
             "source": store.source(call.source), "settings": settings, "declared": call.declared,
@@ -199,7 +203,8 @@ def _rule(chain: Chain) -> tuple[str, list[float]]:
     if isinstance(made, mask.BinarySupermask):
         return f"kept where m > {made.tau:g}, else hidden", [made.tau]
     if isinstance(made, mask.SignedSupermask):
-        return f"kept where m > {made.tau:g}, inverted where m < {-made.tau:g}, else hidden", [-made.tau, made.tau]
+        return (f"kept where m > {made.tau:g}, inverted where m < \N{MINUS SIGN}{made.tau:g}, else hidden",
+                [-made.tau, made.tau])
     if isinstance(made, mask.EdgePopup):
         return f"kept are the {made.share:.0%} with the largest |m|, the others hidden", []
     return f"the step of {type(made).__name__}", []
@@ -215,7 +220,7 @@ def _view(store: Store, selection: Selection | None, kept: Kept) -> dict[str, An
     values = kept.values
     common = {**_facts(kept), "ofImage": kept.of_image}
     if values.ndim == 3:  # height, width, channels
-        channels = max(1, min(values.shape[2], SHOWN // max(1, values.shape[0] * values.shape[1])))
+        channels = max(1, min(values.shape[2], CHANNELS, PIXELS // max(1, values.shape[0] * values.shape[1])))
         shown = np.moveaxis(values[:, :, :channels], 2, 0)
         return {**common, "panes": channels, "rows": shown.shape[1], "columns": shown.shape[2],
                 "array": store.array(shown), "kind": "channels", "of": values.shape[2]}

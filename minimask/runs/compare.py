@@ -159,14 +159,10 @@ def _read_run(folder: Path) -> Side:
                          "compare")
     try:
         end = record["epochs"][-1]
-        counted = [(layer["kept"], layer["hidden"], layer["inverted"]) for layer in end["layers"]]
         about = (f"{folder}: {name}, seed {record['seed']}, {record['dataset']}, {end['epoch']} epochs, "
                  f"test accuracy {end['test_accuracy']:.2%}, {end['weights_left']:.2%} left")
     except (LookupError, TypeError, ValueError) as error:
         raise MinimaskError(f"{folder} holds no whole run: its record lacks {error}") from error
-    if counted != net.counts():
-        raise MinimaskError(f"{folder} disagrees with itself: record.json counts {counted} kept, hidden and inverted "
-                            f"weights, network.npz has {net.counts()}; one of them is from another run")
     return Side(about, net.masks(), {layer: np.asarray(source.frozen) for layer, source in sources.items()})
 
 

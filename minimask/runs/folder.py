@@ -165,6 +165,24 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     return record
 
 
+def _refuse_other_counts(folder: Path, net: Sequential, record: dict[str, Any]) -> None:
+    """MinimaskError unless every layer has the mask that the record's last epoch counts: else its accuracy is not this
+    net's."""
+    if not record["epochs"]:
+        return
+    try:
+        here = net.layer_counts()
+    except ValueError as error:  # a threshold below 0
+        raise MinimaskError(f"{folder} holds no whole run: network.npz is of no net ({error})") from error
+    counted, there = ({layer.get("name"): tuple(layer.get(part) for part in ("kept", "hidden", "inverted"))
+                       for layer in layers} for layers in (record["epochs"][-1]["layers"], here))
+    for name in {**there, **counted}:
+        if counted.get(name) != there.get(name):
+            raise MinimaskError(f"{folder} disagrees with itself: of layer {name} record.json counts "
+                                f"{counted.get(name)} kept, hidden and inverted weights, network.npz has "
+                                f"{there.get(name)}; one of them is from another run")
+
+
 def load(folder: str | Path, dataset: Dataset | None = None,
          backend: str = "numpy") -> tuple[Sequential, dict[str, Any]]:
     """The trained net and the record in a run's folder.
@@ -189,4 +207,5 @@ def load(folder: str | Path, dataset: Dataset | None = None,
                                 f"{dataset.name}: give the one it was trained on ({error})") from error
         raise MinimaskError(f"{folder} holds no whole run: {error}; needed are record.json and network.npz "
                             "as `minimask train` writes them") from error
+    _refuse_other_counts(folder, net, record)
     return net, record

@@ -2,8 +2,9 @@
 
 A record counts only if it is whole, agrees with itself and with its recipe, and is finished; whatever does not count
 is named with its reason. Two runs are in one group, and averaged, only if their recipes agree in everything but the
-line ``about`` (the number of epochs and the data set are part of a recipe) and if both or neither trained on
-unverified files; a seed counts once.
+line ``about`` (the number of epochs and the data set are part of a recipe), if both or neither trained on unverified
+files, if their arithmetic was of one kind (a processor's, a GPU's, a GPU's with TF32), and if they came from one source
+digest; a seed counts once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import fields, recipes
-from ..errors import MinimaskError, UsageError
+from ..errors import UsageError
 from ..fields import brief
 from . import schema
 from .folder import finished
@@ -59,6 +60,24 @@ class Run:
         return self.record["environment"]
 
     @property
+    def arithmetic(self) -> str:
+        """What its products were made by: "CPU", "GPU" or "GPU with TF32"; of a resumed run, one after the other."""
+        return ", then ".join(dict.fromkeys(
+            "CPU" if each.get("backend") != "cupy" else "GPU with TF32" if each.get("tf32") else "GPU"
+            for each in self._environments()))
+
+    @property
+    def source(self) -> str:
+        """The digest of the package that trained it, or "unknown"; of a resumed run, one after the other."""
+        return ", then ".join(dict.fromkeys(str(each.get("source_digest") or "unknown")
+                                            for each in self._environments()))
+
+    def _environments(self) -> list[Mapping[str, Any]]:
+        """That of its beginning, and of every place where it was resumed with another."""
+        later = [each.get("environment") for each in self.environment.get("continued") or () if isinstance(each, dict)]
+        return [self.environment, *(each for each in later if isinstance(each, dict))]
+
+    @property
     def finished(self) -> bool:
         """Whether it has all its recipe's epochs, or its schedule made the last cut before."""
         return finished(self.record)
@@ -66,7 +85,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one recipe, by seed. label: the recipe's name, and what tells it from others of that name."""
+    """Runs of one recipe, made alike, by seed. label: the recipe's name, and what tells it from others of that name."""
 
     label: str
     runs: Sequence[Run]
@@ -78,6 +97,11 @@ class Group:
     @property
     def unverified(self) -> bool:
         return self.runs[0].unverified
+
+    @property
+    def seeds(self) -> str:
+        """How many, in words."""
+        return f"{len(self.runs)} seeds" if len(self.runs) > 1 else "1 seed"
 
     def ends(self, key: str) -> list[float]:
         """One number of the last epoch of every run."""
@@ -104,10 +128,10 @@ def read(places: Iterable[str | Path]) -> Reading:
     folder its runs are always found.
 
     Raises:
-        UsageError: a place does not exist. MinimaskError: a folder cannot be listed.
+        UsageError: a place does not exist. A folder that cannot be listed is refused with the reason, as records are.
     """
     reading, counted = Reading(), dict[tuple[str, int], Run]()
-    for path in dict.fromkeys(path for place in places for path in _files(Path(place))):
+    for path in dict.fromkeys(path for place in places for path in _files(Path(place), reading)):
         try:
             record = fields.read(path)
             if "recipe" not in record and "format" not in record and path.name not in RUN_FILES:
@@ -129,28 +153,31 @@ def read(places: Iterable[str | Path]) -> Reading:
     return reading
 
 
-def _files(place: Path) -> Iterator[Path]:
+def _files(place: Path, reading: Reading) -> Iterator[Path]:
     """The files below a place that may be records, in order."""
     if place.is_file():
         yield place
-        return
-    if not place.is_dir():
+    elif place.is_dir():
+        yield from _below(place, 1, reading)
+    else:
         raise UsageError(f"there is no {place}; give folders of runs, of a sweep, or of records (*.json)")
-    try:
-        yield from _below(place, 1)
-    except OSError as error:
-        raise MinimaskError(f"{error.filename or place} cannot be read ({error.strerror})") from error
 
 
-def _below(folder: Path, levels: int) -> Iterator[Path]:
+def _below(folder: Path, levels: int, reading: Reading) -> Iterator[Path]:
     """A run's records; else every .json but the one that says what a sweep is, and so many levels of folders, too."""
-    if (folder / "record.json").exists():
-        yield from (folder / name for name in RUN_FILES if (folder / name).exists())
+    try:
+        if (folder / "record.json").exists():
+            found, folders = [folder / name for name in RUN_FILES if (folder / name).exists()], list[Path]()
+        else:
+            found = sorted(path for path in folder.glob("*.json") if path.is_file() and path.name != INDEX)
+            deeper = levels or (folder / INDEX).exists()
+            folders = sorted(each for each in folder.iterdir() if each.is_dir()) if deeper else []
+    except OSError as error:
+        reading.refused.append((folder, f"cannot be read ({error.strerror})"))
         return
-    yield from sorted(path for path in folder.glob("*.json") if path.is_file() and path.name != INDEX)
-    if levels or (folder / INDEX).exists():
-        for below in sorted(each for each in folder.iterdir() if each.is_dir()):
-            yield from _below(below, max(levels - 1, 0))
+    yield from found
+    for below in folders:
+        yield from _below(below, max(levels - 1, 0), reading)
 
 
 def _results(run: Run) -> list[dict[str, Any]]:
@@ -196,7 +223,8 @@ def _check_name(recipe: recipes.Recipe) -> None:
 
 def key(run: Run) -> str:
     """What two runs must have in common to be averaged, as text."""
-    return json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}], sort_keys=True)
+    return json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}, run.arithmetic, run.source],
+                      sort_keys=True)
 
 
 def groups(found: Iterable[Run]) -> list[Group]:
@@ -212,12 +240,44 @@ def groups(found: Iterable[Run]) -> list[Group]:
 
 
 def _label(run: Run, others: Sequence[Run]) -> str:
-    """The recipe's name, and the settings that tell it from other groups of that name."""
+    """The recipe's name, and the settings and circumstances that tell it from other groups of that name."""
     here = run.recipe.as_dict()
-    there = [other.recipe.as_dict() for other in others if other.recipe.name == run.recipe.name]
+    same = [other for other in others if other.recipe.name == run.recipe.name]
+    there = [other.recipe.as_dict() for other in same]
     differ = [name for name in here if name != "about" and any(other[name] != here[name] for other in there)]
-    settings = ", ".join(f"{name.replace('_', ' ')} {_plain(here[name])}" for name in differ)
-    return run.recipe.name + (f" ({settings})" if settings else "")
+    settings = [f"{name.replace('_', ' ')} {_plain(here[name])}" for name in differ]
+    settings += [run.arithmetic] if any(other.arithmetic != run.arithmetic for other in same) else []
+    settings += [f"source {_short(run.source)}"] if any(other.source != run.source for other in same) else []
+    return run.recipe.name + (f" ({', '.join(settings)})" if settings else "")
+
+
+def _short(source: str) -> str:
+    """Digests by their first 8 digits."""
+    return ", then ".join(each[:8] for each in source.split(", then "))
+
+
+def kept_apart(groups: Iterable[Group]) -> str:
+    """A sentence where runs of one recipe are in several groups for how they were made, else ""."""
+    made = _by_recipe(groups).values()
+    reasons = {
+        "on CPU, on GPU or with TF32": any(len({run.arithmetic for run in some}) > 1 for some in made),
+        "by packages of different source digests": any(len({run.source for run in some}) > 1 for some in made)}
+    words = " or ".join(reason for reason, given in reasons.items() if given)
+    return f"Runs of one recipe that were made {words} are kept apart, never averaged." if words else ""
+
+
+def recipes_of(groups: Iterable[Group]) -> int:
+    """How many recipes there are, however their runs were made."""
+    return len(_by_recipe(groups))
+
+
+def _by_recipe(groups: Iterable[Group]) -> dict[str, list[Run]]:
+    """A run of every group, by recipe and whether its data is verified."""
+    made: dict[str, list[Run]] = {}
+    for group in groups:
+        what = json.dumps([group.unverified, {**group.recipe.as_dict(), "about": ""}], sort_keys=True)
+        made.setdefault(what, []).append(group.runs[0])
+    return made
 
 
 def _plain(value: Any) -> str:

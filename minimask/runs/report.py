@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .. import backend, files, plot, recipes
+from .. import backend, data, escape, files, plot, recipes
+from ..display import accuracy_name
 from ..errors import MinimaskError, UsageError
 from ..plot import page
-from ..plot.page import Table
+from ..plot.page import Code, Table
 from . import records, schema
 from .records import Group, Reading, Run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: The first line of report.md, by which a later report knows that it may take its place.
 MADE = "<!-- made by minimask report -->"
 ABOUT = ("Numbers are those of each run's last epoch: the mean over runs of different seeds and, in brackets, their "
          "5th and 95th percentile. paper: test accuracy / weights left in its table; difference: ours less those.")
+#: Of accuracies of NAME-validation, which held out a part of the training images.
+HELD_OUT = ("Accuracy on NAME-validation is held-out accuracy: measured on training images that were held out, never "
+            "on test images.")
 MAKING = ("Times are those of training, without evaluation; other work on the machine makes them longer. A data folder "
           "is given with --data DIR, or by MINIMASK_DATA.")
 LEFT_OUT = "Records that are in no table above, and why."
@@ -55,13 +56,19 @@ def results(groups: Sequence[Group]) -> Table:
         recipe, mark = group.recipe, MARK if group.unverified else ""
         ours = [np.mean(group.ends(name)) for name in ("test_accuracy", "weights_left")]
         paper = published(recipe)
-        rows.append([f"`{group.label}`", spread(group.ends("test_accuracy"), mark),
+        rows.append([Code(group.label), spread(group.ends("test_accuracy"), mark),
                      spread(group.ends("weights_left"), mark),
                      " / ".join(f"{100 * value:.2f}" for value in paper) if paper else "",
                      " / ".join(f"{100 * (a - b):+.2f}{mark}" for a, b in zip(ours, paper)) if paper else "",
                      str(len(group.runs)), str(recipe.epochs), recipe.dataset + mark])
-    return Table(["recipe", "test accuracy, %", "weights left, %", "paper", "difference", "runs", "epochs", "data"],
-                 rows)
+    return Table(["recipe", f"{accuracy(groups)}, %", "weights left, %", "paper", "difference", "runs", "epochs",
+                  "data"], rows)
+
+
+def accuracy(groups: Iterable[Group]) -> str:
+    """What the accuracies of groups are called: test or held-out accuracy, or accuracy where there are both."""
+    names = {accuracy_name(group.recipe.dataset) for group in groups}
+    return names.pop() if len(names) == 1 else "accuracy"
 
 
 def spread(shares: Sequence[float], mark: str = "") -> str:
@@ -88,9 +95,9 @@ def making(groups: Sequence[Group]) -> Table:
         for where, some in on.items():
             minutes = [run.seconds / 60 for run in some]
             least, most = (f"{each(minutes):.1f}" for each in (min, max))
-            rows.append([f"`{group.label}`", ", ".join(str(run.seed) for run in some), where,
+            rows.append([Code(group.label), ", ".join(str(run.seed) for run in some), where,
                          f"{np.mean(minutes):.1f}{f' ({least} to {most})' if least != most else ''}",
-                         f"`{command_line(some[0])}`"])
+                         Code(command) if (command := command_line(some[0])) else "from Python: own data"])
     return Table(["recipe", "seeds S", "hardware", "training, minutes", "command"], rows)
 
 
@@ -103,8 +110,10 @@ def hardware(environment: dict[str, Any]) -> str:
 
 
 def command_line(run: Run) -> str:
-    """The command that makes such a run, with S for the seed."""
+    """The command that makes such a run, with S for the seed; "" where it trained on a data set of somebody's own."""
     recipe, environment = run.recipe, run.environment
+    if recipe.dataset.removesuffix("-validation") not in data.OUTLINES:
+        return ""
     shipped = recipes.shipped(recipe)
     words = ["minimask", "train", recipe.name if shipped else f"{recipe.name}.toml", "--seed", "S"]
     if shipped and shipped.epochs != recipe.epochs:
@@ -131,14 +140,19 @@ def left_out(reading: Reading) -> list[str]:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure to be drawn, what it says in words (`details` for those who do not see it), and its numbers."""
+    """A picture, what it says in words (`details` for those who do not see it), and its numbers."""
 
     name: str  # of its files
     title: str
     note: str
     details: str
-    draw: Callable[[], Figure]
+    picture: plot.Picture
     table: Table
+
+    @property
+    def caption(self) -> str:
+        """Title and note, as a paper would have them."""
+        return f"{self.title}. {self.note}"
 
 
 def charts(groups: Sequence[Group]) -> list[Chart]:
@@ -146,75 +160,76 @@ def charts(groups: Sequence[Group]) -> list[Chart]:
     found = [_accuracy([group for group in groups if group.recipe.dataset == dataset], dataset)
              for dataset in dict.fromkeys(group.recipe.dataset for group in groups)]
     found += [_course(group) for group in groups if group.recipe.source != "trained"]
-    return [replace(each, name=f"{i:02}-{re.sub(r'[^a-z0-9]+', '-', each.name.lower()).strip('-')}")
+    return [replace(each, name=f"{i:02}-{re.sub(r'[^a-z0-9]+', '-', each.name.lower()).strip('-')[:80]}")
             for i, each in enumerate(found, 1)]
 
 
-#: Of so many groups each has a marker of its own; of more, each method has.
-MOST_LABELS = 12
-
-
 def _accuracy(groups: Sequence[Group], dataset: str) -> Chart:
-    """Test accuracy against weights left, on one data set."""
-    labelled: dict[str, list[Any]] = {}
-    for group in groups:
-        label = group.label if len(groups) <= MOST_LABELS else method(group.recipe)
-        labelled.setdefault(_marked(label, group), []).extend(run.record for run in group.runs)
+    """Accuracy against weights left, on one data set: a mark per run, another for every group."""
+    labelled = {_marked(group.label, group): [run.record for run in group.runs] for group in groups}
     paper = {_marked(group.label, group): row for group in groups if (row := published(group.recipe))}
     sentences = [f"{_marked(group.label, group)}: {100 * np.mean(group.ends('test_accuracy')):.2f} % with "
-                 f"{100 * np.mean(group.ends('weights_left')):.2f} % left" for group in groups]
+                 f"{100 * np.mean(group.ends('weights_left')):.2f} % left ({group.seeds})" for group in groups]
     note = f" {UNVERIFIED}" if any(group.unverified for group in groups) else ""
-    return Chart(f"accuracy {dataset}", f"Test accuracy against weights left, {dataset}",
-                 f"A marker per run, {len(groups)} recipes; up and to the left is better.{note}",
-                 f"Means: {'; '.join(sentences)}.",
-                 lambda: plot.accuracy_against_weights(labelled, paper), results(groups))
+    numbers = [len(group.runs) for group in groups]
+    seeds = " to ".join(dict.fromkeys((str(min(numbers)), str(max(numbers)))))
+    name = accuracy(groups)
+    return Chart(f"accuracy {dataset}", f"{name[0].upper()}{name[1:]} against weights left, {dataset}",
+                 f"A mark per run: {len(groups)} recipe{'s' * (len(groups) > 1)}, seeds of each (in brackets): {seeds}"
+                 f"; up and to the left is better.{note}",
+                 f"Means: {'; '.join(sentences)}.", plot.trade_off(labelled, paper), results(groups))
 
 
 def _marked(label: str, group: Group) -> str:
     return f"{label} {MARK}" if group.unverified else label
 
 
-def method(recipe: recipes.Recipe) -> str:
-    """The weight source of a recipe, in words, with the rule of its threshold."""
-    rule = "" if recipe.source not in ("signed-supermask", "binary") else (
-        ", tau_ratio" if "tau_ratio" in recipe.source_settings else ", tau")
-    return {"trained": "dense baseline"}.get(recipe.source, recipe.source.replace("-", " ") + rule)
+def _dead(group: Group, epoch: int) -> str:
+    """How many units of each layer are dead for ever after an epoch, in words, where all runs have counted them."""
+    layers = zip(*(run.epochs[epoch]["layers"] for run in group.runs))
+    words = [f"{of[0]['name']} {np.mean([layer['dead'] for layer in of]):.1f} of {of[0]['units']}" for of in layers
+             if all("dead" in layer for layer in of)]
+    return f" Units dead for ever: {'; '.join(words)}." if words else ""
 
 
 def _course(group: Group) -> Chart:
     """Kept, hidden and inverted per layer, accuracy, weights left and flips over the epochs: means over the runs."""
     shortest = min(len(run.epochs) for run in group.runs)
     names = [layer["name"] for layer in group.runs[0].epochs[0]["layers"]]
-
-    def mean(epoch: int, name: str) -> float:
-        return float(np.mean([run.epochs[epoch][name] for run in group.runs]))
-
-    def shares(epoch: int) -> list[str]:
-        counts = np.array([[[layer[part] for part in schema.STATES] for layer in run.epochs[epoch]["layers"]]
-                           for run in group.runs])  # (runs, layers, 3)
-        means = 100 * counts.mean(0) / counts[0].sum(1, keepdims=True)
-        return [" / ".join(f"{share:.1f}" for share in layer) for layer in means]
-
-    def numbers(epoch: int) -> list[str]:
-        return [f"{100 * mean(epoch, 'test_accuracy'):.2f}", f"{100 * mean(epoch, 'weights_left'):.2f}",
-                f"{mean(epoch, 'flips'):,.0f}"]
-
     shown = sorted({*range(0, shortest, max(1, shortest // 20)), shortest - 1})  # some 20 epochs, the last among them
-    table = Table(["epoch", "test accuracy, %", "weights left, %", "flips",
+    whole = {name: np.mean([[run.epochs[i][name] for i in shown] for run in group.runs], axis=0)
+             for name in ("test_accuracy", "weights_left", "flips")}  # each (epochs shown,)
+    counts = np.array([[[[layer[part] for part in schema.STATES] for layer in run.epochs[i]["layers"]] for i in shown]
+                       for run in group.runs])  # (runs, epochs shown, layers, 3)
+    shares = 100 * counts.mean(0) / counts[0].sum(-1, keepdims=True)  # (epochs shown, layers, 3)
+    rows = [[f"{100 * whole['test_accuracy'][i]:.2f}", f"{100 * whole['weights_left'][i]:.2f}",
+             f"{whole['flips'][i]:,.0f}", *(" / ".join(f"{share:.1f}" for share in layer) for layer in shares[i])]
+            for i in range(len(shown))]
+    table = Table(["epoch", f"{accuracy([group])}, %", "weights left, %", "flips",
                    *(f"{name}: kept / hidden / inverted, %" for name in names)],
-                  [[str(epoch + 1), *numbers(epoch), *shares(epoch)] for epoch in shown])
-    accuracy, left, flips = numbers(shortest - 1)
-    runs = f"{len(group.runs)} runs" if len(group.runs) > 1 else "1 run"
+                  [[str(epoch + 1), *row] for epoch, row in zip(shown, rows)])
+    last, left, flips, *layers = rows[-1]
     return Chart(f"course {group.label}", f"{_marked(group.label, group)}: kept, hidden and inverted over time",
-                 f"{runs}{', means over them' if len(group.runs) > 1 else ''}. After {shortest} epochs: test accuracy "
-                 f"{accuracy} %, {left} % of the weights left ({numbers(0)[1]} % after epoch 1), {flips} flips in the "
-                 f"epoch.{f' {UNVERIFIED}' if group.unverified else ''}",
+                 f"{group.seeds}{', means over them' if len(group.runs) > 1 else ''}. After {shortest} epochs: "
+                 f"{accuracy([group])} {last} %, {left} % of the weights left ({rows[0][1]} % after epoch 1), {flips} "
+                 f"flips in the epoch.{f' {UNVERIFIED}' if group.unverified else ''}",
                  f"Kept / hidden / inverted at the end, %: "
-                 f"{'; '.join(f'{name} {share}' for name, share in zip(names, shares(shortest - 1)))}.",
-                 lambda: plot.training([run.record for run in group.runs], columns=2), table)
+                 f"{'; '.join(f'{name} {share}' for name, share in zip(names, layers))}."
+                 f"{_dead(group, shortest - 1)}",
+                 plot.course([run.record for run in group.runs], columns=2), table)
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------
+
+
+def counted(reading: Reading) -> list[Group]:
+    """The groups of the runs that count; MinimaskError where there is none, with the first reasons."""
+    groups, sentences = records.groups(reading.runs), left_out(reading)
+    if not groups:
+        more = f"; and {len(sentences) - 3} more" if len(sentences) > 3 else ""
+        raise MinimaskError(f"no finished run among the records found: {'; '.join(sentences[:3])}{more}" if sentences
+                            else "no record found; needed are folders with record.json, or of records")
+    return groups
 
 
 def write(reading: Reading, out: Path) -> tuple[str, list[str], str]:
@@ -226,27 +241,25 @@ def write(reading: Reading, out: Path) -> tuple[str, list[str], str]:
         UsageError: `out` cannot be made, or holds a report.md or report.html that is none of ours.
         MinimaskError: no record counts, or a file cannot be written.
     """
-    groups, sentences = records.groups(reading.runs), left_out(reading)
-    if not groups:
-        more = f"; and {len(sentences) - 3} more" if len(sentences) > 3 else ""
-        raise MinimaskError(f"no finished run among the records found: {'; '.join(sentences[:3])}{more}" if sentences
-                            else "no record found; needed are folders with record.json, or of records")
+    groups, sentences = counted(reading), left_out(reading)
     _claim(out)
-    drawn, names, missing = [], [], ""
-    all_charts = charts(groups)
+    all_charts, names, missing = charts(groups), [], ""
+    drawn, pngs = [], False
     for chart in all_charts:
-        svg = ""
+        svg = plot.svg(chart.picture, f"c{chart.name}", chart.title, f"{chart.note} {chart.details}")
+        files.write(out / f"{chart.name}.svg", svg.encode())
+        names.append(f"{chart.name}.svg")
+        drawn.append(page.chart(svg, chart.title, chart.note, chart.table))
         if not missing:
             try:
-                figure = chart.draw()
-                svg = plot.svg(figure, f"c{chart.name}", chart.title, f"{chart.note} {chart.details}")
-                files.write(out / f"{chart.name}.png", plot.png(figure))
-                files.write(out / f"{chart.name}.svg", svg.encode())
-                names += [f"{chart.name}.png", f"{chart.name}.svg"]
+                files.write(out / f"{chart.name}.png", plot.png(plot.figure(chart.picture)))
+                names.append(f"{chart.name}.png")
+                pngs = True
             except plot.MissingMatplotlib as error:
-                missing = f"no figures: {error}"
-        drawn.append(page.chart(svg, chart.title, chart.note, chart.table))
-    pictures = "" if missing else "".join(f"![{chart.title}]({chart.name}.png)\n\n" for chart in all_charts)
+                missing = f"figures as SVG alone, no PNG: {error}"
+    kind = "png" if pngs else "svg"
+    pictures = "".join(f"![{escape.markdown(f'{chart.title}. {chart.details}')}]({chart.name}.{kind})\n\n"
+                       f"**{escape.markdown(chart.title)}.** {escape.markdown(chart.note)}\n\n" for chart in all_charts)
     markdown = _markdown(groups, sentences, pictures)
     files.write(out / "report.md", f"{MADE}\n{markdown}".encode())
     files.write(out / "report.html", _page(groups, sentences, drawn, missing).encode())
@@ -258,20 +271,42 @@ def _claim(out: Path) -> None:
     signs = {"report.md": MADE, "report.html": 'content="minimask report"'}
     files.claim(out, "what was not made by minimask report and would be lost", "give another folder with --out", signs,
                 lambda path: files.begins_with(path, signs[path.name]))
+    make(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         earlier = (out / "report.md").read_text(encoding="utf-8") if (out / "report.md").exists() else ""
-        for name in re.findall(r"^!\[.*\]\(([a-z0-9-]+)\.png\)$", earlier, re.MULTILINE):
+        for name in re.findall(r"^!\[.*\]\(([a-z0-9-]+)\.(?:png|svg)\)$", earlier, re.MULTILINE):
             for kind in ("png", "svg"):
                 (out / f"{name}.{kind}").unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        raise _unwritable(out, error) from error
+
+
+def make(out: Path) -> None:
+    """Makes the folder; UsageError where that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{out} cannot be written to ({error.strerror}); give another folder with --out") from error
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: Exception) -> UsageError:
+    reason = getattr(error, "strerror", None) or error
+    return UsageError(f"{out} cannot be written to ({reason}); give another folder with --out")
 
 
 def _summary(groups: Sequence[Group]) -> str:
     """What stands above the results, in both forms."""
-    note = f" {UNVERIFIED}" if any(group.unverified for group in groups) else ""
-    return f"{sum(len(group.runs) for group in groups)} runs of {len(groups)} recipes. {ABOUT}{note}"
+    runs = sum(len(group.runs) for group in groups)
+    of = records.recipes_of(groups)
+    return " ".join([f"{runs} run{'s' * (runs > 1)} of {of} recipe{'s' * (of > 1)}. {ABOUT}", *remarks(groups)])
+
+
+def remarks(groups: Sequence[Group]) -> list[str]:
+    """What is to be said of numbers: what was kept apart, that none is of test images, that data is not verified."""
+    return [sentence for sentence, given in (
+        (records.kept_apart(groups), True),
+        (HELD_OUT, any(group.recipe.dataset.endswith("-validation") for group in groups)),
+        (UNVERIFIED, any(group.unverified for group in groups))) if given and sentence]
 
 
 def _own(groups: Sequence[Group]) -> list[tuple[str, str]]:
@@ -280,15 +315,20 @@ def _own(groups: Sequence[Group]) -> list[tuple[str, str]]:
 
 
 def _markdown(groups: Sequence[Group], sentences: Sequence[str], pictures: str) -> str:
-    own = "".join(f"Recipe `{label}`:\n\n```toml\n{text}```\n\n" for label, text in _own(groups))
-    out = "".join(f"- {page.markdown_text(sentence)}\n" for sentence in sentences)
-    return (f"## Results\n\n{_summary(groups)}\n\n{results(groups).markdown()}\n{pictures}"
+    own = "".join(f"Recipe {escape.code(label)}:\n\n{_toml(text)}\n" for label, text in _own(groups))
+    out = "".join(f"- {escape.markdown(sentence)}\n" for sentence in sentences)
+    return (f"## Results\n\n{escape.markdown(_summary(groups))}\n\n{results(groups).markdown()}\n{pictures}"
             f"## How they were made\n\n{MAKING}\n\n{making(groups).markdown()}\n{own}"
             + (f"## Left out\n\n{LEFT_OUT}\n\n{out}" if out else ""))
 
 
+def _toml(text: str) -> str:
+    """A recipe as a block of code; JSON's texts in it hold no line that ends the block."""
+    return f"```toml\n{escape.lines(text)}```\n"
+
+
 def _page(groups: Sequence[Group], sentences: Sequence[str], drawn: Sequence[str], missing: str) -> str:
-    own = "".join(f"<details><summary>recipe {page.inline(label)}</summary><pre>{page.inline(text)}</pre></details>\n"
+    own = "".join(f"<details><summary>recipe {page.inline(label)}</summary>{page.block(text)}</details>\n"
                   for label, text in _own(groups))
     return page.document("minimask: what the runs came to", "".join([
         "<p>Signed supermasks: frozen random weights, of which training only decides to keep, hide or invert each. "

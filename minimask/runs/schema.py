@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .. import data, recipes
-from ..errors import UsageError
+from ..errors import MinimaskError, UsageError
 from ..fields import MOST_WHOLE, Fields, brief, refuse_unbounded
 
 #: From where to where the numbers of an epoch lie, and which of them are whole.
@@ -93,6 +93,10 @@ def _layer(layer: Mapping[str, Any]) -> None:
     counts = [count for part in STATES if type(count := layer.get(part)) is int and count >= 0]
     if len(counts) < len(STATES) or not 0 < sum(counts) <= MOST_WHOLE or sum(counts) != layer.get("weights"):
         raise ValueError(f"has a layer whose kept, hidden and inverted weights do not add up: {brief(layer, 120)}")
+    if not ("dead" in layer) == ("units" in layer) or not all(
+            type(layer.get(part, 0)) is int for part in ("dead", "units")) or not (
+            0 <= layer.get("dead", 0) <= layer.get("units", 0) <= layer["weights"]):
+        raise ValueError(f"has a layer with more units dead for ever than it has: {brief(layer, 120)}")
     if type(layer.get("name")) is not str or not 0 < len(layer["name"]) <= MOST_NAME:
         raise ValueError(f"has a layer without a name of up to {MOST_NAME} characters: {brief(layer, 120)}")
 
@@ -125,7 +129,10 @@ def agree(value: Mapping[str, Any], recipe: recipes.Recipe, dataset: data.Datase
     """
     shape = (dataset.input_shape, dataset.classes) if dataset else data.OUTLINES.get(
         value["dataset"].removesuffix("-validation"))
-    size = recipe.size(*shape) if shape else None
+    try:
+        size = recipe.size(*shape) if shape else None
+    except (MinimaskError, ValueError) as error:
+        raise ValueError(f"disagrees with its recipe, whose net does not fit its data: {error}") from error
     if size is not None and size > MOST_WEIGHTS:
         raise ValueError(f"asks for a net of {size:,} weights, but {MOST_WEIGHTS:,} are the most")
     for number, entry in enumerate(value["epochs"], 1):

@@ -113,14 +113,17 @@ def grade(found: Sequence[Submission], settings: Settings, progress: Progress = 
     Raises:
         UsageError: there are no tests for a lesson. MinimaskError: the tests themselves cannot be loaded.
     """
-    numbers = sorted({number for submission in found for number in submission.work} if lessons is None else set(lessons))
+    handed_in = {number for submission in found for number in submission.work}
+    numbers = sorted(handed_in if lessons is None else set(lessons))
     paths = [settings.tests / f"test_lesson{number}.py" for number in numbers]
     for path in paths:
         if not path.is_file():
-            raise UsageError(f"there are no tests for lesson {path.stem[-2:]}: {path} is missing; --lessons names those to "
-                             "mark, --tests the folder of tests of your own")
+            raise UsageError(f"there are no tests for lesson {path.stem[-2:]}: {path} is missing; --lessons names those"
+                             " to mark, --tests the folder of tests of your own")
     marker = _Forking(found, settings, progress) if hasattr(os, "fork") else _Calling(found, settings, progress)
     status = _session(paths, settings, marker)
+    if marker.error is not None:
+        raise marker.error
     if marker.marks is None:
         raise MinimaskError(f"the tests in {settings.tests} cannot be loaded (pytest ended with {status}); "
                             f"`pytest --collect-only {settings.tests}` shows why")
@@ -149,6 +152,7 @@ class _Marker:
     def __init__(self, found: Sequence[Submission], settings: Settings, progress: Progress):
         self.found, self.settings, self.progress = found, settings, progress
         self.marks: list[Mark] | None = None
+        self.error: BaseException | None = None
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -161,6 +165,13 @@ class _Marker:
         """Marks everything."""
         if session.testsfailed:  # while they were collected
             return True
+        try:
+            self._mark(session)
+        except BaseException as error:  # pytest would make a page of it
+            self.error = error
+        return True
+
+    def _mark(self, session: pytest.Session) -> None:
         files: dict[str, list[pytest.Item]] = {}
         for item in session.items:
             if TASK.match(item.name):
@@ -170,7 +181,6 @@ class _Marker:
         with tempfile.TemporaryDirectory(prefix="minimask-grade-", ignore_cleanup_errors=True) as work:
             self.run(files, marks, Path(work))
         self.marks = list(marks.values())
-        return True
 
     def run(self, files: dict[str, list[pytest.Item]], marks: dict[str, Mark], work: Path) -> None:
         """Marks all of `found`, lesson by lesson."""
@@ -221,7 +231,7 @@ class _Forking(_Marker):
         rows = {number: fingerprint(items[0].module) for number, items in files.items()}  # type: ignore[attr-defined]
         waiting.reverse()
         busy: list[_Sitting] = []
-        untouched: set[str] = set()
+        seen: set[str] = set()
         try:
             while waiting or busy:
                 while waiting and len(busy) < self.settings.jobs:
@@ -236,11 +246,13 @@ class _Forking(_Marker):
                     if ended and sitting.next < len(sitting.items):
                         sitting.begin(rows[sitting.number])
                     elif ended:
+                        new = sorted(set(touched(self.found)) - seen)
+                        seen |= set(new)
+                        for one in busy if new else ():  # whoever was at work may have done it
+                            one.mark.remarks += [f"while it was marked{'' if len(busy) == 1 else ', with others,'} "
+                                                 f"{path} was changed or removed" for path in new]
                         busy.remove(sitting)
                         done += sitting.next
-                        new = set(touched(self.found)) - untouched
-                        untouched |= new
-                        sitting.mark.remarks += [f"while it was marked, {path} was changed or removed" for path in sorted(new)]
         finally:
             for sitting in busy:
                 sitting.end()
@@ -253,14 +265,16 @@ class _Sitting:
                  work: Path):
         self.submission, self.number, self.items, self.mark, self.settings = submission, number, items, mark, settings
         self.work, self.next, self.pid, self.pipe, self.deadline = work, 0, 0, -1, 0.0
-        self.heard, self.buffer, self.loaded = 0, b"", False
+        self.buffer, self.loaded, self.tainted = b"", False, False
+        self.status: int | None = None
 
     def begin(self, rows: list[Any]) -> None:
         """Forks a process for the tests that are left, which has the files in a folder of its own."""
         self.folder = Path(tempfile.mkdtemp(dir=self.work))
         self.trace = self.folder.with_name(f"{self.folder.name}.trace")
         written_out(self.submission.work[self.number], self.folder)
-        self.token, self.buffer, self.loaded = secrets.token_hex(16), b"", False
+        self.token, self.buffer, self.loaded, self.status = secrets.token_hex(16), b"", False, None
+        self.tainted = False
         self.pipe, theirs = os.pipe()
         os.set_blocking(self.pipe, False)
         for stream in (sys.stdout, sys.stderr):
@@ -289,17 +303,17 @@ class _Sitting:
         self.buffer += text
         *lines, self.buffer = self.buffer.split(b"\n")
         for line in lines:
-            self._take(line)
-        if self.next == len(self.items):
+            if line:
+                self._take(line)
+        if self.next == len(self.items) or self.tainted:
             self.end()
             return True
         late = time.monotonic() > self.deadline
-        gone = bool(os.waitpid(self.pid, os.WNOHANG)[0]) if not (closed or late) else False
-        if gone and not text:
-            self.pid = 0
-        if closed or late or (gone and not text) or len(self.buffer) > 1 << 20:
+        gone = not ready and self.status is not None  # a while ago, and a child of its own holds the pipe open
+        if closed or late or gone or len(self.buffer) > 1 << 20:
             self._lost(late)
             return True
+        self._ended(os.WNOHANG)
         return False
 
     def _take(self, line: bytes) -> None:
@@ -313,8 +327,11 @@ class _Sitting:
             return
         if said["kind"] == "loaded":
             self.loaded = True
-        elif self.next < len(self.items):
+        else:
+            while self.next < said["test"]:
+                self._note("failed", f"{task_of(self.items[self.next])}: what became of this test was lost on the way")
             self._note(said["outcome"], str(said["text"]))
+            self.tainted = said["tainted"]
         self.deadline = time.monotonic() + self.settings.limit + GRACE
 
     def _note(self, outcome: str, text: str) -> None:
@@ -324,16 +341,20 @@ class _Sitting:
 
     def _lost(self, late: bool) -> None:
         """The process ended, or took too long: one unsolved test, or all of them if it was still being loaded."""
+        if not late:
+            time.sleep(0.01)  # what closed the pipe may be about to end
+            self._ended(os.WNOHANG)
         self.end()
+        how = f"signal {-self.status}" if self.status is not None and self.status < 0 else f"exit status {self.status}"
         where = self.trace.read_text(errors="replace") if self.trace.is_file() else ""
         lines = [line.strip() for line in where.splitlines() if str(self.folder) in line]
         if late or where:
             at = f"; it was at {_place(lines[0])}" if lines else ""
-            why = (f"no answer within {self.settings.limit:g} seconds{at}. Is there a loop that never ends, or a wait for "
-                   "something that does not come?")
+            why = (f"no answer within {self.settings.limit:g} seconds{at}. Is there a loop that never ends, or a wait "
+                   "for something that does not come?")
         else:
-            why = (f"your code ended the whole process ({self.how}) in place of an answer. Leave out what ends a program "
-                   "(os._exit, exit, quit)")
+            why = (f"your code ended the whole process ({how}) in place of an answer. Leave out what ends a "
+                   "program (os._exit, exit, quit)")
         for _ in range(1 if self.loaded else len(self.items) - self.next):
             item = self.items[self.next]
             loading = "" if self.loaded else "while it was being loaded, "
@@ -344,20 +365,22 @@ class _Sitting:
         if self.pipe >= 0:
             os.close(self.pipe)
             self.pipe = -1
-        self.how = "it is gone"
         if self.pid:
-            status = 0
-            gone, status = os.waitpid(self.pid, os.WNOHANG)
-            for kill in (os.killpg, os.kill):  # its group, if it has come so far as to have one
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    if kill is os.killpg or not gone:
-                        kill(self.pid, signal.SIGKILL)
-            if not gone:
-                _, status = os.waitpid(self.pid, 0)
-            code = os.waitstatus_to_exitcode(status)
-            self.how = f"signal {-code}" if code < 0 else f"exit status {code}"
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)  # before it is waited for, while the number is still its own
+            if self.status is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)  # it may not have come so far as to have a group
+            self._ended(0)
             self.pid = 0
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _ended(self, how: int) -> bool:
+        """Whether the process has ended; its exit status is kept."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, how)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status is not None
 
 
 def _place(line: str) -> str:
@@ -394,7 +417,8 @@ def _take_tests(config: pytest.Config, sitting: _Sitting, pipe: int, rows: list[
     keeper = _Keeper(lambda: say({"kind": "loaded"}))
     config.pluginmanager.register(keeper)
     with open(sitting.trace, "w") as where:
-        for item, following in zip(sitting.items[sitting.next:], [*sitting.items[sitting.next + 1:], None]):
+        for i, item in list(enumerate(sitting.items))[sitting.next:]:
+            following = sitting.items[i + 1] if i + 1 < len(sitting.items) else None
             keeper.reports = []
             faulthandler.dump_traceback_later(sitting.settings.limit, exit=True, file=where)
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -403,16 +427,17 @@ def _take_tests(config: pytest.Config, sitting: _Sitting, pipe: int, rows: list[
             tainted = look(rows)
             if tainted:
                 outcome, text = "failed", f"{task_of(item)}: {CHANGED.format(tainted)}"
-            say({"kind": "test", "outcome": outcome, "text": text[:TEXT + 1000]})
+            say({"kind": "test", "test": i, "outcome": outcome, "text": text[:TEXT + 1000], "tainted": bool(tainted)})
             if tainted:
                 os._exit(0)
 
 
 def sealed_dumps() -> Callable[[Any], bytes]:
-    """A function from a message to its line, which has its encoder at hand."""
+    """A function from a message to its line, which has its encoder at hand; what others began to write ends before it.
+    """
     encode = json.JSONEncoder().encode
 
-    return lambda message: encode(message).encode() + b"\n"
+    return lambda message: b"\n" + encode(message).encode() + b"\n"
 
 
 class _Keeper:
@@ -454,7 +479,8 @@ def words(text: str, folder: str, task: str) -> str:
         return f"not begun: {lines[0].removeprefix('NotImplementedError').lstrip(': ')}"
     said = re.sub(r"^(AssertionError|Failed|minimask\.\w+\.\w+\.GradientError): ", "", said)
     if "EOF when reading a line" in said or "reading from stdin" in said:
-        said = "your code waits for input(), and nobody types while it is marked. Take it out; a task's input are its arguments"
+        said = ("your code waits for input(), and nobody types while it is marked. Take it out; the input of a task "
+                "are its arguments")
     places = re.findall(rf"^(?:{re.escape(folder)}/|\S*/)?([\w/]+\.py):(\d+): in (\S+)", text, re.MULTILINE)
     mine = [place for place in places if re.search(rf"{re.escape(place[0])}:{place[1]}:", text)
             and (Path(folder) / place[0]).is_file() and not place[0].startswith("test_")]

@@ -37,10 +37,12 @@ class Submission:
     work: dict[str, dict[str, bytes]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     read: dict[Path, bytes] = field(default_factory=dict)
+    changed_at: dict[Path, int] = field(default_factory=dict)  # by the system's clock, which nobody sets back
 
     def content(self, path: Path) -> bytes:
         """What is in a file, now; later :func:`touched` compares."""
         if path not in self.read:
+            self.changed_at[path] = path.lstat().st_ctime_ns
             self.read[path] = path.read_bytes()
         return self.read[path]
 
@@ -68,13 +70,13 @@ def submissions(folder: Path, lessons: Iterable[str] | None = None) -> list[Subm
                            if wanted is None or number in wanted}
     if not any(submission.work for submission in found):
         which = f" of lesson {', '.join(sorted(wanted))}" if wanted else ""
-        raise UsageError(f"{folder} holds no submission{which}; expected is NAME/lesson03.py, NAME/exercises/lesson03.py "
-                         "or NAME_lesson03.py for every student (unpack archives first)")
+        raise UsageError(f"{folder} holds no submission{which}; expected is NAME/lesson03.py, NAME_lesson03.py or "
+                         "NAME/exercises/lesson03.py for every student (unpack archives first)")
     return sorted(found, key=lambda submission: submission.name)
 
 
 def _of_folder(folder: Path, name: str) -> Submission:
-    """A student's folder: of two files for one lesson that in exercises/ counts, or else the least deep, and it is said."""
+    """A student's folder. Of two files for a lesson that in exercises/ counts, or the least deep one."""
     submission = Submission(name)
     found: dict[str, list[Path]] = {}
     links: list[str] = []
@@ -94,7 +96,7 @@ def _of_folder(folder: Path, name: str) -> Submission:
 def _of_files(folder: Path, wanted: set[str] | None) -> list[Submission]:
     """Single files, by the name of the student in theirs."""
     found: dict[str, Submission] = {}
-    plain = [path for path in _regular(folder) if path.suffix == ".py"]
+    plain = [path for path in _regular(folder) if path.suffix == ".py" and not path.name.startswith(".")]
     lessons = [(path, match) for path in plain if (match := NAMED.fullmatch(path.name))]
     if not lessons and wanted and len(wanted) == 1:  # of one lesson alone: NAME.py
         number = next(iter(wanted))
@@ -142,7 +144,9 @@ def _regular(folder: Path) -> list[Path]:
     """The regular files in a folder, by name: no links, no pipes, nothing that would block its reader."""
     if not folder.is_dir():
         return []
-    return sorted(Path(entry.path) for entry in os.scandir(folder) if stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode))
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries
+                      if stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode))
 
 
 def written_out(files: dict[str, bytes], folder: Path) -> None:
@@ -155,11 +159,11 @@ def written_out(files: dict[str, bytes], folder: Path) -> None:
 
 def touched(found: Iterable[Submission]) -> list[str]:
     """The files that are no longer what was read: whoever was being marked wrote there."""
-    def same(path: Path, content: bytes) -> bool:
+    def same(submission: Submission, path: Path) -> bool:
         try:
-            return not path.is_symlink() and path.read_bytes() == content
+            return path.lstat().st_ctime_ns == submission.changed_at[path] or (
+                not path.is_symlink() and path.read_bytes() == submission.read[path])
         except OSError:
             return False
 
-    return sorted(str(path) for submission in found for path, content in submission.read.items()
-                  if not same(path, content))
+    return sorted(str(path) for submission in found for path in submission.read if not same(submission, path))

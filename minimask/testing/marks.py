@@ -31,8 +31,10 @@ def feedback(mark: Mark) -> str:
         if not task.solved and not task.failures:
             parts.append("None of its tests could run here: " + "; ".join(task.skipped) + ".")
     if any(not task.solved for task in mark.tasks):
-        parts.append("To look into a task in the folder of the course: `pytest -m lesson03 -k task2` (its own numbers). "
-                     "The inputs above were drawn anew for these marks; with yours the tests may fail elsewhere.")
+        first = next(task for task in mark.tasks if not task.solved)
+        parts.append("To look into a task, in the folder of the course: "
+                     f"`pytest -m lesson{first.lesson} -k task{first.number}`. "
+                     "The inputs above may have been drawn for these marks; there it may be others that show it.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -80,8 +82,9 @@ def summary(marks: Sequence[Mark]) -> str:
                      *("".join(str(t.number) if t.solved else "-" for t in mark.tasks if t.lesson == lesson)
                        for lesson in lessons), f"{number(mark.points)} of {number(mark.of)}"])
     lines = columns(rows)
-    counts = [f"{task.lesson}.{task.number} {sum(mark.tasks[i].solved for mark in marks)}" for i, task in enumerate(tasks)]
     if len(marks) > 1:
-        mean = sum(mark.points for mark in marks) / len(marks)
-        lines.append(f"{len(marks)} submissions, {number(round(mean, 2))} points in the mean; solved by: {', '.join(counts)}")
+        share = "".join(f"  {task.lesson}.{task.number}: {sum(mark.tasks[i].solved for mark in marks)}"
+                        for i, task in enumerate(tasks))
+        mean = round(sum(mark.points for mark in marks) / len(marks), 2)
+        lines.append(f"{len(marks)} submissions, {number(mean)} points in the mean; so many solved each task:{share}")
     return "\n".join(lines)

@@ -51,6 +51,9 @@ class Submission:
         self.module = module
         self.task = ""
 
+    def __repr__(self) -> str:
+        return self.module.__name__
+
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.module, name)
         plain = isinstance(value, types.FunctionType) and not hasattr(value, "surrogate")  # an op is itself, in OPS too
@@ -122,10 +125,17 @@ def left(task: str, error: BaseException) -> str:
 
 
 def passes_through(error: BaseException, path: Path) -> bool:
-    """Whether an exception was raised by a function of the file `path`, or below one."""
+    """Whether an exception came through code of the submission `path`: its folder's, or code that stands in no file.
+
+    Tests, which may lie in the same folder, and Hypothesis, which makes functions out of text, are not the submission.
+    """
     trace = error.__traceback__
     while trace:
-        if Path(trace.tb_frame.f_code.co_filename) == path:
+        frame, file = trace.tb_frame, Path(trace.tb_frame.f_code.co_filename)
+        tests = file.name.startswith("test_") or file.name == "conftest.py"
+        if file == path or (file.is_relative_to(path.parent) and not tests):
+            return True
+        if file.name.startswith("<") and not str(frame.f_globals.get("__name__", "")).startswith("hypothesis"):
             return True
         trace = trace.tb_next
     return False
@@ -175,8 +185,9 @@ def changed(rows: list[tuple[str, Any, str, Any, Any]]) -> str:
     return ""
 
 
-def sealed(function: types.FunctionType) -> Callable[..., Any]:
+def sealed(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function with globals and builtins of its own, so that patching the one in its module does not reach it."""
+    assert isinstance(function, types.FunctionType)
     return types.FunctionType(function.__code__, {"__builtins__": dict(vars(builtins))}, function.__name__)
 
 

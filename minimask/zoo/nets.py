@@ -107,8 +107,7 @@ def load(name: str, seed: int | None = None, backend: str = "numpy") -> nn.Seque
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise MinimaskError(f"the zoo's {entry.path.name} is damaged: it does not have the sha256 of the index; "
                             "install minimask anew")
-    exported = export.load(entry.path, backend)
-    return exported.net
+    return export.read(content, str(entry.path), backend).net
 
 
 def masked(name: str, seed: int | None = None) -> tuple[nn.Sequential, Entry]:

@@ -1,5 +1,6 @@
 """The command line: what it leaves behind, its sentences and exit statuses, Ctrl-C."""
 
+import importlib
 import json
 import os
 import shlex
@@ -96,6 +97,28 @@ def test_a_run_can_be_read_back(folder):
     (folder / "a/network.npz").write_bytes(b"PK broken")
     with pytest.raises(MinimaskError, match="holds no whole run"):
         runs.load(folder / "a", digits)
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_command_takes_a_path(folder, monkeypatch, capsys):
+    """As programs give it that are no shells, and shells too: --out=~/a."""
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(folder / "home"))
+    (folder / "home").mkdir()
+    np.save(folder / "home/one.npy", data.digits().test_images[0])
+    (folder / "home/my.toml").write_text(replace(recipes.find("digits"), name="my", epochs=1).toml())
+    for command in (["train", "~/my.toml", "--out=~/a", "--quiet"], ["compare", "~/a", "~/a"], ["recipes", "~/my.toml"],
+                    ["export", "~/a", "-o", "~/a.mmk"], ["predict", "~/a.mmk", "~/one.npy"], ["data", "check", "--data", "~"]):
+        assert main(command) == 0, capsys.readouterr().err
+    assert {"a", "a.mmk"} < set(os.listdir(folder / "home")) and os.listdir(folder) == ["home"]
+    for name in COMMANDS:  # and the others, by the parser that they all have
+        parser = importlib.import_module(f"minimask.cli.{name}")._parser()
+        parser.add_argument("--some-path")
+        parser.add_argument("--number", type=int)
+        for action in parser._actions:
+            action.required, action.nargs = False, "?" if not action.option_strings else action.nargs
+        assert parser.parse_args(["--some-path=~/x"]).some_path == str(folder / "home/x")
+    monkeypatch.setenv("MINIMASK_DATA", "~/nowhere")
+    assert main(["train", "fcn"]) == 2 and "'~/nowhere' does not exist" in capsys.readouterr().err
 
 
 def test_the_same_seed_gives_the_same_run(folder):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -96,6 +97,23 @@ def test_what_is_exported_is_the_run(folder, trained):
     assert np.array_equal(tensors(exported.net, x), tensors(net, x)) and exported.classes == data.digits().classes
     assert {each.codec for each in exported.stored.values()} == {"base243"}
     assert f"{record['epochs'][-1]['test_accuracy']:.2%}" in exported.about
+
+
+@pytest.mark.parametrize("command", [["export", "run", "-o", "tiny.mmk"], ["export", "run", "-o", "a.safetensors"],
+                                     ["compare", "run", "run"], ["inspect", "run"]], ids=" ".join)
+def test_a_network_is_held_to_its_record(folder, trained, command, capsys):
+    """A threshold of 5 hides a whole layer, and the record still claims the accuracy of before: nothing comes of it."""
+    shutil.copytree(trained, "run")
+    with np.load("run/network.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    assert main(["compare", "run", "run"]) == 0
+    np.savez("run/network.npz", **{**arrays, "dense2.tau": np.array(5.0)})
+    there = sorted(os.listdir())
+    capsys.readouterr()
+    assert main(command) == 1
+    out, error = capsys.readouterr()
+    assert out == "" and "run disagrees with itself: of layer dense2 record.json counts (" in error
+    assert "network.npz has (0, 30000, 0); one of them is from another run" in error and sorted(os.listdir()) == there
 
 
 @pytest.mark.parametrize("recipe", ["digits-dense", "fcn-uniform", "fcn-binary", "fcn-edge-popup"])

@@ -2,13 +2,15 @@
 
 import gzip
 import hashlib
+import tracemalloc
 from dataclasses import replace
 
+import hostile
 import numpy as np
 import pytest
 
 from minimask import UsageError, data, mask, models, optim, train
-from minimask.data import DataError, Dataset
+from minimask.data import DataError, Dataset, fetch
 from minimask.data import files as datafiles
 
 SHAPE = (5, 4, 3)
@@ -150,10 +152,11 @@ def damaged(content):
     ("x", b"", "0 bytes of content"),
     ("x", damaged(CONTENT), f"expected sha256 {DIGEST} of its content, found [0-9a-f]{{64}}: it is damaged"),
     ("x.gz", gzip.compress(CONTENT, mtime=0)[:-9], "cannot be read .*truncated"),
-    ("x.gz", b"no gzip at all", "cannot be read .*no gzip file"),
+    ("x.gz", datafiles.GZIP + b" and no more", "cannot be read .*no gzip file"),
+    ("x.gz", b"no gzip at all", "x.gz: 14 bytes of content, but 76 are needed"),
     ("x.gz", gzip.compress(HEADER + bytes(10**7), mtime=0), "more than 76 bytes of content, but 76 are needed"),
     ("x.gz", gzip.compress(CONTENT[:-1], mtime=0), "75 bytes of content, but 76 are needed"),
-    ("x.gz", bytes(2_000_000), "x.gz: 2,000,000 bytes are more than a packed x has: put the official x there"),
+    ("x.gz", datafiles.GZIP + bytes(1_999_998), "x.gz: 2,000,000 bytes are more than a packed x has: put the official x there"),
 ])
 def test_a_damaged_file_is_named_with_what_was_expected(tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content)
@@ -167,18 +170,12 @@ def test_no_more_is_read_than_the_file_should_hold(tmp_path, monkeypatch):
     asked = []
 
     class Endless:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
         def read(self, size=-1):
             asked.append(size)
             return (CONTENT + bytes(10**6))[:size] if len(asked) == 1 else bytes(size)
 
-    (tmp_path / "x.gz").write_bytes(b"")
-    monkeypatch.setattr("gzip.open", lambda path: Endless())
+    (tmp_path / "x.gz").write_bytes(datafiles.GZIP)
+    monkeypatch.setattr("gzip.GzipFile", lambda fileobj: Endless())
     with pytest.raises(DataError, match="more than 76 bytes"):
         read(tmp_path)
     assert asked == [77]
@@ -188,6 +185,103 @@ def test_a_header_that_disagrees_with_its_shape(tmp_path):
     (tmp_path / "x").write_bytes(CONTENT)
     with pytest.raises(DataError, match=r"its header is 00 00 08 03 .* 04 00 00 00 03, but .* 03 00 00 00 04 is needed .IDX, unsigned bytes, shape \(5, 3, 4\)"):
         read(tmp_path, datafiles.idx("x", (5, 3, 4), DIGEST), allow_unverified=True)
+
+
+@pytest.mark.parametrize("name", ["x", "x.gz"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_a_file_begins_with_decides_whether_it_is_packed(tmp_path, name, packed):
+    (tmp_path / name).write_bytes(gzip.compress(CONTENT, mtime=0) if packed else CONTENT)
+    np.testing.assert_array_equal(read(tmp_path), np.arange(60, dtype=np.uint8).reshape(SHAPE))
+    assert datafiles.state(tmp_path, FILE) == (datafiles.FileState.WHOLE, "")
+
+
+WHOLE, PACKED = ("x", CONTENT), ("x.gz", gzip.compress(CONTENT, mtime=0))
+
+
+@pytest.mark.parametrize("there", [[("x", CONTENT[:-9]), PACKED], [("x.gz", PACKED[1][:-9]), WHOLE], [("x", damaged(CONTENT)), PACKED],
+                                   [("x", b""), PACKED]], ids=["truncated", "truncated .gz", "other content", "empty"])
+def test_of_files_that_lie_side_by_side_the_whole_one_counts(tmp_path, there):
+    for name, content in there:
+        (tmp_path / name).write_bytes(content)
+    assert read(tmp_path).nbytes == 60 and datafiles.read(tmp_path, "set", FILE, True)[1]  # the official one, whatever is allowed
+    assert datafiles.state(tmp_path, FILE)[0] is datafiles.FileState.WHOLE
+
+
+def test_where_none_is_whole_all_are_named(tmp_path):
+    (tmp_path / "x").write_bytes(CONTENT[:-1])
+    (tmp_path / "x.gz").write_bytes(gzip.compress(damaged(CONTENT), mtime=0))
+    sentence = r"x: 75 bytes of content, but 76 are needed .*\(nor will do .*x\.gz\)"
+    with pytest.raises(DataError, match=sentence):
+        read(tmp_path)
+    assert datafiles.state(tmp_path, FILE)[0] is datafiles.FileState.DAMAGED
+    assert read(tmp_path, allow_unverified=True).reshape(-1)[14] == 15  # with another content, but of the right size
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """MNIST and Fashion-MNIST of few images, where the real ones may lie: name -> content by file name."""
+    contents = {}
+    for name in ("mnist", "fashion-mnist"):
+        small, _, contents[name], _ = hostile.small_mnist(20, verified=name == "mnist")
+        real = datafiles.SETS[name].files
+        files = tuple(replace(file, elsewhere=one.elsewhere) for file, one in zip(small.files, real))
+        monkeypatch.setitem(datafiles.SETS, name, replace(small, files=files))
+    return contents
+
+
+def put(folder, contents, rename=lambda name: name):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        (folder / rename(name)).write_bytes(content)
+
+
+@pytest.mark.parametrize("where", ["mnist", ".", "MNIST/raw"])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_files_are_found_under_other_common_names(few, tmp_path, where, ending):
+    """A dot in the place of a dash, straight in the data folder, or where torchvision unpacks them."""
+    put(tmp_path / where, few["mnist"], lambda name: name.replace("-idx", ".idx") + ending)
+    dataset = data.mnist(tmp_path)
+    assert fetch.describe("mnist", tmp_path / "mnist") == f"present and verified in {tmp_path / where}"
+    assert dataset.verified and dataset.train_images.tobytes() == few["mnist"]["train-images-idx3-ubyte"][16:]
+    with pytest.raises(DataError, match="train-images-idx3-ubyte is missing"):
+        data.fashion_mnist(tmp_path)  # of the same names, which MNIST's own in the data folder are not
+
+
+def test_a_data_folder_that_is_the_sets_own_is_taken_where_the_files_are_in_it(few, tmp_path):
+    put(tmp_path / "mnist", few["mnist"])
+    assert data.mnist(tmp_path / "mnist").verified
+    (tmp_path / "mnist/train-images-idx3-ubyte").unlink()
+    with pytest.raises(DataError, match="train-images-idx3-ubyte is missing"):
+        data.mnist(tmp_path / "mnist")
+    with pytest.raises(UsageError, match="is the data set's own; give the folder above it"):
+        datafiles.set_folder("mnist", tmp_path / "mnist", must_exist=False)
+
+
+def test_mnists_files_are_not_those_of_fashion_mnist(few, tmp_path):
+    """Names, sizes and headers are the same, and no checksum of Fashion-MNIST is known; MNIST's are."""
+    put(tmp_path / "fashion-mnist", few["mnist"])
+    for allow in (False, True):
+        with pytest.raises(DataError, match="train-images-idx3-ubyte is a file of mnist, not the one"):
+            data.load("fashion-mnist", tmp_path, allow)
+    put(tmp_path / "fashion-mnist", few["fashion-mnist"])
+    assert not data.load("fashion-mnist", tmp_path, True).verified
+
+
+@pytest.mark.parametrize("pack", [bytes, lambda content: gzip.compress(content, mtime=0)], ids=["raw", "packed"])
+@pytest.mark.parametrize("where", ["mnist", "."])
+def test_a_file_of_a_name_that_is_not_known_is_named(few, tmp_path, where, pack):
+    put(tmp_path / "mnist", {})
+    put(tmp_path / where, {"images (1)": pack(few["mnist"]["train-images-idx3-ubyte"]), "another": b"\x1f\x8b", "third": b""})
+    with pytest.raises(DataError, match=r"images \(1\) begins as it does: if that is it, name it so"):
+        data.mnist(tmp_path)
+
+
+def test_a_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("MINIMASK_DATA", "~/data")
+    assert datafiles.data_folder() == datafiles.data_folder("~/data") == tmp_path / "data"
 
 
 def test_a_missing_file_says_where_to_put_it(tmp_path, monkeypatch):
@@ -294,3 +388,25 @@ def test_the_argument_goes_before_the_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIMASK_DATA", str(tmp_path / "a"))
     data_folder = data.files.data_folder
     assert data_folder() == tmp_path / "a" and data_folder(tmp_path / "b") == tmp_path / "b"
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist"])
+def test_a_set_is_read_into_its_place(tmp_path, monkeypatch, name):
+    """No file lies in memory a second time beside the arrays that it becomes: a fifth of them at most."""
+    if name == "mnist":
+        wanted, _, contents, _ = hostile.small_mnist(images=30_000)
+    else:
+        wanted, _, contents, _ = hostile.small_cifar(name, records=2000 if name == "cifar10" else 6000)
+    monkeypatch.setitem(datafiles.SETS, name, wanted)
+    (tmp_path / wanted.below).mkdir()
+    for file, content in contents.items():
+        (tmp_path / wanted.below / file).write_bytes(content)
+    size = sum(map(len, contents.values()))
+    data.load(name, tmp_path)  # imports and tables
+    tracemalloc.start()
+    dataset = data.load(name, tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    held = sum(each.nbytes for each in (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels))
+    assert size > 20e6 and 0.99 * size < held <= size
+    assert peak < 1.2 * size

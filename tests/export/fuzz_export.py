@@ -24,7 +24,7 @@ from minimask.mask import SignedSupermask, Trained
 SECONDS = 60  # for one file
 #: Values that something in the header is replaced by.
 HOSTILE = [None, True, False, -1, 0, 1, 2, 7, 2**16, 2**24, 2**31, 2**63, 10**30, 1e308, 0.5, -0.5, "", "x", "same", "plain",
-           "base243", "arithmetic", "Flatten", "ReLU", "Residual", "float64", "\x1b[2J", [], {}, [[]], [1, 1], [4, 4], [[1, 1], [1, 1]],
+           "base243", "arithmetic", "rice", "input", "output", "Flatten", "ReLU", "Residual", "float64", "\x1b[2J", [], {}, [[]], [1, 1], [4, 4], [[1, 1], [1, 1]],
            [10**9, 10**9], list(range(100))]
 
 
@@ -43,6 +43,7 @@ def nets():
     masked, uniform = SignedSupermask(tau=0.3), SignedSupermask(tau=0.3, frozen_distribution="uniform")
     yield nn.Sequential([nn.Flatten(), nn.Dense(12, 30, masked, rng), nn.ELU(), nn.Dense(30, 5, masked, rng), nn.ELU(0.5),
                          nn.Dense(5, 3, masked, rng)], (3, 2, 2)), "base243"
+    yield nn.Sequential([nn.Flatten(), nn.Dense(12, 30, masked, rng), nn.Dense(30, 3, masked, rng)], (3, 2, 2)), "arithmetic"
     yield nn.Sequential([*layers(masked, "float32"), nn.GlobalAvgPool(), nn.Dense(6, 3, masked, rng)], (8, 8, 2)), None
     rng = np.random.default_rng(7)
     yield nn.Sequential([*layers(uniform, "float64"), nn.Flatten(), nn.Dense(24, 3, uniform, rng, "float64")], (8, 8, 2)), None
@@ -149,8 +150,11 @@ def decoded(content):
                 if w["codec"] == "plain":
                     yield np.frombuffer(code, dtype).reshape(w["shape"])
                     continue
-                trits = five_to_a_byte(code, size) if w["codec"] == "base243" else gaps(code, size, w["plus"] + w["minus"])
-                trits = np.array(trits).reshape(w["shape"])
+                left = w["plus"] + w["minus"]
+                trits = np.array(five_to_a_byte(code, size) if w["codec"] == "base243" else
+                                 {"arithmetic": gaps, "rice": rice}[w["codec"]](code, size, left))
+                by_output = w.get("by") == "output"
+                trits = np.moveaxis(trits.reshape(w["shape"][-1:] + w["shape"][:-1]), 0, -1) if by_output else trits.reshape(w["shape"])
                 if "magnitude" in w:
                     yield (trits * np.dtype(header["dtype"]).type(w["magnitude"])).astype(header["dtype"])
                 else:
@@ -169,6 +173,26 @@ def five_to_a_byte(code, size):
             digits.append((0, 1, -1)[byte % 3])
             byte //= 3
     return digits[:size]
+
+
+def rice(code, size, left):
+    """A binary digit after the other."""
+    row = iter("".join(f"{byte:08b}" for byte in code))
+
+    def number(digits):
+        return int("0" + "".join(next(row) for _ in range(digits)), 2)
+
+    ks = [number(4) for _ in range(-(-left // 16))]
+    signs = [1 - 2 * number(1) for _ in range(left)]
+    low = [number(ks[i // 16]) for i in range(left)]
+    trits, place = [0] * size, -1
+    for i in range(left):
+        place += 1 + low[i]
+        while next(row) == "0":
+            place += 1 << ks[i // 16]
+        trits[place] = signs[i]
+    assert "1" not in (rest := "".join(row)) and len(rest) < 8
+    return trits
 
 
 def gaps(code, size, left):

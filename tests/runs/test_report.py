@@ -1,5 +1,6 @@
 """`minimask report`: its numbers, its files, its page, and what it says of records that it leaves out."""
 
+import html
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ from recorded import put, record
 
 from minimask import MinimaskError, UsageError, plot, recipes
 from minimask.cli import report as cli_report
+from minimask.plot import drawing, page
 from minimask.plot.page import Table
 from minimask.runs import records, report
 
@@ -84,14 +86,15 @@ def test_hardware_time_and_command(tmp_path):
     some = reading(tmp_path, record(fcn, 0, seconds=120), record(fcn, 1, seconds=240), on_gpu, record(FCN, 5),
                    record(replace(fcn, dataset="fashion-mnist"), 7, unverified=True), record(own, 0))
     rows = report.making(records.groups(some.runs)).rows
-    assert [row[1:] for row in rows if row[0].startswith("`fcn (epochs 100, dataset mnist)")] == [
-        ["0, 1", "abacus, 2 cores, BLAS threads 1, numpy", "3.0 (2.0 to 4.0)", "`minimask train fcn --seed S --threads 1`"],
+    assert [row[1:] for row in rows if row[0].startswith("fcn (epochs 100, dataset mnist")] == [
+        ["0, 1", "abacus, 2 cores, BLAS threads 1, numpy", "3.0 (2.0 to 4.0)", "minimask train fcn --seed S --threads 1"],
         ["2", "GPU, 8 cores, BLAS threads unknown, cupy, Zen kernels, then resumed elsewhere", "0.5",
-         "`minimask train fcn --seed S --backend cupy`"]]
+         "minimask train fcn --seed S --backend cupy"]]
     commands = [row[4] for row in rows]
-    assert "`minimask train fcn --seed S --epochs 3 --threads 1`" in commands
-    assert "`minimask train fcn --seed S --dataset fashion-mnist --threads 1 --allow-unverified`" in commands
-    assert "`minimask train own.toml --seed S --threads 1`" in commands
+    assert all(type(command) is page.Code for command in commands)
+    assert "minimask train fcn --seed S --epochs 3 --threads 1" in commands
+    assert "minimask train fcn --seed S --dataset fashion-mnist --threads 1 --allow-unverified" in commands
+    assert "minimask train own.toml --seed S --threads 1" in commands
     markdown, _, _ = report.write(some, tmp_path / "out")
     assert own.toml() in markdown
 
@@ -113,18 +116,58 @@ def test_a_chart_for_each_data_set_and_each_masked_recipe(tmp_path):
             for run in some.runs if run.recipe == FCN]
     kept, hidden, inverted = 100 * np.mean(left, axis=0)[1] / 30_000
     assert last[5] == f"{kept:.1f} / {hidden:.1f} / {inverted:.1f}"
-    assert "test accuracy 96.00 %, 15.00 % of the weights left" in course.note and "2 runs" in course.note
+    assert "test accuracy 96.00 %, 15.00 % of the weights left" in course.note
+    assert course.note.startswith("2 seeds, means over them.")
+    assert all("seed" in chart.caption for chart in found), "every caption says how many"
 
 
-def test_of_many_recipes_the_marker_is_the_methods(tmp_path):
-    many = [record(replace(FCN, name=f"r{i}"), 0) for i in range(report.MOST_LABELS + 1)]
-    some = reading(tmp_path, *many, record(replace(recipes.find("fcn-binary"), epochs=2)),
-                   record(replace(recipes.find("fcn-edge-popup"), epochs=2)))
-    pytest.importorskip("matplotlib")
-    figure = report.charts(records.groups(some.runs))[0].draw()
-    (ax,) = figure.axes
-    assert {line.get_label(): len(line.get_xdata()) for line in ax.lines} == {
-        "signed supermask, tau": report.MOST_LABELS + 1, "binary, tau": 1, "edge popup": 1}
+def test_every_recipe_has_its_own_series_with_its_seeds(tmp_path):
+    """Of 15 recipes none is thrown together with another, and runs of 3 and of 2 epochs are two series."""
+    many = [record(replace(FCN, name=f"r{i:02}"), 0) for i in range(13)]
+    some = reading(tmp_path, *many, record(replace(recipes.find("fcn-binary"), epochs=2)))
+    other = put(tmp_path / "other", record(replace(FCN, name="r00", epochs=2), 0), record(replace(FCN, name="r00", epochs=2), 1))
+    picture = report.charts(records.groups(records.read([tmp_path / "records", other]).runs))[0].picture
+    assert [key.label for key in picture.legend] == ["fcn-binary (1)", "r00 (epochs 2) (2)", "r00 (epochs 3) (1)",
+                                                     *(f"r{i:02} (1)" for i in range(1, 13))]
+    assert len(some.runs) == 14
+
+
+def test_accuracy_on_a_validation_set_is_held_out_accuracy(tmp_path):
+    held = replace(FCN, dataset="mnist-validation")
+    some = reading(tmp_path, record(held, 0), record(held, 1))
+    markdown, _, _ = report.write(some, tmp_path / "out")
+    page_text = (tmp_path / "out/report.html").read_text()
+    for text in (markdown, page_text):
+        assert "held-out accuracy, %" in text and report.HELD_OUT in text
+        assert "test accuracy" not in html.unescape(text).replace(report.ABOUT, "").lower()
+    both = records.read([put(tmp_path / "both", record(held, 0), record(replace(FCN, name="b"), 0))])
+    assert report.results(records.groups(both.runs)).head[1] == "accuracy, %"
+
+
+def made_on(seed, **environment):
+    whole = record(FCN, seed, accuracy=0.9 + seed / 100)
+    whole["environment"] |= environment
+    return whole
+
+
+def test_runs_made_differently_are_never_averaged(tmp_path):
+    """By CPU, GPU and GPU with TF32, and by two source digests; those without a digest are one group of their own."""
+    digests = "a" * 64, "b" * 64
+    some = [made_on(0), made_on(1, backend="cupy", device="GPU", tf32=False), made_on(2, backend="cupy", tf32=True),
+            made_on(3, source_digest=digests[0]), made_on(4, source_digest=digests[1]), made_on(5), made_on(6, backend="strict"),
+            made_on(7, continued=[{"step": 3, "environment": {"backend": "cupy", "tf32": False}}])]
+    groups = records.groups(reading(tmp_path, *some).runs)
+    assert {group.label: [run.seed for run in group.runs] for group in groups} == {
+        "fcn (CPU, source unknown)": [0, 5, 6], "fcn (GPU, source unknown)": [1], "fcn (GPU with TF32, source unknown)": [2],
+        "fcn (CPU, source aaaaaaaa)": [3], "fcn (CPU, source bbbbbbbb)": [4], "fcn (CPU, then GPU, source unknown)": [7]}
+    sentence = ("Runs of one recipe that were made on CPU, on GPU or with TF32 or by packages of different source digests "
+                "are kept apart, never averaged.")
+    assert records.kept_apart(groups) == sentence
+    markdown, _, _ = report.write(reading(tmp_path, *some), tmp_path / "out")
+    assert markdown.count(sentence) == 1 and sentence in (tmp_path / "out/report.html").read_text()
+    assert "8 runs of 1 recipe." in markdown
+    alone = records.groups(reading(tmp_path / "alone", made_on(0), made_on(1)).runs)
+    assert [group.label for group in alone] == ["fcn"] and records.kept_apart(alone) == ""
 
 
 def test_long_runs_show_some_epochs_and_the_last(tmp_path):
@@ -183,7 +226,7 @@ def test_one_page_that_needs_nothing_but_itself(tmp_path):
     outside = [(tag, name, value) for tag, name, value in page.links if not value.startswith("#")]
     assert outside == [("a", "href", "https://arxiv.org/abs/2201.13361")]  # a citation, not a part
     assert not {"script", "link", "img", "iframe", "object", "embed", "base"} & set(page.tags)
-    assert not re.search(r"@import|url\((?!#)", text)
+    assert "xmlns" not in text and not re.search(r"@import|url\((?!#)", text)
     assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text and 'name="viewport"' in text
     assert len(page.svgs) == 3
     for svg in page.svgs:
@@ -283,21 +326,26 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path):
         report.write(some, tmp_path / "file")
 
 
-def test_without_matplotlib_the_tables_are_there(tmp_path, monkeypatch, capsys):
+def test_without_matplotlib_tables_and_svg_are_there(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     folder = put(tmp_path / "records", record(FCN, 0))
     cli_report.command([str(folder), "--out", str(tmp_path / "out")])
     said = capsys.readouterr()
-    assert said.err.count("no figures: pictures need matplotlib: pip install matplotlib") == 1
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.md"]
+    assert said.err.count("figures as SVG alone, no PNG: pictures need matplotlib: pip install matplotlib") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "01-accuracy-mnist.svg", "02-course-fcn.svg", "report.html", "report.md"]
     page = Page((tmp_path / "out/report.html").read_text())
-    assert not page.svgs and page.tags.count("table") == 2 + 2
-    assert "![" not in said.out and cells(said.out)[0]["recipe"] == "`fcn`"
+    assert len(page.svgs) == 2 and page.tags.count("table") == 2 + 2
+    assert said.out.count(".svg)") == 2 and ".png)" not in said.out and cells(said.out)[0]["recipe"] == "`fcn`"
+    monkeypatch.undo()
+    pytest.importorskip("matplotlib")
+    cli_report.command([str(folder), "--out", str(tmp_path / "out")])  # an earlier report's figures go, of either kind
+    assert len(list((tmp_path / "out").iterdir())) == 2 + 4
 
 
 def test_a_table_in_both_forms():
-    table = Table(["a", "b"], [["`x`", "1 | 2"], ["<y>", "3"]])
+    table = Table(["a", "b"], [[page.Code("x"), "1 | 2"], ["<y>", "3"]])
     assert table.markdown() == "| a | b |\n| --- | --- |\n| `x` | 1 \\| 2 |\n| &lt;y> | 3 |\n"
     assert "<td><code>x</code></td><td>1 | 2</td>" in table.html("t") and "<td>&lt;y&gt;</td>" in table.html("t")
 
@@ -322,37 +370,53 @@ def test_the_command_in_a_process_of_its_own(tmp_path):
 # ---- the pictures themselves -------------------------------------------------------------------------------------------
 
 
-def test_figures_of_several_records_show_means(tmp_path):
-    pytest.importorskip("matplotlib")
+def test_figures_of_several_records_show_means():
     some = [record(FCN, seed, accuracy=accuracy, left=left) for seed, (accuracy, left) in enumerate(((0.9, 0.1), (0.8, 0.3)))]
-    figure = plot.training(some, columns=2)
-    lines = {line.get_label(): line.get_ydata() for ax in figure.axes for line in ax.lines}
-    assert lines["test accuracy"][-1] == pytest.approx(85) and lines["weights left"][-1] == pytest.approx(20)
-    np.testing.assert_allclose(lines["flips"], [1000, 500, 333])
-    kept = figure.axes[1].collections[0].get_paths()[0].vertices[:, 1].max()
-    expected = max(np.mean([entry["layers"][1]["kept"] for entry in entries]) / 300
-                   for entries in zip(*(each["epochs"] for each in some)))
-    assert kept == pytest.approx(expected)
-    whole = figure.axes[-2]
-    band = whole.collections[0].get_paths()[0].vertices
-    assert band[:, 1].min() == pytest.approx(40.25) and band[:, 1].max() == pytest.approx(89.5)
+    panels = {panel.title.partition("\n")[0]: panel for panel in plot.course(some, columns=2).panels}
+    band, mean = panels["test accuracy"].items
+    assert mean.y[-1] == pytest.approx(85) and (band.low[-1], band.high[-1]) == pytest.approx((80.5, 89.5))
+    assert panels["weights left"].items[1].y[-1] == pytest.approx(20)
+    np.testing.assert_allclose(panels["flips in an epoch"].items[1].y, [1000, 500, 1000 // 3])
+    kept = panels["dense2"].items[0]
+    np.testing.assert_allclose(kept.high, [np.mean([entry["layers"][1]["kept"] for entry in entries]) / 300
+                                           for entries in zip(*(each["epochs"] for each in some))])
 
 
 def test_accuracy_figure_joins_the_papers_row_to_the_mean():
-    pytest.importorskip("matplotlib")
     some = [record(FCN, seed, accuracy=accuracy, left=0.1) for seed, accuracy in ((0, 0.9), (1, 0.8))]
-    (ax,) = plot.accuracy_against_weights({"ours": some}, {"ours": (0.97, 0.04), "other": (0.5, 0.5)}).axes
-    points, join, crosses = ax.lines
-    np.testing.assert_allclose(points.get_xydata(), [[10, 90], [10, 80]])
-    np.testing.assert_allclose(join.get_xydata(), [[10, 85], [4, 97]])
-    np.testing.assert_allclose(crosses.get_xydata(), [[4, 97], [50, 50]])
+    (panel,) = plot.trade_off({"ours": some}, {"ours": (0.97, 0.04), "other": (0.5, 0.5)}).panels
+    join, points, crosses = panel.items
+    for each, expected in ((points, [(10, 90), (10, 80)]), (join, [(10, 85), (4, 97)]), (crosses, [(4, 97), (50, 50)])):
+        np.testing.assert_allclose(list(zip(each.x, each.y)), expected)
     assert len(set(plot.MARKERS)) == len(plot.MARKERS) == len(set(plot.COLOURS))
 
 
 def test_an_svg_says_what_it_shows():
-    pytest.importorskip("matplotlib")
-    svg = plot.svg(plot.training(json.loads(json.dumps(record(FCN)))), "x-1", "a < b", 'c & "d"')
+    svg = plot.svg(plot.course(json.loads(json.dumps(record(FCN)))), "x-1", "a < b", 'c & "d"')
     assert svg.startswith('<svg role="img" aria-labelledby="x-1-title x-1-description" ')
     assert '<title id="x-1-title">a &lt; b</title>' in svg and "c &amp; &quot;d&quot;</desc>" in svg
     assert all(name.startswith("x-1-") for name in re.findall(r'\bid="([^"]*)"', svg))
-    assert "dense1" in svg and "<metadata" not in svg and "http://purl" not in svg  # text is text
+    assert ">dense1</text>" in svg and "<metadata" not in svg and "http://purl" not in svg  # text is text
+
+
+def test_png_svg_html_and_markdown_of_one_report_say_the_same(tmp_path):
+    """Ten recipes whose names differ in their last decimals keep ten names, in every form."""
+    names = [f"fcn-tau0.005-wd0.00{i:02}" for i in range(10)]
+    some = reading(tmp_path, *(record(replace(FCN, name=name), 0, accuracy=0.97475 + i / 1e5) for i, name in enumerate(names)))
+    markdown, written, _ = report.write(some, tmp_path / "out")
+    text = (tmp_path / "out/report.html").read_text()
+    page = Page(text)
+    charts = report.charts(records.groups(some.runs))
+    for chart in charts:
+        svg = (tmp_path / "out" / f"{chart.name}.svg").read_text()
+        said = [words.text for words in drawing.shapes(chart.picture) if isinstance(words, drawing.Words) and words.text]
+        texts = [html.unescape(each) for each in re.findall(r"<text [^>]*>([^<]*)</text>", svg) if each]
+        assert texts == said  # the PNG's are these, too: test_pictures
+        inside = text.partition(f'aria-labelledby="c{chart.name}-title')[2].partition("</svg>")[0]
+        assert [html.unescape(each) for each in re.findall(r"<text [^>]*>([^<]*)</text>", inside) if each] == texts
+        assert f"**{chart.title}.** {chart.note}" in markdown and chart.note in html.unescape(text)
+    assert [key.label for key in charts[0].picture.legend] == [f"{name} (1)" for name in names]
+    everything = " ".join(each for _, each in page.text)
+    assert all(everything.count(name) >= 3 and markdown.count(name) >= 3 for name in names)
+    for row in report.results(records.groups(some.runs)).rows:
+        assert all(cell in markdown and cell in everything for cell in row)

@@ -1,0 +1,239 @@
+"""`minimask grade`: a class of which most are hostile, marked once; what each of them gets, and what is written."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import minimask
+from minimask.__main__ import main
+from minimask.testing import grading, handed_in, marks, submission
+
+pytestmark = [pytest.mark.once, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")]
+
+TESTS = """
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from minimask.testing.marking import claim, expect
+
+pytestmark = pytest.mark.lesson03
+POINTS = {2: 5}
+TASK1, TASK2, TASK3 = (f"Lesson 3, task {i}" for i in (1, 2, 3))
+
+def test_task1_double(lesson):
+    expect(lesson.double(np.array([1.0, 2.0])), np.array([2.0, 4.0]), TASK1, hint="twice")
+
+@given(n=st.integers(0, 5))
+def test_task2_triple(lesson, n):
+    expect(lesson.triple(np.array([1.0 + n])), np.array([3.0 + 3 * n]), TASK2)
+
+def test_task2_needs_what_is_not_there():
+    pytest.importorskip("nowhere")
+
+def test_task3_half(lesson, rng):
+    x = rng.standard_normal(1)
+    expect(lesson.half(x), x / 2, TASK3)
+
+def test_task3_half_again(lesson):
+    expect(lesson.half(np.array([1.0])), np.array([0.5]), TASK3)
+"""
+GOOD = """
+import os, sys, time
+import numpy as np
+
+def double(x):
+    return 2 * x
+
+def triple(x):
+    {}
+    return 3 * x
+
+def half(x):
+    return x / 2
+"""
+WRONG = GOOD.replace("3 * x", "4 * x")
+#: name -> files, points of 7, and what the feedback must say. Task 2 has 5 points.
+CLASS = {
+    "ada": ({"exercises/lesson03.py": "from helper import two\n" + GOOD.replace("2 * x", "two * x").format("pass"),
+             "exercises/helper.py": "two = 2", "notes.txt": ""}, 7, "solved"),
+    "skips": ({"lesson03.py": WRONG.format("import pytest; pytest.skip('later')")}, 2, "your code raised Skipped (later), a skip"),
+    "skips-late": ({"lesson03.py": WRONG.format("return Late()") + "\nimport other; Late = other.Late",
+                    "other.py": "import pytest\nclass Late:\n    def __array__(self, *a, **k): pytest.skip('x')"},
+                   2, "a skip; that is no answer"),
+    "skips-all": ({"lesson03.py": "import pytest; pytest.skip('x', allow_module_level=True)"}, 0, "your code raised Skipped"),
+    "leaves": ({"lesson03.py": WRONG.format("os._exit(0)")}, 2, "your code ended the whole process (exit status 0)"),
+    "leaves-at-once": ({"lesson03.py": "import os; os._exit(0)"}, 0, "while it was being loaded, your code ended the whole process"),
+    "loops": ({"lesson03.py": WRONG.format("while True: pass")}, 2, "no answer within 3 seconds; it was at lesson03.py, line 9, in triple"),
+    "loops-at-once": ({"lesson03.py": "while True: pass"}, 0, "while it was being loaded, no answer within 3 seconds; it was at lesson03.py, line 1"),
+    "patches": ({"lesson03.py": "from minimask.testing import marking, submission, grading\nimport json\n"
+                                "marking.expect.__code__ = (lambda *a, **k: None).__code__\n"
+                                "submission.changed = lambda *a: ''\nsubmission.changed.__code__ = (lambda *a: '').__code__\n"
+                                "grading._verdict = lambda *a: ('passed', '')\n" + WRONG.format("pass")}, 0, "your code changed minimask."),
+    "patches-tests": ({"lesson03.py": WRONG.format("sys.modules['test_lesson03'].expect = lambda *a, **k: None")}, 2,
+                      "your code changed test_lesson03.expect"),
+    "prints": ({"lesson03.py": WRONG.format("print('5 passed'); sys.stderr.write('x' * 10**6); os.write(1, b'passed')")}, 2,
+               "wrong at [0]: got 4, expected 3"),
+    "forges": ({"lesson03.py": WRONG.format(
+        "for d in range(3, 64):\n        try: os.write(d, b'{\"kind\": \"test\", \"outcome\": \"passed\", \"text\": \"\", \"token\": \"\"}\\n{')\n"
+        "        except OSError: pass")}, 2, "wrong at [0]: got 4, expected 3"),
+    "asks": ({"lesson03.py": WRONG.format("input('what? ')")}, 2, "your code waits for input(), and nobody types while it is marked"),
+    "writes": ({"lesson03.py": WRONG.format("open({there!r}, 'w').write('def double(x): 0')")}, 2, "wrong at [0]: got 4"),
+    "spawns": ({"lesson03.py": WRONG.format("import subprocess; subprocess.Popen([sys.executable, '-c', {child!r}]); os._exit(0)")}, 2,
+               "your code ended the whole process"),
+    "=1+1": ({"lesson03.py": "def double(x: return"}, 0, "SyntaxError"),
+}
+
+
+def written(folder, files, **names):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        for key, value in names.items():
+            text = text.replace(f"{{{key}!r}}", repr(value))
+        (folder / name).write_text(text)
+
+
+def graded(*words):
+    root = str(Path(minimask.__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    return subprocess.run([sys.executable, "-m", "minimask", "grade", *map(str, words)], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=500, env=environment)
+
+
+@pytest.fixture(scope="module")
+def tests(tmp_path_factory):
+    """Tests of a lecturer's own, with nothing of the course's beside them."""
+    folder = tmp_path_factory.mktemp("tests")
+    (folder / "conftest.py").write_text('pytest_plugins = ["minimask.testing.plugin"]\n')
+    (folder / "test_lesson03.py").write_text(TESTS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def marked(tests, tmp_path_factory):
+    """The class, marked once: where, what was said, and what was written."""
+    place = tmp_path_factory.mktemp("class")
+    room, out = place / "handed in", place / "out"
+    child = f"import time; time.sleep(20); open({str(place / 'survived')!r}, 'w')"
+    for name, (files, _, _) in CLASS.items():
+        written(room / name, files, there=str(room / "ada/exercises/lesson03.py"), child=child)
+    written(room, {"bob_lesson03.py": "import helper\n" + GOOD.format("pass"), "bob_helper.py": "", ".hidden_lesson03.py": ""})
+    (room / "links").mkdir()
+    (room / "links/lesson03.py").symlink_to(room / "ada/exercises/lesson03.py")
+    began = time.monotonic()
+    ran = graded(room, "--tests", tests, "--lessons", "3", "--limit", 3, "--seed", 7, "--jobs", 3, "--csv", out / "m.csv",
+                 "--feedback", out, "--gradescope", out)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    with open(out / "m.csv", newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    return place, ran, rows, time.monotonic() - began
+
+
+@pytest.mark.parametrize("name", CLASS)
+def test_nothing_earns_a_point_but_an_answer(marked, name):
+    place, _, rows, _ = marked
+    _, points, sentence = CLASS[name]
+    row = rows["'=1+1" if name == "=1+1" else name]
+    feedback = (place / f"out/{name}.md").read_text()
+    assert float(row["points"]) == points and row["of"] == "7", feedback
+    assert ("wrote into the pipe" in row["remarks"]) is (name == "forges")
+    assert sentence in feedback and "Traceback" not in feedback and "\x1b" not in feedback, feedback
+    scores = json.loads((place / f"out/{name}.json").read_text())
+    assert scores["score"] == float(row["points"]) == sum(test["score"] for test in scores["tests"])
+    assert [test["max_score"] for test in scores["tests"]] == [1, 5, 1]
+
+
+def test_the_others_are_marked_as_if_they_were_alone(marked):
+    place, ran, rows, _ = marked
+    assert rows["bob"]["points"] == "7" and len(rows) == len(CLASS) + 2
+    assert "def double(x): 0" in (place / "handed in/ada/exercises/lesson03.py").read_text(), "else nothing was tried"
+    assert rows["links"]["points"] == "0" and "is a link, which is not followed" in rows["links"]["remarks"]
+    assert "was changed or removed" in rows["writes"]["remarks"] and "ada" in rows["writes"]["remarks"]
+    assert ran.stdout.splitlines()[0].split() == ["submission", "03", "points"]
+    assert "ada             123  7 of 7" in ran.stdout and "18 submissions" in ran.stdout
+    assert "100% · " in ran.stderr and "passed" not in ran.stderr
+    assert not (place / "survived").exists()
+
+
+def test_the_same_marks_where_nothing_forks(tests, tmp_path, monkeypatch):
+    """Windows' way: pytest once for each submission."""
+    for name in ("ada", "leaves", "asks"):
+        written(tmp_path / name, CLASS[name][0])
+    code = ("import os; del os.fork\nfrom pathlib import Path\nfrom minimask.testing import grading, handed_in\n"
+            f"found = handed_in.submissions(Path({str(tmp_path)!r}))\n"
+            f"print([(m.name, m.points, [t.failures for t in m.tasks]) for m in grading.grade(found, grading.Settings(Path({str(tests)!r})))])")
+    root = str(Path(minimask.__file__).parent.parent)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root},
+                         timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    marks_ = {name: (points, str(failures)) for name, points, failures in eval(ran.stdout)}
+    assert {name: points for name, (points, _) in marks_.items()} == {"ada": 7, "asks": 2, "leaves": 2}
+    assert "ended the whole process (exit status 0)" in marks_["leaves"][1]
+    assert "your code waits for input()" in marks_["asks"][1]
+
+
+def test_a_reference_that_fails_stops_the_marking(tests, tmp_path):
+    written(tmp_path / "class/ada", CLASS["ada"][0])
+    written(tmp_path / "reference", {"lesson03.py": WRONG.format("pass")})
+    ran = graded(tmp_path / "class", "--tests", tests, "--solutions", tmp_path / "reference", "--quiet")
+    assert ran.returncode == 1 and ran.stdout == "", ran.stdout
+    assert "the reference solution of lesson 03, task 2 does not pass its tests with seed 0, so nobody was marked" in ran.stderr
+    written(tmp_path / "reference", {"lesson03.py": GOOD.format("pass")})
+    ran = graded(tmp_path / "class", "--tests", tests, "--solutions", tmp_path / "reference", "--quiet")
+    assert ran.returncode == 0 and "7 of 7" in ran.stdout and ran.stderr == ""
+
+
+def test_which_submissions_a_folder_holds(tmp_path):
+    def names(**settings):
+        return {s.name: {number: sorted(files) for number, files in s.work.items()}
+                for s in handed_in.submissions(tmp_path, **settings)}
+
+    written(tmp_path, {"ada_lesson03.py": "1", "ada_lesson04.py": "2", "ada_tools.py": "3", "lesson04-bob.py": "4",
+                       "carl/deep/exercises/lesson03.py": "5", "carl/lesson03.py": "6", "carl/deep/exercises/data/x.csv": "7",
+                       "carl/deep/exercises/__pycache__/x.pyc": "", "carl/.git/lesson04.py": "8", "notes.txt": ""})
+    both = ["lesson03.py", "lesson04.py", "tools.py"]
+    assert names() == {"ada": {"03": both, "04": both}, "bob": {"04": ["lesson04.py"]},
+                       "carl": {"03": ["data/x.csv", "lesson03.py"]}}
+    assert names(lessons=["04"])["carl"] == {}
+    carl = handed_in.submissions(tmp_path)[2]
+    assert carl.work["03"]["lesson03.py"] == b"5" and "marked is deep/exercises/lesson03.py" in carl.remarks[0]
+    assert [s.name for s in handed_in.submissions(tmp_path / "carl")] == ["carl"], "a submission itself"
+    written(tmp_path / "flat", {"ada.py": "1", "bob.py": "2"})
+    assert [s.name for s in handed_in.submissions(tmp_path / "flat", ["03"])] == ["ada", "bob"]
+    for folder, sentence in ((tmp_path / "flat", "holds no submission; expected is NAME/lesson03.py"),
+                             (tmp_path / "nowhere", "is no folder; name one with a sub-folder")):
+        with pytest.raises(minimask.UsageError, match=sentence):
+            handed_in.submissions(folder)
+
+
+def test_wrong_words_are_sentences(tmp_path, capsys):
+    written(tmp_path / "ada", {"lesson77.py": ""})
+    for words, sentence in (([tmp_path / "none"], "is no folder"), ([tmp_path], "there are no tests for lesson 77"),
+                            ([tmp_path, "--lessons", "x"], "'x' is no number of a lesson"),
+                            ([tmp_path, "--limit", "0"], "is no number of seconds above 0"),
+                            ([tmp_path, "--lessons", "03"], "holds no submission of lesson 03")):
+        assert main(["grade", *map(str, words)]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_a_text_of_a_submission_is_tamed():
+    assert grading.tame("a\x1b[31mb\tc\x00\nd") == "a\ufffd[31mb   c\ufffd\nd".replace("b   c", "b" + " " * (4 - len("a?[31mb") % 4) + "c")
+    assert len(grading.tame("x" * 10**5)) < 6100
+    task = grading.Task("03", 1, failures=["```\n# no heading"])
+    assert "````text\n```\n# no heading\n````" in marks.feedback(grading.Mark("ada", [task]))
+    assert marks.table([grading.Mark('=HYPERLINK("x")', [task])]).splitlines()[1].startswith("\"'=HYPER")
+
+
+def test_the_check_of_what_marks_cannot_be_patched_by_name(monkeypatch):
+    rows, look = submission.fingerprint(sys.modules[__name__]), submission.sealed(submission.changed)
+    assert look(rows) == ""
+    monkeypatch.setattr(submission, "changed", lambda rows: "")
+    assert look(rows) == "minimask.testing.submission.changed"
+    monkeypatch.undo()
+    monkeypatch.setitem(minimask.ops.OPS, "add", None)
+    assert look(rows) == "minimask.engine.OPS.add"
