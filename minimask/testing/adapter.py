@@ -45,8 +45,9 @@ def bridged(engine: Engine, build: Callable[..., Any], name: str = "the engine")
             parts = tuple(np.zeros_like(x) if part is None else np.asarray(part) for x, part in zip(arrays, found))
             for i, (x, part) in enumerate(zip(arrays, parts)):
                 if part.shape != x.shape:  # ours would sum it, and nobody would know
-                    raise GradientError(f"{name}: the gradient of input {i} has shape {part.shape}, expected is that of "
-                                        f"the input, {x.shape}: sum over the axes that broadcasting stretched or added")
+                    raise GradientError(f"{name}: the gradient of input {i} has shape {part.shape}, expected is that "
+                                        f"of the input, {x.shape}: sum over the axes that broadcasting stretched or "
+                                        "added")
             return parts
 
         return np.asarray(engine.data(end)), pullback
