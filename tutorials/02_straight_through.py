@@ -137,6 +137,9 @@ for step in (zero_slope, only_visible, straight_through, ops.keep_hide_invert):
             legend=("upper left", "center"), xlim=(-0.04, 0.04), xticks=[-0.03, -TAU, 0, TAU, 0.03],
             xticklabels=["-0.03", "-tau", "0", "+tau", "0.03"])
 def draw_step(left, right):
+    """Left a staircase, -1, 0, +1, with edges at -tau and tau, and the line of slope 1 that is pretended; right the
+    two slopes.
+    """
     computed, pretended = {"color": plot.KEPT, "linewidth": 3}, {"color": plot.INVERTED, "linewidth": 2, "ls": "--"}
     for ax, edge in itertools.product((left, right), (-TAU, TAU)):
         ax.axvline(edge, color=GREY, linewidth=0.8, linestyle=":")
@@ -251,6 +254,9 @@ for name, (masks, losses) in found.items():
 
 # %% jupyter={"source_hidden": true}
 def draw_search():
+    """Above, the mask after 0, 5 and 20 steps beside the secret one; below, the share of right entries by step, for
+    three gradients.
+    """
     figure = plot.new_figure(9, 6)
     axes = figure.subplot_mosaic([[0, 5, 20, "secret"], ["course"] * 4], height_ratios=(1.1, 1))
     masks = found["straight_through"][0]
@@ -409,6 +415,9 @@ np.testing.assert_allclose(paths[-1], balance, atol=1e-4)
 @plot.chart(9, 4.2, x="step", y="score m", title="decay pulls to 0, a constant gradient holds against it", grid="",
             legend="outside right center", xlim=(0, 3000))
 def draw_decay(ax):
+    """Five scores over 3,000 steps: without a gradient one decays into the hidden band, and strong ones are held
+    outside of it.
+    """
     ax.axhspan(-TAU, TAU, color="#e4e4de", label="hidden: |m| <= tau")
     for i, (colour, style) in enumerate(zip((plot.KEPT, plot.KEPT, plot.INVERTED, GREY, plot.INVERTED),
                                             ("-", "--", "--", "-.", "-"))):
