@@ -224,8 +224,9 @@ def _check_numbers(run: dict[str, Any], arrays: Mapping[str, np.ndarray], fresh:
 
 def _refuse_other_counts(run: dict[str, Any], training: Training) -> None:
     """ValueError unless the net, at the end of its last epoch, has the masks that the record counts."""
-    epochs, here = run["record"]["epochs"], training.net.layer_counts()
-    if len(epochs) > run["begun"] and [{part: row[part] for part in here[0]} for row in epochs[-1]["layers"]] != here:
+    epochs, dead = run["record"]["epochs"], ("units", "dead")  # which shrink.py counts beside the masks
+    if len(epochs) > run["begun"] and training.net.layer_counts() != [
+            {name: count for name, count in layer.items() if name not in dead} for layer in epochs[-1]["layers"]]:
         raise ValueError("its net has other masks at the end of the last epoch than its record counts")
 
 
@@ -261,7 +262,7 @@ def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
         for key in sorted({*there, *here}):
             yield from differences(there.get(key), here.get(key), key)
     elif there != (list(here) if isinstance(here, tuple) else here):
-        yield f"its {name:.60} is {there!r:.60}, but {here!r:.60} was asked for"
+        yield f"its {name} is {there!r:.60}, but {here!r:.60} was asked for"
 
 
 def _continue_record(training: Training, stored: dict[str, Any]) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import nn
+from .. import escape, nn
 from ..data import Dataset
-from ..plot import HIDDEN, INVERTED, KEPT, mask_colours, mask_legend, new_figure
+from ..plot import HIDDEN, INVERTED, KEPT, maps, mask_legend, new_figure
 from . import counts
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def classes(net: nn.Sequential, dataset: Dataset, most: int = 10, columns: int =
             ax = axes[2 * block + row, column]
             ax.set_visible(True)
             shown = _balance(ax, values[label], 1.0)
-            ax.set_title(f"class {name}" if not row else "", fontsize=10)
+            ax.set_title(f"class {escape.label(name)}" if not row else "", fontsize=10)
             if not column:
                 ax.set_ylabel("paths, + less −" if row else "mean image")
     figure.colorbar(shown, ax=list(axes.flat), label="share of the largest: mean, paths", shrink=0.6)
@@ -80,12 +80,15 @@ def units(net: nn.Sequential, dataset: Dataset, each: int = 6, most: int = 10) -
     assert name is not None
     sign, balance = counts.signs(net)[name], counts.paths(net, signed=True, after=name)  # (pixels, n), (classes, n)
     names, each = dataset.classes[:most], min(each, sign.shape[1])
-    figure = new_figure(1.15 * each + 0.4, 1.35 * len(names) + 0.4)
-    for label, row, to_class in zip(names, figure.subplots(len(names), each, squeeze=False), balance):
+    across = 1.15 if net.input_shape[2] == 1 else 1.75  # inches, of a unit's maps side by side
+    high = across * net.input_shape[0] / (net.input_shape[1] * (1.12 * net.input_shape[2] - 0.12))
+    figure = new_figure(across * each + 0.09 * max(map(len, names)) + 0.3, (high + 0.3) * len(names) + 0.5)
+    figure.set_layout_engine("constrained", wspace=0.04)
+    for name, row, to_class in zip(names, figure.subplots(len(names), each, squeeze=False), balance):
         for ax, unit in zip(row, np.argsort(-np.abs(to_class), kind="stable")):
-            _trits(ax, sign[:, unit].reshape(net.input_shape))
+            maps(ax, sign[:, unit].reshape(net.input_shape), named=name is names[-1])
             ax.set_title(f"unit {unit}: {to_class[unit]:+.0f}", fontsize=8)
-        row[0].set_ylabel(f"class\n{label}", fontsize=9, rotation=0, labelpad=16, va="center")
+        row[0].set_ylabel(f"class\n{escape.label(name)}", fontsize=9, rotation=0, labelpad=6, ha="right", va="center")
     figure.legend(handles=_legend_of_signs(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
@@ -96,15 +99,18 @@ def filters(net: nn.Sequential, most: int = 24) -> Figure:
     weight = counts.signs(net)[name]  # (kh, kw, c_in, c_out)
     through = counts.paths(net, after=name).sum(axis=(0, 1, 2))  # (c_out,)
     order = np.argsort(-through, kind="stable")[:most]
-    columns = 8 if weight.shape[2] < 4 else 4
+    kh, kw, channels = weight.shape[:3]
+    columns = 8 if channels < 4 else 4
     rows = -(-len(order) // columns)
-    figure = new_figure(9.2, 1.0 * rows + 0.5)
+    high = 9.0 / columns * kh / (kw * channels + max(0.12 * kw, 0.4) * (channels - 1))  # inches, of a filter
+    figure = new_figure(9.2, (min(high, 1.1) + 0.35) * rows + 0.6)
     total = through.sum() or 1.0
-    for ax, unit in zip(figure.subplots(rows, columns, squeeze=False).flat, [*order, *[None] * (rows * columns)]):
-        if unit is None:
+    for place, ax in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        if place >= len(order):
             ax.set_axis_off()
             continue
-        _trits(ax, weight[..., unit])
+        unit = order[place]
+        maps(ax, weight[..., unit], named=place + columns >= len(order) and channels == 3)
         ax.set_title(f"filter {unit}: {through[unit] / total:.1%}", fontsize=8)
     figure.legend(handles=_legend_of_signs(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
@@ -119,14 +125,14 @@ def patterns(net: nn.Sequential, layers: int = 8, most: int = 8) -> Figure:
         for i, ax in enumerate(axes):
             if i < len(rows):
                 pattern, count, chance = rows[i]
-                _trits(ax, pattern[..., None])
+                maps(ax, pattern[..., None])
                 ax.set_title(f"found {count:,}\n(chance {chance:.2g})", fontsize=7)
             else:
                 ax.set_axis_off()
         axes[0].axis("on")
         axes[0].set_xticks([])
         axes[0].set_yticks([])
-        axes[0].set_ylabel(f"{name}\n{sign.shape[2]} to {sign.shape[3]}", fontsize=8)
+        axes[0].set_ylabel(f"{escape.label(name)}\n{sign.shape[2]} to {sign.shape[3]}", fontsize=8)
     figure.legend(handles=_legend_of_signs(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
@@ -150,7 +156,7 @@ def shares(rows: Sequence[Mapping[str, Any]]) -> Figure:
             (line,) = ax.plot([value, value], [place - 0.48, place + 0.48], style, color="black", linewidth=1.6,
                               path_effects=_outline())
         line.set_label(label)
-    ax.set_yticks(places, [row["name"] for row in rows], fontsize=8)
+    ax.set_yticks(places, [escape.label(row["name"]) for row in rows], fontsize=8)
     ax.set_xlabel("% of the layer's weights")
     ax.set_xlim(0, 100)
     ax.legend(handles=[*mask_legend(), *ax.get_legend_handles_labels()[0]], fontsize=8, ncols=5, loc="lower center",
@@ -170,9 +176,10 @@ def degrees(masks: counts.Masks, rng: np.random.Generator, layers: int = 6) -> F
             least = int(min(ours.min(initial=largest), theirs.min(initial=largest)))
             step = -(-(largest - least + 1) // 40)
             edges = np.arange(least, largest + 2 * step, step) - 0.5
-            ax.hist(ours, edges, color=KEPT, label="trained")
-            ax.hist(theirs, edges, histtype="step", color=INVERTED, linewidth=1.6, label="same mask, shuffled")
-            ax.set_title(f"{name}: {len(ours):,} {what}, {int((ours == 0).sum()):,} with none", fontsize=9)
+            ax.hist(ours, edges, color="#b3bac0", label="trained")
+            ax.hist(theirs, edges, histtype="step", color="black", linewidth=1.4, label="same mask, shuffled")
+            none = int((ours == 0).sum())
+            ax.set_title(f"{escape.label(name)}: {len(ours):,} {what}, {none:,} with none", fontsize=9)
             ax.set_ylabel("how many")
             for axis in (ax.xaxis, ax.yaxis):
                 axis.get_major_locator().set_params(integer=True)
@@ -190,9 +197,9 @@ def worth(results: Mapping[str, Sequence[float]], guessing: float) -> Figure:
     ax = figure.subplots()
     for place, accuracies in zip(range(len(results))[::-1], results.values()):
         mean = 100 * float(np.mean(accuracies))
-        ax.barh(place, mean, color="#c9d6e6", edgecolor=KEPT, height=0.6)
-        ax.plot([100 * a for a in accuracies], [place] * len(accuracies), "o", color=INVERTED, markersize=6,
-                markeredgecolor="black", markeredgewidth=0.5)
+        ax.barh(place, mean, color="#dde1e4", edgecolor="#808080", height=0.6)
+        ax.plot([100 * a for a in accuracies], [place] * len(accuracies), "o", color="white", markersize=5,
+                markeredgecolor="black", markeredgewidth=1.0)
         ax.text(101, place, f"{mean:.1f} %", va="center", fontsize=9)
     ax.axvline(100 * guessing, color="black", linestyle="--", linewidth=1.2)
     ax.set_yticks(range(len(results))[::-1], list(results))
@@ -222,21 +229,6 @@ def _balance(ax: Axes, values: np.ndarray, limit: float) -> Any:
     width = 0.83 * ax.get_window_extent().width / ax.figure.dpi * 72 / values.shape[1]  # points, of a column
     ax.scatter(columns, rows, s=0.35 * width**2, marker="_", color="black", linewidths=min(0.09 * width, 1.0))
     return ax.imshow(values, cmap=_diverging(), vmin=-limit, vmax=limit, interpolation="nearest")
-
-
-def _trits(ax: Axes, values: np.ndarray) -> None:
-    """Signs over a window (h, w, c): one channel as it is, several side by side."""
-    ax.imshow(_side_by_side(values), cmap=mask_colours(), vmin=-1, vmax=1, interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-
-
-def _side_by_side(values: np.ndarray) -> np.ndarray:
-    """(h, w, c) -> (h, c*w + c - 1): the channels with a gap between them, NaN."""
-    h, w, c = values.shape
-    wide = np.full((h, c, w + 1), np.nan)
-    wide[:, :, :w] = values.transpose(0, 2, 1)
-    return wide.reshape(h, -1)[:, :-1]
 
 
 def _shades(light: str, dark: str) -> Any:

@@ -1,14 +1,15 @@
-"""Pictures (extra ``plot``): figures (pictures.py), charts drawn once (drawing.py), the tape as Mermaid text, a training
-step to step through (stepper.py), pages of HTML (page.py)."""
+"""Pictures (extra ``plot``): figures (pictures.py), charts drawn once (drawing.py), the tape as Mermaid text, a
+training step to step through (stepper.py), pages of HTML (page.py)."""
 
 from ..errors import MissingMatplotlib
 from ..display import HIDDEN, INVERTED, KEPT
 from .drawing import Picture, figure, svg
 from .mermaid import graph
-from .pictures import (COLOURS, MARKERS, accuracy_against_weights, chart, course, mask_colours, mask_legend, masks,
-                       new_figure, pdf, png, show, trade_off, training)
+from .pictures import (COLOURS, MARKERS, accuracy_against_weights, chart, course, new_figure, pdf, png, show, trade_off,
+                       training)
+from .planes import maps, mask_colours, mask_legend, masks
 from .stepper import step
 
 __all__ = ["COLOURS", "HIDDEN", "INVERTED", "KEPT", "MARKERS", "MissingMatplotlib", "Picture",
-           "accuracy_against_weights", "chart", "course", "figure", "graph", "mask_colours", "mask_legend", "masks",
-           "new_figure", "pdf", "png", "show", "step", "svg", "trade_off", "training"]
+           "accuracy_against_weights", "chart", "course", "figure", "graph", "maps", "mask_colours", "mask_legend",
+           "masks", "new_figure", "pdf", "png", "show", "step", "svg", "trade_off", "training"]

@@ -12,17 +12,15 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from .. import escape, files
-from ..data import Dataset
 from ..display import HIDDEN, INVERTED, KEPT, accuracy_name
 from ..errors import MinimaskError, MissingMatplotlib
-from ..nn import Sequential
 from .drawing import INK, STYLES, Axis, Band, Key, Line, Marks, Panel, Picture, figure, ticks
 
 if TYPE_CHECKING:
@@ -138,58 +136,6 @@ def _folder() -> Path:
     return folder
 
 
-def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
-    """The first layer's mask under an input image, as in figure 1 of Koster et al. 2022.
-
-    Above: one held-out image, flattened: a column per pixel. Below: the mask, a row per unit, in the same
-    columns. Where digits never have ink, nothing is left.
-
-    Args:
-        net: its first masked layer is dense, (pixels, units). image: index among the held-out images.
-
-    Raises:
-        MinimaskError: matplotlib is missing, or the net has no mask over the image's pixels.
-    """
-    masks = net.masks()
-    if not masks:
-        raise MinimaskError("masks: this net has no masked layer, every weight is trained")
-    mask = next(iter(masks.values()))  # (pixels, units)
-    pixels = int(np.prod(dataset.input_shape))
-    if mask.ndim != 2 or mask.shape[0] != pixels:
-        raise MinimaskError(f"masks: the first mask is {mask.shape}, "
-                            f"but ({pixels}, units) is needed to lie under an image")
-    kept, inverted = int((mask > 0).sum()), int((mask < 0).sum())
-    figure = new_figure(10, 6.4)
-    grid = figure.add_gridspec(3, 2, height_ratios=(0.7, 5, 1.3), width_ratios=(5, 1))
-    rows = figure.add_subplot(grid[1, 0])
-    strip, share = figure.add_subplot(grid[0, 0], sharex=rows), figure.add_subplot(grid[2, 0], sharex=rows)
-    picture, key = figure.add_subplot(grid[:2, 1]), figure.add_subplot(grid[2, 1])
-    sample = dataset.test_images[image]
-    label = dataset.classes[int(dataset.test_labels[image])]
-    strip.imshow(sample.reshape(1, -1), cmap="Greys", aspect="auto", interpolation="nearest")
-    strip.set_yticks([])
-    strip.set_title(f"one held-out image (class {label}), its {pixels} pixels side by side", fontsize=10, loc="left")
-    picture.imshow(sample.squeeze(), cmap="Greys", interpolation="nearest")
-    picture.set_title("the image", fontsize=10)
-    picture.set_xticks([])
-    picture.set_yticks([])
-    key.set_axis_off()
-    for above in (strip, rows):
-        above.tick_params(labelbottom=False)
-    rows.imshow(mask.T, cmap=mask_colours(), vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-    rows.set_ylabel(f"{mask.shape[1]} units of the first layer")
-    hidden = mask.size - kept - inverted
-    rows.set_title(f"mask of the first layer: {kept:,} kept, {inverted:,} inverted, {hidden:,} hidden",
-                   fontsize=10, loc="left")
-    key.legend(handles=mask_legend(), loc="center left", frameon=True)
-    ink = (mask != 0).mean(axis=1)  # (pixels,)
-    share.bar(np.arange(pixels), 100 * ink, width=1.0, color="#555555")
-    share.set_ylabel("% of units\nthat see it")
-    share.set_xlabel("pixel (row by row through the image)")
-    share.set_xlim(-0.5, pixels - 0.5)
-    return figure
-
-
 def training(records: Record | Sequence[Record], columns: int = 3) -> Figure:
     """Over the epochs: share kept and inverted in each layer, accuracy, weights left, flips; see :func:`course`."""
     return figure(course(records, columns))
@@ -200,7 +146,7 @@ MOST_POINTS = 400
 
 
 def course(records: Record | Sequence[Record], columns: int = 3) -> Picture:
-    """Over the epochs: share kept (up) and inverted (down) in each layer, accuracy, weights left, flips.
+    """Over the epochs: share kept (up) and inverted (down) in each layer, accuracy, weights left, flips, dead units.
 
     Shares are drawn by their root, so that a hundredth is seen beside the half; ink is for lines alone, blue, orange
     and white mean kept, inverted and hidden.
@@ -243,6 +189,7 @@ def course(records: Record | Sequence[Record], columns: int = 3) -> Picture:
         if len(runs) > 1:
             items.insert(0, Band(epochs, band[0].tolist(), band[1].tolist(), INK, 0.25))
         panels.append(Panel(title, x, _axis_of(name, values, label), items))
+    panels += _dead_for_ever(runs, shown, x, epochs)
     legend = [Key("kept, upwards", Band([], [], [], KEPT)), Key("inverted, downwards", Band([], [], [], INVERTED)),
               Key("hidden, the rest", Band([], [], [], HIDDEN)),
               Key(f"mean of {len(runs)} seeds" if len(runs) > 1 else "one seed", Line([], []))]
@@ -250,6 +197,21 @@ def course(records: Record | Sequence[Record], columns: int = 3) -> Picture:
         legend.append(Key("5th to 95th percentile", Band([], [], [], INK, 0.25)))
     rows = [panels[i:i + columns] for i in range(0, len(panels), columns)]
     return Picture([_said_once(row, row is rows[-1]) for row in rows], legend, columns, width=159.0 * columns)
+
+
+def _dead_for_ever(runs: Sequence[Sequence[dict[str, Any]]], shown: Sequence[int], x: Axis,
+                   epochs: Sequence[float]) -> Iterator[Panel]:
+    """A panel for each layer some of whose units are dead for ever (shrink.py), if all runs have counted them."""
+    for i, layer in enumerate(runs[0][0]["layers"]):
+        counts = np.array([[run[number]["layers"][i].get("dead", np.nan) for number in shown] for run in runs])
+        if np.nansum(counts) and not np.isnan(counts).any():
+            values = 100 * counts / runs[0][shown[-1]]["layers"][i]["units"]  # (runs, epochs)
+            band = np.percentile(values, (5, 95), axis=0)
+            items: list[Band | Line | Marks] = [Line(epochs, values.mean(0).tolist())]
+            if len(runs) > 1:
+                items.insert(0, Band(epochs, band[0].tolist(), band[1].tolist(), INK, 0.25))
+            yield Panel(f"{escape.line(layer['name'])}\nunits dead for ever", x,
+                        Axis(0, 100, ticks(0, 100, 5), "% of its units"), items)
 
 
 def _said_once(row: Sequence[Panel], last: bool) -> list[Panel]:
@@ -365,18 +327,3 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
     except ImportError as error:
         raise MissingMatplotlib("pictures need matplotlib: pip install matplotlib") from error
     return Figure(figsize=(width, height), dpi=130, layout=layout)
-
-
-def mask_colours() -> Any:
-    """A matplotlib colour map for -1, 0, +1."""
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap([INVERTED, HIDDEN, KEPT])  # -1, 0, +1
-
-
-def mask_legend() -> list[Any]:
-    """What a legend of kept, inverted and hidden is made of."""
-    from matplotlib.patches import Patch
-
-    return [Patch(facecolor=colour, edgecolor="#888888", label=label)
-            for colour, label in ((KEPT, "kept"), (INVERTED, "inverted"), (HIDDEN, "hidden"))]

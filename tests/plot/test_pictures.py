@@ -35,15 +35,22 @@ def test_masks_shows_the_image_above_the_masks_rows(trained):
     net, _, digits = trained
     figure = plot.masks(net, digits, image=4)
     images = [ax.images[0].get_array() for ax in figure.axes if ax.images]
-    shapes = {array.shape: array for array in images}
+    shapes = {array.shape: array for array in reversed(images)}
     np.testing.assert_array_equal(shapes[1, 64], digits.test_images[4].reshape(1, 64))
     np.testing.assert_array_equal(shapes[300, 64], net.masks()["dense1"].T)
     np.testing.assert_array_equal(shapes[8, 8], digits.test_images[4][..., 0])
     kept, hidden, inverted = net.counts()[0]
     titles = " ".join(ax.get_title(loc="left") for ax in figure.axes)
     assert f"{kept:,} kept, {inverted:,} inverted, {hidden:,} hidden" in titles
-    assert all(ax.get_xlabel() or ax.get_ylabel() or ax.get_title() or ax.get_title(loc="left") or ax.get_legend()
-               for ax in figure.axes)
+    units = [(ax.get_title(), ax.images[0].get_array()) for ax in figure.axes if "unit " in ax.get_title()]
+    assert len(units) == 10 * 4 and sum("class " in title for title, _ in units) == 10
+    for title, shown in units:  # each over the plane of the image
+        number = int(re.search(r"unit (\d+)", title)[1])
+        np.testing.assert_array_equal(shown, net.masks()["dense1"][:, number].reshape(8, 8))
+    above = [np.sign(source.effective().data) for source in list(net.weights().values())[1:]]
+    balance = above[0] @ above[1]  # (units of dense1, classes)
+    best = int(np.argmax(np.abs(balance[:, 3])))
+    assert f"class 3\nunit {best}: {balance[best, 3]:+.0f}" in [title for title, _ in units]
 
 
 def by_title(picture):
@@ -67,6 +74,22 @@ def test_training_shows_kept_upwards_and_inverted_downwards_by_their_root(traine
     figure = plot.training(record)
     figure.savefig(tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 10_000 and figure.artists[0].picture == picture
+
+
+def test_masks_of_colour_images_name_their_channels():
+    rng = np.random.default_rng(0)
+    images, classes = rng.integers(0, 256, (3, 6, 6, 3)).astype(np.uint8), ("an airplane", "<b>", "$x_")
+    noise = data.Dataset("noise", images, np.arange(3), images, np.arange(3), classes)
+    net = models.fcn(SignedSupermask(tau=0.05), rng, (6, 6, 3), (5, 3))
+    figure = plot.masks(net, noise)
+    maps = [ax for ax in figure.axes if "unit " in ax.get_title()]
+    assert len(maps) == 3 * 2 and all(len(ax.images) == 3 for ax in maps)
+    assert [text.get_text() for text in maps[-1].texts] == ["red", "green", "blue"]
+    assert any(ax.get_title().startswith("class \\$x_\n") for ax in maps)
+    plot.png(figure)
+    single = plot.masks(models.fcn(SignedSupermask(tau=0.05), rng, (6, 6, 3), (3,)), noise)  # nothing lies above
+    assert "the units with the most weights left" in single.subfigs[1].get_suptitle()
+    plot.png(single)
 
 
 def test_a_share_of_four_percent_is_seen_and_the_accuracy_axis_is_where_the_data_is():
@@ -250,15 +273,15 @@ def test_mask_picture_colours_label_and_ink():
     f = plot.masks(net, d, i)
     im = next(a.images[0] for a in f.axes if a.images and a.images[0].get_array().shape == (300, 64))
     assert [to_hex(im.cmap(im.norm(v))) for v in (-1, 0, 1)] == [plot.INVERTED, plot.HIDDEN, plot.KEPT]
-    leg = next(a.get_legend() for a in f.axes if a.get_legend())
+    (leg,) = f.subfigs[0].legends
     assert {t.get_text(): to_hex(h.get_facecolor()) for t, h in zip(leg.texts, leg.get_patches())} == {
         "kept": plot.KEPT,
         "inverted": plot.INVERTED,
         "hidden": plot.HIDDEN,
     }
-    assert any("class 7" in a.get_title(loc="left") for a in f.axes)
-    bars = next(a for a in f.axes if len(a.patches) == 64)
-    np.testing.assert_allclose([b.get_height() for b in bars.patches], 100 * (net.masks()["dense1"] != 0).mean(1))
+    assert any("(class 7)" in a.get_title() for a in f.axes)
+    seen = next(a.images[0].get_array() for a in f.axes if a.get_title() == "units that see the pixel, %")
+    np.testing.assert_allclose(seen, 100 * (net.masks()["dense1"] != 0).mean(1).reshape(8, 8))
     all_kept = models.fcn(SignedSupermask(tau=0), np.random.default_rng(0), d.input_shape)
     all_kept.parameters()[0].data = np.ones((64, 300), np.float32)
     im = next(
