@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import data, export, interchange, runs
+from ..display import MARK
 from ..errors import UsageError
 from ..export import ternary
 from .common import Parser, whole_number
@@ -40,7 +41,8 @@ def command(words: Sequence[str]) -> None:
     end = record["epochs"][-1] if record["epochs"] else {}
     about = f"{record['recipe'].get('name')} on {record['dataset']}, seed {record['seed']}"
     if end:
-        about += f", epoch {end['epoch']}: {end['test_accuracy']:.2%} of the images held out"
+        mark = MARK * bool(record.get("unverified"))
+        about += f", epoch {end['epoch']}: {end['test_accuracy']:.2%}{mark} of the images held out"
     exported = export.save(out, net, data.outline(record["dataset"])[1], about, options.codec, record["seed"])
     floats = 4 * net.size()
     ratio = f" ({floats / exported.size:,.0f} to 1)" if exported.size < floats else ", each weight as it is"
