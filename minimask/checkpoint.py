@@ -224,8 +224,9 @@ def _check_numbers(run: dict[str, Any], arrays: Mapping[str, np.ndarray], fresh:
 
 def _refuse_other_counts(run: dict[str, Any], training: Training) -> None:
     """ValueError unless the net, at the end of its last epoch, has the masks that the record counts."""
-    epochs = run["record"]["epochs"]
-    if len(epochs) > run["begun"] and training.net.layer_counts() != epochs[-1]["layers"]:
+    epochs, dead = run["record"]["epochs"], ("units", "dead")  # which shrink.py counts beside the masks
+    if len(epochs) > run["begun"] and training.net.layer_counts() != [
+            {name: count for name, count in layer.items() if name not in dead} for layer in epochs[-1]["layers"]]:
         raise ValueError("its net has other masks at the end of the last epoch than its record counts")
 
 

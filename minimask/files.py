@@ -30,6 +30,10 @@ if TYPE_CHECKING:  # imported where it is used: `import minimask` stays quick
 Header = tuple[str, tuple[int, ...]]  # dtype (as in dtype.str) and shape of an array
 
 
+class InUse(MinimaskError):
+    """Another process or thread has a folder's lock."""
+
+
 class WriteError(MinimaskError):
     """A file cannot be written: no space left, no permission. What was there before is untouched."""
 
@@ -356,7 +360,7 @@ def locked(folder: Path) -> Iterator[None]:
     the block the same thread may ask again. Where Python has no fcntl (Windows) nobody is kept out.
 
     Raises:
-        MinimaskError: another process, or thread, has the folder.
+        InUse: another process, or thread, has the folder.
         UsageError: the folder cannot be made or written to.
     """
     key = str(folder.resolve()), threading.get_ident()
@@ -368,8 +372,8 @@ def locked(folder: Path) -> Iterator[None]:
                 _held.add(key)
                 stack.callback(_held.discard, key)
         except BlockingIOError as error:
-            raise MinimaskError(f"{folder} is in use by another run (process {error}); wait until it has ended, or "
-                                "give another folder with --out") from None
+            raise InUse(f"{folder} is in use by another run (process {error}); wait until it has ended, or "
+                        "give another folder with --out") from None
         except (FileExistsError, NotADirectoryError) as error:
             raise UsageError(f"{folder} is a file or lies under one; give a folder with --out") from error
         except OSError as error:

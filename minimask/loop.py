@@ -187,7 +187,7 @@ class Training:
         return entry
 
 
-def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 1000) -> float:
+def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250) -> float:
     """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest logit is at their label.
 
     Raises:

@@ -327,7 +327,7 @@ class Shrinker(Listener):
         found, epochs = dead(net, optimizer), training.record["epochs"]
         for row in epochs[-1]["layers"] if len(epochs) > training.epochs_before else ():
             if row["name"] in found:
-                row["dead"] = int(found[row["name"]].sum())
+                row |= {"units": len(found[row["name"]]), "dead": int(found[row["name"]].sum())}
         safe = found and contracts(optimizer, optimizer.steps, optimizer.steps + training.steps)
         self._leave_out(training, found if safe else {}, optimizer.steps)
 

@@ -88,7 +88,7 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
 
 
 @kept_memory()
-def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 1000) -> float:
+def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250) -> float:
     """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest logit is at their label.
 
     Raises:

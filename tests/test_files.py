@@ -12,8 +12,10 @@ import pytest
 
 from minimask import (
     MinimaskError,
+    UsageError,
     checkpoint,
     data,
+    export,
     files,
     models,
     nn,
@@ -352,3 +354,66 @@ def test_without_fcntl_nobody_is_kept_out(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with files.locked(tmp_path):
         assert os.listdir(tmp_path) == []
+
+
+# ---- a folder that someone else made -----------------------------------------------------------------------------------
+
+
+def test_what_a_killed_write_left_is_removed_and_what_is_being_written_is_not(tmp_path):
+    """Both have names of the same form; only the second is locked. A file of one's own of another form stays."""
+    left, own = tmp_path / f".x.{'0' * 16}{files.NEW}", tmp_path / ".x.mine.new"
+    left.write_bytes(b"half"), own.write_bytes(b"own")
+    with files.atomically(tmp_path / "x") as outer:
+        outer.write(b"outer")
+        assert not left.exists()
+        files.write(tmp_path / "x", b"inner")
+    assert (tmp_path / "x").read_bytes() == b"outer" and sorted(os.listdir(tmp_path)) == [".x.mine.new", "x"]
+
+
+def test_the_name_of_a_file_that_is_being_written_cannot_be_known_before(tmp_path):
+    names = set()
+    for _ in range(5):
+        with files.atomically(tmp_path / "x"):
+            names |= {name for name in os.listdir(tmp_path) if name != "x"}
+    assert len(names) == 5
+
+
+def test_a_long_name_can_be_written(tmp_path):
+    name = "ä" * 120
+    files.write(tmp_path / name, b"x")
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("content", [b"somebody's", b"1234 ", b"7" * 19 + b"x"])
+def test_a_file_called_as_the_lock_that_is_none_stays_as_it_is(tmp_path, content):
+    (tmp_path / files.LOCK).write_bytes(content)
+    with pytest.raises(UsageError, match=r"cannot be written to \(its \.lock is a link, or else no lock of minimask's"), \
+            files.locked(tmp_path):
+        pass
+    assert (tmp_path / files.LOCK).read_bytes() == content
+
+
+def test_a_lock_that_a_killed_process_left_is_taken_over(tmp_path):
+    (tmp_path / files.LOCK).write_bytes(b"12345678")
+    with files.locked(tmp_path):
+        assert (tmp_path / files.LOCK).read_bytes() == str(os.getpid()).encode()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_pipes_are_not_waited_for(tmp_path):
+    """Neither as a lock nor as something to read: what nobody writes to would never end."""
+    os.mkfifo(tmp_path / files.LOCK)
+    with pytest.raises(UsageError, match="no lock of minimask's"), files.locked(tmp_path):
+        pass
+    for read in (lambda path: files.read_arrays(path, {}), checkpoint.load, checkpoint.peek, export.load):
+        with pytest.raises(MinimaskError, match="it is a pipe or a device"):
+            read(tmp_path / files.LOCK)
+
+
+def test_a_folder_inside_of_a_runs_is_no_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert files.own_folder(tmp_path, "elsewhere") == tmp_path / "elsewhere" and files.own_folder(tmp_path, "new")
+    with pytest.raises(UsageError, match="link is a link, and what it leads to is another folder's"):
+        files.own_folder(tmp_path, "link")

@@ -23,8 +23,12 @@ needs_checkout = pytest.mark.skipif(not (ROOT / "minimask").is_dir(), reason="lo
 
 
 def test_the_readme_is_a_front_page():
-    """Short, with one picture, which says in words what it shows, and the way to everything else."""
+    """Short, with one picture, which says in words what it shows, what a newcomer asks first, the way to everything else."""
     assert len(README.splitlines()) <= 200
+    headings = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    assert ["Two commands", "From Python", "Learn", "Your own", "Results", "Read it"] == headings[:6]
+    minutes, = re.findall(r"on two cores they took (\w+) minutes", README)
+    assert f"on two cores the tests took {minutes} minutes" in PAGES["docs/changing.md"]
     picture, = re.findall(r"!\[(.*?)\]\((.*?)\)", README, re.DOTALL)
     assert picture[1] == "docs/mask.svg" and len(picture[0]) > 200
     assert {f"docs/{page}" for page in re.findall(r"\]\((\w[\w-]*\.md)\)", PAGES["docs/README.md"])} == (

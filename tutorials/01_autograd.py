@@ -87,7 +87,11 @@ assert abs(g_w - slope) < 1e-8
 # ## 2. A value that remembers where it came from
 #
 # Let us hand the bookkeeping to the computer. A `Value` holds an array, and remembers two things: the inputs that it
-# was computed from, and the pullback of the step. The operators `+`, `*` and `@` call functions that we write next.
+# was computed from, and the pullback of the step. The operators `+` and `*` call the functions below the class, the
+# first operations. Each is one short function: compute the value, say what the pullback is. With $g$ the cotangent of
+# the value,
+#
+# $$z = x + y: \; g_x = g, \; g_y = g \qquad\qquad z = x y: \; g_x = g\,y, \; g_y = g\,x .$$
 
 # %%
 class Value:
@@ -102,17 +106,7 @@ class Value:
     def __mul__(self, other):
         return multiply(self, other)
 
-    def __matmul__(self, other):
-        return matmul(self, other)
 
-
-# %% [markdown]
-# Now the operations. Each is one short function: compute the value, say what the pullback is. With $g$ the cotangent
-# of the value,
-#
-# $$z = x + y: \; g_x = g, \; g_y = g \qquad\qquad z = x y: \; g_x = g\,y, \; g_y = g\,x .$$
-
-# %%
 def add(x, y):
     return Value(x.data + y.data, (x, y), lambda g: (g, g))  # g_x = g, g_y = g
 
@@ -162,11 +156,11 @@ def diamond():
 
 
 naive = []
-for build, right in ((two_doublings, 4), (diamond, 30)):
+for build, wanted in ((two_doublings, 4), (diamond, 30)):
     leaf, end = build()
     naive_backward(end, np.float64(1.0), set())
     naive.append(float(leaf.grad))
-    print(f"{build.__name__}: the naive walk says {leaf.grad:g}, right is {right}")
+    print(f"{build.__name__}: the naive walk says {leaf.grad:g}, right is {wanted}")
 
 # %% [markdown]
 # Both wrong. Follow the diamond: the walk goes from $z$ through $q$ to $p$ and pulls there, with the cotangent 2 that
@@ -267,14 +261,18 @@ def unbroadcast(g, shape):
     return g.sum(axis=stretched, keepdims=True)  # axes that it stretched: g_b,j = sum_i g_Z,ij
 
 
-for build, right in ((two_doublings, 4), (diamond, 30)):
+# %% [markdown]
+# The two tests from above, and a row that was added to a matrix:
+
+# %%
+for build, wanted in ((two_doublings, 4), (diamond, 30)):
     leaf, end = build()
     backward(end, 1.0)
-    print(f"{build.__name__}: our walk says {leaf.grad:g}, right is {right}")
-    assert leaf.grad == right
+    print(f"{build.__name__}: our walk says {leaf.grad:g}, right is {wanted}")
+    assert leaf.grad == wanted
 
-X, b = Value(np.ones((3, 2))), Value(np.array([10.0, 20.0]))
-backward(X + b, np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+A, b = Value(np.ones((3, 2))), Value(np.array([10.0, 20.0]))
+backward(A + b, np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
 print("cotangent of b:", b.grad)
 assert b.grad.tolist() == [1 + 3 + 5, 2 + 4 + 6]
 
@@ -299,6 +297,9 @@ assert b.grad.tolist() == [1 + 3 + 5, 2 + 4 + 6]
 # %%
 def matmul(x, y):
     return Value(x.data @ y.data, (x, y), lambda g: (g @ y.data.T, x.data.T @ g))  # G_X = G Y^T, G_Y = X^T G
+
+
+Value.__matmul__ = matmul  # from here on X @ Y is matmul(X, Y)
 
 
 def tanh(x):
@@ -331,7 +332,7 @@ def code_lines(*functions):
 
 
 methods = [method for method in vars(Value).values() if inspect.isfunction(method)]
-functions = [add, multiply, matmul, tanh, cross_entropy, topological_order, backward, unbroadcast]
+functions = [add, multiply, tanh, cross_entropy, topological_order, backward, unbroadcast]
 lines = 1 + code_lines(*methods) + code_lines(*functions)  # 1 for the line "class Value:"
 print(f"the engine has {lines} lines of code")
 assert lines <= 60
@@ -366,13 +367,13 @@ def check(f, x, c, rng, h=1e-5):
 
 
 rng = np.random.default_rng(1)
-x, labels = rng.standard_normal((4, 3)), np.array([0, 2, 1, 1])
+point, targets = rng.standard_normal((4, 3)), np.array([0, 2, 1, 1])
 row, stack, left, right = (Value(rng.standard_normal(shape)) for shape in (3, (2, 4, 3), (2, 4), (3, 2)))
 for name, f in {"x + row": lambda x: x + row, "stack * x": lambda x: stack * x, "x * x": lambda x: x * x,
                 "x @ right": lambda x: x @ right, "left @ x": lambda x: left @ x, "tanh": tanh,
-                "cross_entropy": lambda x: cross_entropy(x, labels)}.items():
-    c = rng.standard_normal(f(Value(x)).data.shape)
-    error = check(f, x, c, rng)
+                "cross_entropy": lambda x: cross_entropy(x, targets)}.items():
+    c = rng.standard_normal(f(Value(point)).data.shape)
+    error = check(f, point, c, rng)
     print(f"{name:14} relative error {error:.1e}")
     assert error < 1e-7
 
@@ -394,7 +395,7 @@ def broken_softmax(x):
 
 
 ones, random = np.ones((4, 3)), rng.standard_normal((4, 3))
-errors = {f.__name__: (check(f, x, ones, rng), check(f, x, random, rng)) for f in (softmax, broken_softmax)}
+errors = {f.__name__: (check(f, point, ones, rng), check(f, point, random, rng)) for f in (softmax, broken_softmax)}
 for name, (with_ones, with_random) in errors.items():
     print(f"{name:15} relative error with c of ones {with_ones:.1e}, with random c {with_random:.1e}")
 assert errors["broken_softmax"][0] < 1e-6, "ones should not see the broken softmax"
@@ -411,12 +412,12 @@ assert errors["softmax"][1] < 1e-7
 hs = 10.0 ** np.arange(-12, 0.1, 0.5)
 curves = {}
 for dtype in ("float64", "float32"):
-    point, direction = rng.standard_normal((2, 200)).astype(dtype)
-    exact = np.mean((1 - np.tanh(point.astype("float64")) ** 2) * direction)
+    place, direction = rng.standard_normal((2, 200)).astype(dtype)
+    exact = np.mean((1 - np.tanh(place.astype("float64")) ** 2) * direction)
     curves[dtype] = []
     for h in hs:
         step = np.asarray(h, dtype) * direction
-        difference = np.mean(np.tanh(point + step) - np.tanh(point - step), dtype=dtype)
+        difference = np.mean(np.tanh(place + step) - np.tanh(place - step), dtype=dtype)
         curves[dtype].append(abs(float(difference) / (2 * h) - exact) / abs(exact))
 best = {dtype: hs[np.argmin(curve)] for dtype, curve in curves.items()}
 print(", ".join(f"{dtype}: best h {best[dtype]:.0e}, error there {min(curves[dtype]):.0e}" for dtype in curves))
@@ -442,9 +443,9 @@ plot.show("01_steps", draw_steps)
 # %%
 dataset = minimask.data.load("digits")
 images = minimask.data.standardise(dataset.train_images, "float64").reshape(-1, 64)
-rng = np.random.default_rng(0)
-start = {"W1": rng.standard_normal((64, 32)) / 8, "b": rng.standard_normal(32) / 8,
-         "W2": rng.standard_normal((32, 10)) / np.sqrt(32)}
+first = np.random.default_rng(0)
+start = {"W1": first.standard_normal((64, 32)) / 8, "b": first.standard_normal(32) / 8,
+         "W2": first.standard_normal((32, 10)) / np.sqrt(32)}
 X, labels = images[:64], dataset.train_labels[:64]
 
 ours = {name: Value(array) for name, array in start.items()}

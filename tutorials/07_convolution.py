@@ -283,7 +283,8 @@ def blocked(x, w, images, rows, spent=None):
             y[first:first + count, row:row + high] = (a.reshape(-1, kh * kw * c) @ matrix).reshape(
                 count, high, width, outputs)
             if spent is not None:
-                spent += copied - start, time.thread_time() - copied
+                spent[0] += copied - start
+                spent[1] += time.thread_time() - copied
     return y
 
 

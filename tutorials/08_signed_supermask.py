@@ -68,7 +68,7 @@ def begin():
     return W, M, [np.zeros_like(m.data) for m in M], rng
 
 
-W, M, V, _ = begin()
+W, M, _, _ = begin()
 W_before, start = [w.copy() for w in W], [m.data.copy() for m in M]
 for w, m in zip(W, M):
     print(f"{w.shape!s:10} weights {np.unique(w)}, scores from {m.data.min():+.3f} to {m.data.max():+.3f}, "
@@ -86,9 +86,9 @@ for w, m in zip(W, M):
 # gets $\partial L/\partial s = \partial L/\partial(W s) \cdot W$, for hidden entries, too.
 
 # %%
-def forward(images):
+def forward(images, scores):
     x = Tensor(data.standardise(images).reshape(len(images), -1))  # (n, 64)
-    for layer, (w, m) in enumerate(zip(W, M)):
+    for layer, (w, m) in enumerate(zip(W, scores)):
         s = ops.keep_hide_invert(m, TAU)  # s = sign(m) where |m| > tau, else 0
         z = x @ (w * s)  # z = x (W s)
         x = ops.elu(z) if layer < 2 else z
@@ -108,8 +108,8 @@ def forward(images):
 # the velocity; and the learning rate is inside the velocity.
 
 # %%
-def step(images, labels, t):
-    loss = ops.cross_entropy(forward(images), labels)
+def step(images, labels, t, M, V):
+    loss = ops.cross_entropy(forward(images, M), labels)
     for m in M:
         m.grad = None
     loss.backward()
@@ -119,8 +119,7 @@ def step(images, labels, t):
         scores = m.data.copy()
         scores *= 1 - WD * f  # m <- (1 - wd_t) m
         scores -= change  # m <- m - lr_t g
-        v *= MU
-        v -= change  # v <- mu v - lr_t g
+        v[:] = v * MU - change  # v <- mu v - lr_t g
         scores += v * MU  # m <- m + mu v
         m.data = scores
 
@@ -131,21 +130,21 @@ def step(images, labels, t):
 # An epoch goes through all images once, in a fresh order. After each we photograph the scores.
 
 # %%
-def accuracy():
+def accuracy(scores):
     with minimask.no_grad():
-        return float(np.mean(forward(digits.test_images).data.argmax(axis=1) == digits.test_labels))
+        return float(np.mean(forward(digits.test_images, scores).data.argmax(axis=1) == digits.test_labels))
 
 
-W, M, V, rng = begin()  # afresh: run this cell twice, and it ends the same
-photographs, accuracies, t = [start], [accuracy()], 0
+_, trained, velocities, batches = begin()  # afresh: run this cell twice, and it ends the same
+photographs, accuracies, t = [start], [accuracy(trained)], 0
 for _ in range(EPOCHS):
-    order = rng.permutation(len(digits.train_images))
+    order = batches.permutation(len(digits.train_images))
     for first in range(0, len(order), BATCH):
         chosen = order[first:first + BATCH]
-        step(digits.train_images[chosen], digits.train_labels[chosen], t)
+        step(digits.train_images[chosen], digits.train_labels[chosen], t, trained, velocities)
         t += 1
-    photographs.append([m.data.copy() for m in M])
-    accuracies.append(accuracy())
+    photographs.append([m.data.copy() for m in trained])
+    accuracies.append(accuracy(trained))
 
 
 def signs(m):

@@ -66,9 +66,8 @@ effective = [w * s for w, s in zip(frozen, masks)]
 x = data.standardise(digits.test_images).reshape(-1, 64)  # (360, 64)
 
 
-def logits(weights):
-    """The net with these effective weights, on the held-out images."""
-    signal = x
+def logits(weights, signal):
+    """The net with these effective weights, on images or signals (n, inputs of the first)."""
     for layer, w in enumerate(weights):
         signal = signal @ w
         if layer < len(weights) - 1:
@@ -77,11 +76,11 @@ def logits(weights):
 
 
 def accuracy(weights):
-    return float(np.mean(logits(weights).argmax(axis=1) == digits.test_labels))
+    return float(np.mean(logits(weights, x).argmax(axis=1) == digits.test_labels))
 
 
 with minimask.no_grad():
-    same_logits = np.abs(logits(effective) - net(data.standardise(digits.test_images)).data).max()
+    same_logits = np.abs(logits(effective, x) - net(data.standardise(digits.test_images)).data).max()
 print(f"accuracy {accuracy(effective):.1%} with {net.weights_left():.1%} of the weights; our logits differ from the "
       f"net's by at most {same_logits:.0e}")
 
@@ -212,15 +211,13 @@ plot.show("09_units", draw_units)
 
 # %%
 small = [w[np.ix_(a, b)] for w, a, b in zip(effective, alive[:-1], alive[1:])]
-x_all, x = x, x[:, alive[0]]  # only the pixels that are seen
-small_logits = logits(small)
-x = x_all
-gap = np.abs(small_logits - logits(effective)).max()
+small_logits = logits(small, x[:, alive[0]])  # only the pixels that are seen
+gap = np.abs(small_logits - logits(effective, x)).max()
 print("shapes", *[w.shape for w in effective], "->", *[w.shape for w in small])
 print(f"multiplications per image {sum(w.size for w in effective):,} -> {sum(w.size for w in small):,}; "
       f"nonzero among them {sum(int(np.count_nonzero(w)) for w in small):,}")
 print(f"largest difference of a logit {gap:.0e} (sums in another order round otherwise), the same answers: "
-      f"{np.array_equal(small_logits.argmax(axis=1), logits(effective).argmax(axis=1))}")
+      f"{np.array_equal(small_logits.argmax(axis=1), logits(effective, x).argmax(axis=1))}")
 
 # %% [markdown]
 # ## 5. Sabotage

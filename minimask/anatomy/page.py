@@ -56,13 +56,15 @@ def numbers(net: Sequential, record: dict[str, Any], dataset: Dataset, repeats: 
     masks, found = counts.masks(net), counts.pixels(net, dataset)
     paths = counts.paths(net)
     alive = found["paths"] > 0
+    dead = {layer["name"]: layer.get("dead") for layer in record["epochs"][-1].get("layers", ())}
     return {"format": FORMAT, "recipe": record["recipe"].get("name"), "seed": record["seed"], "dataset": dataset.name,
             "test_accuracy": record["epochs"][-1]["test_accuracy"], "weights_left": net.weights_left(),
             "unverified": bool(record.get("unverified")),
             "layers": counts.shares(masks),
             "degrees": [{"name": name, "inputs": len(out), "inputs_with_none": int((out == 0).sum()),
                          "out_degree": _spread(out), "units": len(into), "units_with_none": int((into == 0).sum()),
-                         "in_degree": _spread(into)} for name, (out, into) in counts.degrees(masks).items()],
+                         "in_degree": _spread(into), "dead_for_ever": dead.get(name)}
+                        for name, (out, into) in counts.degrees(masks).items()],
             "pixels": {"all": alive.size, "dead": int((~alive).sum()),
                        "seen_by_no_unit": int((found["seen"] == 0).sum()) if "seen" in found else None,
                        "correlation_with_variation": _correlation(found.get("seen", found["paths"]), found["varies"])},
@@ -211,15 +213,17 @@ def _patterns(net: Sequential) -> Part:
 
 def _degrees(masks: counts.Masks, counted: dict[str, Any]) -> Part:
     rows = counted["degrees"]
+    any_dead = any(row.get("dead_for_ever") is not None for row in rows)
 
     def words(row: dict[str, Any], part: str) -> str:
         return f"{row[part]['least']:,} / {row[part]['mean']:,.1f} / {row[part]['most']:,}"
 
     table = page.Table(
         ["layer", "inputs", "with none", "out-degree: least / mean / most", "units", "with none",
-         "in-degree: least / mean / most"],
+         "in-degree: least / mean / most", *(["dead for ever"] if any_dead else [])],
         [[page.Code(row['name']), f"{row['inputs']:,}", f"{row['inputs_with_none']:,}", words(row, "out_degree"),
-          f"{row['units']:,}", f"{row['units_with_none']:,}", words(row, "in_degree")] for row in rows])
+          f"{row['units']:,}", f"{row['units_with_none']:,}", words(row, "in_degree"),
+          *(["" if (dead := row.get("dead_for_ever")) is None else f"{dead:,}"] if any_dead else [])] for row in rows])
     return Part(
         "degrees", "Who is connected to how many", figures.degrees(masks, np.random.default_rng(0)),
         "Histograms of the weights left at each input and unit, beside those of the same masks shuffled.",
@@ -227,6 +231,8 @@ def _degrees(masks: counts.Masks, counted: dict[str, Any]) -> Part:
          "in-degree). The outline is the same mask with its entries in random order: what chance would give with as "
          "many weights. Where the filled histogram is wider, the net listens to some much more than to others. Inputs "
          "and units with none can be removed without any change, but where batch norm shifts them.",
+         *(["Units that are dead for ever have no weight left on either side, and none of them could have come back: "
+            "training went on without them (minimask/shrink.py)."] if any_dead else []),
          *(["The first 6 layers are drawn, the table has all."] if len(rows) > 6 else [])], table)
 
 

@@ -93,17 +93,17 @@ class _Bar(Line):
             self.say(f"{share:4.0%} · {done} of {of} tests")
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     """An option's type: seconds, more than none."""
     import argparse
 
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e6:
+        number = 0.0
+    if not 0 < number < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds
+    return number
 
 
 def _parser() -> Parser:
@@ -120,7 +120,7 @@ def _parser() -> Parser:
     parser.add_argument("--solutions", metavar="DIR",
                         help="your reference solutions, lessonNN.py: nobody is marked unless they solve every task")
     parser.add_argument("--tests", metavar="DIR", help="tests of your own, test_lessonNN.py (default: the course's)")
-    parser.add_argument("--limit", type=_seconds, default=60.0, metavar="SECONDS",
+    parser.add_argument("--limit", type=seconds, default=60.0, metavar="SECONDS",
                         help="how long one test may take (default: 60)")
     parser.add_argument("--jobs", type=whole_number(1), default=os.cpu_count() or 1, metavar="N",
                         help="submissions that are marked at the same time (default: one for each core)")

@@ -39,9 +39,7 @@ def command(words: Sequence[str]) -> None:
     if at:
         moments = list(_moments(training, recipe, at, options))
     else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of last digits, which depend on threads
-            checkpoint.restore(training, folder / runs.CHECKPOINT, recipe.epochs)
+        resume(training, folder)
         moments = [("the step after its last", _recorded(training, options.image))]
     of = recipe.name if recipe.name == dataset.name else f"{recipe.name} on {dataset.name}"
     title = f"One training step of {escape.line(of)}"
@@ -49,6 +47,16 @@ def command(words: Sequence[str]) -> None:
     files.write(out, page.encode())
     steps = ", ".join(f"{each.number:,}" for _, each in moments)
     print(f"{out}: step {steps} of {escape.line(of)}, {len(page.encode()):,} bytes; open it in a browser")
+
+
+def resume(training: Training, folder: Path) -> None:
+    """Puts the run where its checkpoint stands."""
+    began, _ = runs.peek(folder)
+    if began["record"].get("shrink"):  # it may train a smaller net; here the whole one does the step
+        training.record["shrink"] = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of last digits, which depend on threads
+        checkpoint.restore(training, folder / runs.CHECKPOINT, training.record["recipe"]["epochs"])
 
 
 def refuse_foreign(out: Path) -> None:

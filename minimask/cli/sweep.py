@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import sys
 import time
@@ -12,18 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from .. import backend, files, recipes
+from .. import backend, files, recipes, train
 from ..display import columns
 from ..errors import MinimaskError
 from ..fast.threads import cores
 from ..meter import Line
-from ..runs import cluster, read_record, sweep
+from ..mishaps import Interrupted
+from ..runs import cluster, read_record, sweep, workers
 from .common import Parser, data_options, load_data, shared_options, whole_number
 
 
 def command(words: Sequence[str]) -> None:
     """Trains every recipe with every seed; prints how it goes on stderr and a table on stdout."""
     options: Any = _parser().parse_args(words)
+    if options.scheduler is not None:
+        cluster.refuse_address(options.scheduler)
+    sweep.refuse_many(len(options.recipes), options.seeds)
     chosen = [recipes.find(name) for name in options.recipes]
     chosen = [replace(recipe, **{key: getattr(options, key) for key in ("epochs", "dataset")
                                  if getattr(options, key) is not None}) for recipe in chosen]
@@ -34,8 +39,9 @@ def command(words: Sequence[str]) -> None:
     local = options.scheduler is None
     if local and options.jobs is None:
         options.jobs = cores()
-    threads = options.threads or (sweep.share_of_cores(options.jobs) if local else 1)
-    todo = sweep.tasks(chosen, range(first, first + options.seeds), folder, data=_absolute(options.data),
+    threads = options.threads or (workers.share_of_cores(options.jobs) if local else 1)
+    place = _absolute(options.data or os.environ.get("MINIMASK_DATA"))
+    todo = sweep.tasks(chosen, range(first, first + options.seeds), folder, source=train.source_digest(), data=place,
                        allow_unverified=options.allow_unverified, backend=library, threads=threads,
                        shrink=False if options.no_shrink else None)
     with files.locked(folder):
@@ -56,10 +62,11 @@ def _absolute(path: str | None) -> str | None:
 def _place(options: Any, folder: Path) -> Iterator[tuple[Callable[[], Executor], Callable[[], int]]]:
     """Where runs are worked off: what makes an executor, and how many runs at a time."""
     if options.scheduler is None:
-        yield lambda: sweep.processes(options.jobs), lambda: options.jobs
+        yield lambda: workers.Processes(options.jobs), lambda: options.jobs
         return
     with cluster.connected(options.scheduler, folder) as client:
-        yield client.get_executor, lambda: min(sum(client.nthreads().values()), options.jobs or sys.maxsize)
+        found = cluster.Found(client, folder)
+        yield client.get_executor, lambda: min(found.threads(), options.jobs or sys.maxsize)
 
 
 class View(Line):
@@ -75,13 +82,18 @@ class View(Line):
         self.count, self.width, self.pause = count, width, pause
         self.written = time.monotonic()
         self.told: set[str] = set()
+        self.held: set[str] = set()
         self.paces: dict[str, float] = {}  # recipe -> seconds an epoch
 
-    def tell(self, ended: Mapping[str, sweep.Outcome], running: list[sweep.Task],
-             waiting: list[sweep.Task]) -> None:
+    def tell(self, ended: Mapping[str, workers.Outcome], running: list[workers.Task], waiting: list[workers.Task],
+             held: Mapping[str, workers.Outcome] | None = None) -> None:
         """Says what is new."""
         if self.stream is None:
             return
+        for name, outcome in (held or {}).items():
+            if name not in self.held:
+                self.held.add(name)
+                self.say(f"{name} waits: {outcome.error}")
         for outcome in ended.values():
             if outcome.name not in self.told:
                 self.told.add(outcome.name)
@@ -94,8 +106,8 @@ class View(Line):
             self.written = now
             self._status(ended, running, waiting)
 
-    def _status(self, ended: Mapping[str, sweep.Outcome], running: list[sweep.Task],
-                waiting: list[sweep.Task]) -> None:
+    def _status(self, ended: Mapping[str, workers.Outcome], running: list[workers.Task],
+                waiting: list[workers.Task]) -> None:
         failed = sum(outcome.state == "failed" for outcome in ended.values())
         at = [(task, _epochs(task)) for task in running]
         words = ", ".join(f"{task.name} {len(epochs)}/{task.recipe['epochs']}" for task, epochs in at)
@@ -108,8 +120,8 @@ class View(Line):
         else:
             self.say(line)
 
-    def _seconds_left(self, running: list[tuple[sweep.Task, list[dict[str, Any]]]],
-                      waiting: list[sweep.Task]) -> float | None:
+    def _seconds_left(self, running: list[tuple[workers.Task, list[dict[str, Any]]]],
+                      waiting: list[workers.Task]) -> float | None:
         """From the pace of each recipe's epochs so far; of one that has none yet, the mean of the others."""
         for task, epochs in running:
             if epochs:
@@ -122,7 +134,7 @@ class View(Line):
         return max(sum(left) / max(1, self.width()), *left, 0.0)
 
 
-def _epochs(task: sweep.Task) -> list[dict[str, Any]]:
+def _epochs(task: workers.Task) -> list[dict[str, Any]]:
     """The epochs that a run under way has written down."""
     try:
         return read_record(task.folder)["epochs"]
@@ -136,7 +148,7 @@ def duration(seconds: float) -> str:
         f"{seconds / 3600:.1f} h"
 
 
-def _say(folder: Path, todo: list[sweep.Task], outcomes: Mapping[str, sweep.Outcome], words: Sequence[str]) -> None:
+def _say(folder: Path, todo: list[workers.Task], outcomes: Mapping[str, workers.Outcome], words: Sequence[str]) -> None:
     """A table of the runs; MinimaskError where some failed or were stopped."""
     rows: list[tuple[str, ...]] = [("run", "epochs", "test", "left", "time", "")]
     for task in todo:
@@ -147,14 +159,16 @@ def _say(folder: Path, todo: list[sweep.Task], outcomes: Mapping[str, sweep.Outc
     print(*columns(rows), sep="\n")
     print(f"in {folder}/; its table and figures: minimask report {folder}")
     again = f"; the same command goes on from there: minimask sweep {shlex.join(words)}"
-    failed = [outcome for outcome in outcomes.values() if outcome.state == "failed"]
+    failed, why = [outcome for outcome in outcomes.values() if outcome.state == "failed"], ""
     if failed:
         reasons = "; ".join(f"{outcome.name}: {outcome.error}" for outcome in failed[:3])
-        raise MinimaskError(f"{len(failed)} of {len(todo)} runs failed ({reasons}); the others are done{again}")
+        why = f"{len(failed)} of {len(todo)} runs failed ({reasons})"
     stopped = sum(outcome.state == "stopped" for outcome in outcomes.values())
     if stopped:
-        raise MinimaskError(f"interrupted; {stopped} of {len(todo)} runs are not finished, those that had begun have "
-                            f"saved their state{again}")
+        raise Interrupted(f"interrupted; {stopped} of {len(todo)} runs are not finished, those that had begun have "
+                          f"saved their state{f'; {why}' if failed else ''}{again}")
+    if failed:
+        raise MinimaskError(f"{why}; the others are done{again}")
 
 
 def _parser() -> Parser:

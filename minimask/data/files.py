@@ -251,32 +251,68 @@ def _pieces(path: Path, file: File, packed: bool) -> Iterator[bytes]:
 def read(folder: Path, name: str, file: File, allow_unverified: bool) -> tuple[np.ndarray, bool]:
     """The content of `file` of data set `name` in `folder`: a uint8 array of `file.shape`, and whether its sha256 fits.
 
-    Where the file lies there more than once, the first counts that is whole. Raises DataError if none is. With
-    `allow_unverified` another sha256 is let pass.
+    Raises as read_rows does.
+    """
+    content = np.empty(file.shape, np.uint8)
+    rows = content.reshape(file.shape[0], -1)
+
+    def take(piece: np.ndarray, first: int) -> None:
+        rows[first:first + len(piece)] = piece
+
+    return content, read_rows(folder, name, file, allow_unverified, take)
+
+
+def read_rows(folder: Path, name: str, file: File, allow_unverified: bool,
+              take: Callable[[np.ndarray, int], object]) -> bool:
+    """Gives the content of `file` behind its header to `take`, row after row; returns whether its sha256 fits.
+
+    Where the file lies there more than once, the first counts that is whole. With `allow_unverified` another sha256 is
+    let pass.
+
+    Args:
+        take: gets (some rows, bytes in a row) of uint8, a megabyte or so at a time, and the number of the first of
+            them, in order; from row 0 again where another file takes the place of a damaged one. What it makes of them
+            is good only when this returns: a file is known to be the right one at its end.
+
+    Raises DataError if there is none, or none is whole.
     """
     paths, faults, other = places(folder, file), list[str](), None
     if not paths:
         raise DataError(f"{missing(folder, file)}, or let `minimask data fetch {name} --data {folder.parent}` get it")
     for path in paths:
-        content = bytearray()
         try:
-            found = digest(path, file, is_packed(path), content.extend)
+            found = _rows(path, file, take)
             _refuse_another_sets(path, file, found)
         except DataError as error:
             faults.append(str(error))
             continue
         if file.sha256 in (None, found):
-            return _array(content, file), True
+            return True
         faults.append(f"{other_content(path, file, found)}, or take it as it is with --allow-unverified "
                       "(allow_unverified=True in Python)")
-        other = content if other is None else other
-    if other is not None and allow_unverified:
-        return _array(other, file), False
-    raise DataError(_together(faults, paths))
+        other = path if other is None else other
+    if other is None or not allow_unverified:
+        raise DataError(_together(faults, paths))
+    if other != paths[-1]:  # what was read after it has taken its place
+        _rows(other, file, take)
+    return False
 
 
-def _array(content: bytearray, file: File) -> np.ndarray:
-    return np.frombuffer(content, np.uint8, offset=len(file.header)).reshape(file.shape)
+def _rows(path: Path, file: File, take: Callable[[np.ndarray, int], object]) -> str:
+    """The sha256 of the content at `path`, whose rows go to `take`; raises as digest does."""
+    row, waiting, header, first = math.prod(file.shape[1:]), bytearray(), len(file.header), 0
+
+    def pieces(piece: bytes) -> None:
+        nonlocal header, first
+        waiting.extend(piece)
+        skipped, header = min(header, len(waiting)), max(header - len(waiting), 0)
+        whole = skipped + (len(waiting) - skipped) // row * row
+        rows = np.frombuffer(bytes(waiting[skipped:whole]), np.uint8).reshape(-1, row)
+        take(rows, first)
+        first += len(rows)
+        del waiting[:whole]
+
+    return digest(path, file, is_packed(path), pieces)
 
 
 def _refuse_another_sets(path: Path, file: File, found: str) -> None:

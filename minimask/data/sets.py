@@ -6,6 +6,7 @@ Nothing is downloaded here (`minimask data fetch` does, when it is asked to), an
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import sys
@@ -229,30 +230,42 @@ def cifar100(folder: str | Path | None = None, allow_unverified: bool = False) -
 
 def _idx(name: str, folder: str | Path | None, allow_unverified: bool, classes: tuple[str, ...]) -> Dataset:
     """Reads a set of four IDX files: images and labels to train, images and labels held out."""
-    (images, labels, test_images, test_labels), verified = _read(name, folder, allow_unverified)
+    below, wanted = files.set_folder(name, folder), files.SETS[name]
+    read = [files.read(below, name, file, allow_unverified) for file in wanted.files]
+    images, labels, test_images, test_labels = (content for content, _ in read)
+    verified = _verified(name, [official for _, official in read])
     return Dataset(name, images[..., None], labels, test_images[..., None], test_labels, classes, verified)
 
 
 def _cifar(name: str, folder: str | Path | None, allow_unverified: bool, classes: tuple[str, ...]) -> Dataset:
-    """Reads a CIFAR set: files of records, the last one held out."""
-    parts = []
-    contents, verified = _read(name, folder, allow_unverified)
-    for rows in contents:  # (records, label bytes + 3072)
-        planes = rows[:, -3072:].reshape(-1, 3, 32, 32)  # red, green, blue, row by row
-        parts.append((planes.transpose(0, 2, 3, 1), rows[:, -3073]))  # the last label byte is the fine one
-    images, labels = (np.concatenate(column) for column in zip(*parts[:-1]))
-    return Dataset(name, images, labels, np.ascontiguousarray(parts[-1][0]), parts[-1][1].copy(), classes, verified)
-
-
-def _read(name: str, folder: str | Path | None, allow_unverified: bool) -> tuple[list[np.ndarray], bool]:
-    """The content of every file of a set, in order, and whether all are known to be the official ones."""
+    """Reads a CIFAR set: files of records, the last one held out. Each byte goes to its place as it is read."""
     below, wanted = files.set_folder(name, folder), files.SETS[name]
-    read = [files.read(below, name, file, allow_unverified) for file in wanted.files]
-    others = [file.name for file, (_, official) in zip(wanted.files, read) if not official]
+    ends = np.cumsum([file.shape[0] for file in wanted.files])
+    parts = [(np.empty((n, 32, 32, 3), np.uint8), np.empty(n, np.uint8)) for n in (ends[-2], ends[-1] - ends[-2])]
+    official = []
+    for begin, file in zip([0, *ends[:-2], 0], wanted.files):
+        images, labels = (part[begin:] for part in parts[file is wanted.files[-1]])
+        place = functools.partial(_place, images, labels)
+        official.append(files.read_rows(below, name, file, allow_unverified, place))
+    (images, labels), (test_images, test_labels) = parts
+    return Dataset(name, images, labels, test_images, test_labels, classes, _verified(name, official))
+
+
+def _place(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, first: int) -> None:
+    """Writes records `first` and so on of a CIFAR file, (some, label bytes + 3072), into its images and labels."""
+    at = slice(first, first + len(rows))
+    images[at] = rows[:, -3072:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)  # from red, green, blue, row by row
+    labels[at] = rows[:, -3073]  # the last label byte is the fine one
+
+
+def _verified(name: str, official: list[bool]) -> bool:
+    """Whether all files of a set, in order, are known to be the official ones; warns where some are not."""
+    wanted = files.SETS[name]
+    others = [file.name for file, good in zip(wanted.files, official) if not good]
     if others:
-        warnings.warn(f"{len(others)} of the {len(read)} files of {name} are not the official ones "
+        warnings.warn(f"{len(others)} of the {len(official)} files of {name} are not the official ones "
                       f"({', '.join(others)}): numbers measured on them are not comparable", UserWarning, stacklevel=4)
-    return [content for content, _ in read], wanted.verified and not others
+    return wanted.verified and not others
 
 
 #: Data sets by name.

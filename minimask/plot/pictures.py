@@ -12,7 +12,7 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -146,7 +146,7 @@ MOST_POINTS = 400
 
 
 def course(records: Record | Sequence[Record], columns: int = 3) -> Picture:
-    """Over the epochs: share kept (up) and inverted (down) in each layer, accuracy, weights left, flips.
+    """Over the epochs: share kept (up) and inverted (down) in each layer, accuracy, weights left, flips, dead units.
 
     Shares are drawn by their root, so that a hundredth is seen beside the half; ink is for lines alone, blue, orange
     and white mean kept, inverted and hidden.
@@ -189,6 +189,7 @@ def course(records: Record | Sequence[Record], columns: int = 3) -> Picture:
         if len(runs) > 1:
             items.insert(0, Band(epochs, band[0].tolist(), band[1].tolist(), INK, 0.25))
         panels.append(Panel(title, x, _axis_of(name, values, label), items))
+    panels += _dead_for_ever(runs, shown, x, epochs)
     legend = [Key("kept, upwards", Band([], [], [], KEPT)), Key("inverted, downwards", Band([], [], [], INVERTED)),
               Key("hidden, the rest", Band([], [], [], HIDDEN)),
               Key(f"mean of {len(runs)} seeds" if len(runs) > 1 else "one seed", Line([], []))]
@@ -196,6 +197,21 @@ def course(records: Record | Sequence[Record], columns: int = 3) -> Picture:
         legend.append(Key("5th to 95th percentile", Band([], [], [], INK, 0.25)))
     rows = [panels[i:i + columns] for i in range(0, len(panels), columns)]
     return Picture([_said_once(row, row is rows[-1]) for row in rows], legend, columns, width=159.0 * columns)
+
+
+def _dead_for_ever(runs: Sequence[Sequence[dict[str, Any]]], shown: Sequence[int], x: Axis,
+                   epochs: Sequence[float]) -> Iterator[Panel]:
+    """A panel for each layer some of whose units are dead for ever (shrink.py), if all runs have counted them."""
+    for i, layer in enumerate(runs[0][0]["layers"]):
+        counts = np.array([[run[number]["layers"][i].get("dead", np.nan) for number in shown] for run in runs])
+        if np.nansum(counts) and not np.isnan(counts).any():
+            values = 100 * counts / runs[0][shown[-1]]["layers"][i]["units"]  # (runs, epochs)
+            band = np.percentile(values, (5, 95), axis=0)
+            items: list[Band | Line | Marks] = [Line(epochs, values.mean(0).tolist())]
+            if len(runs) > 1:
+                items.insert(0, Band(epochs, band[0].tolist(), band[1].tolist(), INK, 0.25))
+            yield Panel(f"{escape.line(layer['name'])}\nunits dead for ever", x,
+                        Axis(0, 100, ticks(0, 100, 5), "% of its units"), items)
 
 
 def _said_once(row: Sequence[Panel], last: bool) -> list[Panel]:

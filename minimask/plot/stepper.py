@@ -1,7 +1,7 @@
 """A recorded step as one page of HTML to step through: `plot.step`, `minimask step`.
 
 The page holds what was recorded as data (JSON, arrays in base64), the sources, and the script that shows them
-(stepper.js, stepper.css). It loads nothing, and its own policy forbids it to; text becomes text, never markup.
+(the folder web). It loads nothing, and its own policy forbids it to; text becomes text, never markup.
 """
 
 from __future__ import annotations
@@ -99,14 +99,16 @@ def page(moments: Sequence[tuple[str, Recording]], net: Sequential, title: str, 
 
 def _document(title: str, content: str, command: str) -> str:
     """The page around its data. Its policy lets run the one script and the one style that it has."""
-    texts = {name: resources.files(__package__).joinpath(f"stepper.{name}").read_text("utf-8")
-             for name in ("html", "css", "js")}
+    web = resources.files(__package__).joinpath("web")
+    page, style, *scripts = (web.joinpath(name).read_text("utf-8") for name in (
+        "page.html", "style.css", *(f"{part}.js" for part in ("text", "pictures", "acts", "score", "rail"))))
+    script = "\n".join(scripts)
     policy = "default-src 'none'; base-uri 'none'; form-action 'none'; " + "; ".join(
-        f"{kind}-src 'sha256-{base64.b64encode(hashlib.sha256(texts[name].encode()).digest()).decode()}'"
-        for kind, name in (("script", "js"), ("style", "css")))
-    parts = {"title": html(title), "command": html(command), "policy": policy, "style": texts["css"],
-             "data": content.replace("<", "\\u003c"), "script": texts["js"]}
-    head, *rest = texts["html"].split("{{")
+        f"{kind}-src 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for kind, text in (("script", script), ("style", style)))
+    parts = {"title": html(title), "command": html(command), "policy": policy, "style": style,
+             "data": content.replace("<", "\\u003c"), "script": script}
+    head, *rest = page.split("{{")
     return head + "".join(parts[name] + text for name, text in (piece.split("}}", 1) for piece in rest))
 
 

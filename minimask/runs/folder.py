@@ -181,8 +181,12 @@ def _refuse_other_counts(folder: Path, net: Sequential, record: dict[str, Any]) 
     net's."""
     if not record["epochs"]:
         return
+    try:
+        here = net.layer_counts()
+    except ValueError as error:  # a threshold below 0
+        raise MinimaskError(f"{folder} holds no whole run: network.npz is of no net ({error})") from error
     counted, there = ({layer.get("name"): tuple(layer.get(part) for part in ("kept", "hidden", "inverted"))
-                       for layer in layers} for layers in (record["epochs"][-1].get("layers", ()), net.layer_counts()))
+                       for layer in layers} for layers in (record["epochs"][-1]["layers"], here))
     for name in {**there, **counted}:
         if counted.get(name) != there.get(name):
             raise MinimaskError(f"{folder} disagrees with itself: of layer {name} record.json counts "

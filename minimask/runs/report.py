@@ -180,6 +180,14 @@ def _marked(label: str, group: Group) -> str:
     return f"{label} {MARK}" if group.unverified else label
 
 
+def _dead(group: Group, epoch: int) -> str:
+    """How many units of each layer are dead for ever after an epoch, in words, where all runs have counted them."""
+    layers = zip(*(run.epochs[epoch]["layers"] for run in group.runs))
+    words = [f"{of[0]['name']} {np.mean([layer['dead'] for layer in of]):.1f} of {of[0]['units']}" for of in layers
+             if all("dead" in layer for layer in of)]
+    return f" Units dead for ever: {'; '.join(words)}." if words else ""
+
+
 def _course(group: Group) -> Chart:
     """Kept, hidden and inverted per layer, accuracy, weights left and flips over the epochs: means over the runs."""
     shortest = min(len(run.epochs) for run in group.runs)
@@ -202,7 +210,8 @@ def _course(group: Group) -> Chart:
                  f"{accuracy([group])} {last} %, {left} % of the weights left ({rows[0][1]} % after epoch 1), {flips} "
                  f"flips in the epoch.{f' {UNVERIFIED}' if group.unverified else ''}",
                  f"Kept / hidden / inverted at the end, %: "
-                 f"{'; '.join(f'{name} {share}' for name, share in zip(names, layers))}.",
+                 f"{'; '.join(f'{name} {share}' for name, share in zip(names, layers))}."
+                 f"{_dead(group, shortest - 1)}",
                  plot.course([run.record for run in group.runs], columns=2), table)
 
 

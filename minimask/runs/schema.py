@@ -78,7 +78,7 @@ def _entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
         raise ValueError(f"has {len(layers):,} layers, but {MOST_LAYERS:,} are the most")
     for layer in layers:
         _layer(layer)
-    for more in (entry, *layers) if len(entry) > len(NUMBERS) + 1 or any(len(layer) > 5 for layer in layers) else ():
+    for more in (entry, *layers) if len(entry) > len(NUMBERS) + 1 or any(len(layer) > 7 for layer in layers) else ():
         refuse_unbounded({name: value for name, value in more.items() if name != "layers"}, "is damaged: it")
     if _names(layers) != _names(first["layers"]):
         raise ValueError("has other layers than epoch 1")
@@ -93,6 +93,10 @@ def _layer(layer: Mapping[str, Any]) -> None:
     counts = [count for part in STATES if type(count := layer.get(part)) is int and count >= 0]
     if len(counts) < len(STATES) or not 0 < sum(counts) <= MOST_WHOLE or sum(counts) != layer.get("weights"):
         raise ValueError(f"has a layer whose kept, hidden and inverted weights do not add up: {brief(layer, 120)}")
+    if not ("dead" in layer) == ("units" in layer) or not all(
+            type(layer.get(part, 0)) is int for part in ("dead", "units")) or not (
+            0 <= layer.get("dead", 0) <= layer.get("units", 0) <= layer["weights"]):
+        raise ValueError(f"has a layer with more units dead for ever than it has: {brief(layer, 120)}")
     if type(layer.get("name")) is not str or not 0 < len(layer["name"]) <= MOST_NAME:
         raise ValueError(f"has a layer without a name of up to {MOST_NAME} characters: {brief(layer, 120)}")
 

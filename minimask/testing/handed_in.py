@@ -70,8 +70,8 @@ def submissions(folder: Path, lessons: Iterable[str] | None = None) -> list[Subm
                            if wanted is None or number in wanted}
     if not any(submission.work for submission in found):
         which = f" of lesson {', '.join(sorted(wanted))}" if wanted else ""
-        raise UsageError(f"{folder} holds no submission{which}; expected is NAME/lesson03.py, NAME/exercises/lesson03.py"
-                         " or NAME_lesson03.py for every student (unpack archives first)")
+        raise UsageError(f"{folder} holds no submission{which}; expected is NAME/lesson03.py, NAME_lesson03.py or "
+                         "NAME/exercises/lesson03.py for every student (unpack archives first)")
     return sorted(found, key=lambda submission: submission.name)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--minimask-limit", type=float, default=60.0, metavar="SECONDS",
                     help="how long a test of an exercise may take before it counts as unsolved "
                          "(default: 60); 0: no limit, and no process of its own")
+    parser.addini("minimask_one_task", type="bool", default=False,
+                  help="pytest alone, without a choice of tests, stops at the first task that is not solved")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,6 +69,38 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--minimask-solutions {folder}: there is no such folder")
     if not 0 <= config.getoption("--minimask-limit") < math.inf:
         raise pytest.UsageError("--minimask-limit is a number of seconds, 0 or more; 0 stands for none")
+    if _one_task(config):
+        config.option.maxfail, config.stash[ONE_TASK] = 1, True
+
+
+ONE_TASK = pytest.StashKey[bool]()
+
+
+def _one_task(config: pytest.Config) -> bool:
+    """Whether a learner has said just `pytest`, in a course: then one task at a time is shown."""
+    chosen = (config.option.keyword, config.option.markexpr, config.option.collectonly, config.option.xmlpath,
+              config.getoption("--minimask-solutions"), config.getoption("maxfail"))
+    return (bool(config.getini("minimask_one_task")) and not any(chosen)
+            and config.args_source is not pytest.Config.ArgsSource.ARGS)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """After `pytest` alone: how many tasks are solved before the one that is shown, and how to see it, or all."""
+    if ONE_TASK not in config.stash:
+        return
+
+    def tasks(outcome: str) -> set[tuple[str, str]]:
+        ids = (re.search(r"test_(lesson\d\d)\.py.*::test_(task\d+)", report.nodeid)
+               for report in terminalreporter.stats.get(outcome, ()))
+        return {(match[1], match[2]) for match in ids if match}
+
+    failed = tasks("failed") | tasks("error")
+    solved = len(tasks("passed") - failed)
+    for lesson_name, task in sorted(failed):
+        terminalreporter.write_line(f"{solved} tasks solved; the next is {task} of {lesson_name}: write it in "
+                                    f"exercises/{lesson_name}.py, then pytest -m {lesson_name} -k {task}")
+        terminalreporter.write_line("all at once: pytest exercises; which are solved: minimask course status .")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -130,9 +165,55 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         config.stash[APART] = Apart(config, limit)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in config.stash[APART].reports(item, nextitem):
+        _second_hint(item, report)
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A second hint where the test ran in this process."""
+    report = yield
+    if _is_exercise(item):
+        _second_hint(item, report)  # type: ignore[arg-type]
+    return report
+
+
+#: How many times a task must have failed, each in a run of its own, before its second hint is given.
+TRIES = 3
+COUNTS = pytest.StashKey[dict[str, set[str]]]()
+
+
+def _second_hint(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Notes what became of a task; from its third failing run on its failures show what HINTS in its test file says."""
+    task, cache = task_of(item), getattr(item.config, "cache", None)
+    if not task or cache is None or item.config.pluginmanager.has_plugin("minimask-server"):
+        return
+    nothing: dict[str, set[str]] = {"failed": set(), "passed": set()}
+    seen = item.config.stash.setdefault(COUNTS, nothing)
+    if report.failed and "NotImplementedError" not in report.longreprtext:  # else nothing was tried
+        seen["failed"].add(task)
+        before = int((cache.get("minimask/tries", None) or {}).get(task, 0))
+        hint = getattr(getattr(item, "module", None), "HINTS", {}).get(int(task.rpartition(" ")[2]))
+        if hint and before + 1 >= TRIES:
+            report.sections.append(("second hint", f"{task}: {hint}"))
+    elif report.passed and report.when == "call":
+        seen["passed"].add(task)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Keeps how many runs have failed at each task; a task that is solved begins anew."""
+    seen = session.config.stash.get(COUNTS, None)
+    if seen is None:
+        return
+    cache: Any = session.config.cache
+    tries = dict(cache.get("minimask/tries", None) or {})
+    for task in seen["passed"] - seen["failed"]:
+        tries.pop(task, None)
+    for task in seen["failed"]:
+        tries[task] = int(tries.get(task, 0)) + 1
+    cache.set("minimask/tries", tries)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import tracemalloc
 from dataclasses import replace
 
 import hostile
@@ -387,3 +388,25 @@ def test_the_argument_goes_before_the_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIMASK_DATA", str(tmp_path / "a"))
     data_folder = data.files.data_folder
     assert data_folder() == tmp_path / "a" and data_folder(tmp_path / "b") == tmp_path / "b"
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist"])
+def test_a_set_is_read_into_its_place(tmp_path, monkeypatch, name):
+    """No file lies in memory a second time beside the arrays that it becomes: a fifth of them at most."""
+    if name == "mnist":
+        wanted, _, contents, _ = hostile.small_mnist(images=30_000)
+    else:
+        wanted, _, contents, _ = hostile.small_cifar(name, records=2000 if name == "cifar10" else 6000)
+    monkeypatch.setitem(datafiles.SETS, name, wanted)
+    (tmp_path / wanted.below).mkdir()
+    for file, content in contents.items():
+        (tmp_path / wanted.below / file).write_bytes(content)
+    size = sum(map(len, contents.values()))
+    data.load(name, tmp_path)  # imports and tables
+    tracemalloc.start()
+    dataset = data.load(name, tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    held = sum(each.nbytes for each in (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels))
+    assert size > 20e6 and 0.99 * size < held <= size
+    assert peak < 1.2 * size

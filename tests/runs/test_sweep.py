@@ -16,7 +16,7 @@ import pytest
 from minimask import MinimaskError, UsageError, data, files, recipes, runs, train
 from minimask.__main__ import main
 from minimask.cli import sweep as cli_sweep
-from minimask.runs import sweep
+from minimask.runs import sweep, workers
 
 pytestmark = pytest.mark.once
 TINY = replace(recipes.find("digits"), name="tiny", epochs=2)
@@ -106,7 +106,7 @@ def test_a_sweep_in_processes_of_the_command_line(tmp_path, capsys):
                                                                       "digits-dense-seed1"}
     assert f"minimask report {out}" in said.out and said.err.count(" done") == 4
     record = json.loads((out / "tiny-seed1/record.json").read_text())
-    assert record["environment"]["blas_threads"] in (sweep.share_of_cores(2), None) and record["seed"] == 1
+    assert record["environment"]["blas_threads"] in (workers.share_of_cores(2), None) and record["seed"] == 1
     tasks = sweep.tasks([TINY], range(2), out)
     before = digests(tasks)
     assert before == alone(tmp_path / "alone", tasks)
@@ -119,8 +119,8 @@ def test_a_sweep_in_processes_of_the_command_line(tmp_path, capsys):
 
 
 def test_the_cores_are_shared_among_the_jobs(monkeypatch):
-    monkeypatch.setattr(sweep, "cores", lambda: 8)
-    assert [sweep.share_of_cores(jobs) for jobs in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
+    monkeypatch.setattr(workers, "cores", lambda: 8)
+    assert [workers.share_of_cores(jobs) for jobs in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
 
 
 def test_one_failed_run_does_not_lose_the_others(tmp_path, capsys):

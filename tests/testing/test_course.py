@@ -15,7 +15,7 @@ import pytest
 import minimask
 from minimask import Tensor
 from minimask.__main__ import main
-from minimask.testing import GradientError, course, elsewhere, marking
+from minimask.testing import GradientError, course, elsewhere, marking, notebook
 
 HERE = Path(__file__).parent.parent
 TUTORIALS = HERE.parent / "tutorials"
@@ -254,7 +254,7 @@ def test_the_plugin_seeds_numpy_and_hypothesis(classroom):
 
 
 def test_failures_name_lesson_and_task_and_ops_are_taken_back(classroom):
-    out = python("-m", "pytest", cwd=classroom).stdout  # lesson04 registers an op of the same name
+    out = python("-m", "pytest", "exercises", cwd=classroom).stdout  # lesson04 registers an op of the same name
     assert "3 failed, 7 passed" in out, out
     assert "KeyError: 1" in out and "\nE   Lesson 3, task 2: this is what its test met; the task is described in lesson03.py" in out
     assert re.search(r"KeyError: 1\nE   with\nE   x = 1\nE   y = \(0, 2\)\nE   Lesson 3, task 2", out), out
@@ -371,8 +371,8 @@ def test_nothing_of_a_students_is_overwritten(plain_notebooks, tmp_path, capsys,
     late = tmp_path / "late"
     contents = course.contents
 
-    def and_somebody_writes():
-        made = contents()
+    def and_somebody_writes(lessons):
+        made = contents(lessons)
         late.mkdir()
         (late / "pytest.ini").write_text("mine")
         return made
@@ -383,39 +383,40 @@ def test_nothing_of_a_students_is_overwritten(plain_notebooks, tmp_path, capsys,
     assert [path.name for path in late.rglob("*") if path.is_file()] == ["pytest.ini"] and (late / "pytest.ini").read_text() == "mine"
 
 
-def test_without_jupytext_one_sentence_says_what_to_install(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(sys.modules, "jupytext", None)
-    assert main(["course", str(tmp_path / "new")]) == 1
-    assert capsys.readouterr().err == ("minimask: notebooks are made by jupytext, which is not installed: "
-                                       "pip install jupytext\n")
-    assert not (tmp_path / "new").exists()
+def test_without_lessons_one_sentence_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(course, "HERE", tmp_path / "nowhere")
     assert main(["course", str(tmp_path / "new")]) == 1
-    assert "the lessons are missing beside" in capsys.readouterr().err
+    assert "the lessons are missing beside" in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_every_lesson_becomes_a_notebook(script):
-    if importlib.util.find_spec("jupytext") is None:
-        if os.environ.get("CI"):
-            pytest.fail("jupytext is missing in CI: pip install '.[test]'")
-        pytest.skip("jupytext is not installed: pip install '.[course]'")
+def test_every_lesson_becomes_a_notebook(script, monkeypatch):
     made = json.loads(course.notebook(script))
-    assert course.notebook(script) == course.notebook(script), "another notebook every time"
     kinds = [cell["cell_type"] for cell in made["cells"]]
     assert kinds[0] == "markdown" and kinds.count("code") > 5 and kinds.count("markdown") > 5
-    assert made["metadata"]["kernelspec"]["name"] == "python3" and "jupytext" not in made["metadata"]
     source = script.read_text()
     for cell in made["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "code":
             assert text in source and not cell["outputs"]
         else:
-            assert not re.search(course.LESSON, text), text
-    nbformat = pytest.importorskip("nbformat")  # jupytext brings it
-    nbformat.validate(nbformat.reads(json.dumps(made), as_version=4))
+            assert not re.search(notebook.LESSON, text), text
     folded = [cell["metadata"]["jupyter"] for cell in made["cells"] if "jupyter" in cell["metadata"]]
     assert folded == [{"source_hidden": True}] * source.count(f"# %%{FOLDED}\n") and folded
+    nbformat = pytest.importorskip("nbformat", reason="nbformat, which jupytext brings, is not installed")
+    nbformat.validate(nbformat.reads(json.dumps(made), as_version=4))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_notebook_is_jupytexts(script):
+    """Cell by cell: our few lines read the percent format as its maker does."""
+    jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed: pip install '.[test]'")
+    theirs = jupytext.reads(script.read_text(), fmt="py:percent")
+    ours = json.loads(course.notebook(script))
+    assert ours["metadata"]["kernelspec"] == theirs.metadata["kernelspec"]
+    assert [(cell["cell_type"], "".join(cell["source"]), cell["metadata"]) for cell in ours["cells"]] == [
+        (cell.cell_type, notebook.as_notebooks(cell.source) if cell.cell_type == "markdown" else cell.source,
+         {key: value for key, value in cell.metadata.items() if key != "lines_to_next_cell"}) for cell in theirs.cells]
 
 
 def code_cells(script):
@@ -446,6 +447,18 @@ def test_cells_that_run_twice_end_in_the_same_claims(lesson, monkeypatch, capsys
         for _ in range(2):
             exec(code, names)
     assert capsys.readouterr().out.endswith("all claims hold\n" * 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_marimos_conversion_of_a_lesson_ends_in_the_same_claims(script, tmp_path):
+    """It renames what two cells assign, makes `x = x + y` of `x += y`, and orders cells by the names that they use."""
+    pytest.importorskip("marimo", reason="marimo is not installed: pip install 'marimo==0.25.*'")
+    converted = tmp_path / f"{script.stem}_marimo.py"
+    for words in (("-m", "marimo", "convert", script, "-o", converted), (converted,)):
+        ran = python(*words, cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=580)
+        assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+    assert "all claims hold" in ran.stdout
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

@@ -109,7 +109,7 @@ def test_a_task_that_leaves_is_unsolved_and_the_others_keep_their_results(tmp_pa
                                   "marking._fail = print"])
 def test_a_submission_that_leaves_while_it_is_loaded_solves_nothing(tmp_path, line):
     text = SUBMISSION.replace("def double", f"{line}\n\ndef double").format(triple="pass")
-    out = ran(classroom(tmp_path, text, TESTS), "--minimask-limit", 4)
+    out = ran(classroom(tmp_path, text, TESTS), "exercises", "--minimask-limit", 4)
     assert "passed" not in out and "skipped" not in out and re.search(r"3 (failed|errors)", out), out
     assert "unsolved" in out, out
 

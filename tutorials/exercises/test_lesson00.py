@@ -10,6 +10,15 @@ from minimask.testing.strategies import shapes, whole
 
 pytestmark = pytest.mark.lesson00
 TASK1, TASK2, TASK3 = (f"Lesson 0, task {i}" for i in (1, 2, 3))
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "For each pair of states (old, new) one number: np.sum((before == old) & (after == new)), with both "
+       "running over 1, 0, -1 in this order.",
+    2: "Two sums over the layers, and one division at the end: entries that are not 0 (np.count_nonzero) over "
+       "entries (mask.size). A mean of the layers' shares is another number.",
+    3: "Per layer: sum(-k / n * log2(k / n) for k in layer if k), times n. The `if k` leaves out 0 log 0. Divide "
+       "the sum of all layers by 8.",
+}
 
 
 @st.composite

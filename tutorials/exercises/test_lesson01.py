@@ -11,6 +11,15 @@ from minimask.testing.strategies import shapes, whole
 
 pytestmark = pytest.mark.lesson01
 TASK1, TASK2, TASK3 = (f"Lesson 1, task {i}" for i in (1, 2, 3))
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "Keep stack = [(root, iter(root.inputs))]. Look at the iterator on top: if it gives an input not seen "
+       "before, mark it seen and push it; if it is empty, pop, and append the value to the order.",
+    2: "Set every .grad to zeros of its data's shape, root's to a copy of g. Walk the order of task 1 from its "
+       "end: for each input and part of pullback(value.grad), input.grad = input.grad + part.",
+    3: "e = np.expm1(np.minimum(x, 0)) never overflows. y = np.where(x > 0, x, e), and the slope is np.where(x > "
+       "0, 1, y + 1).",
+}
 
 
 class Value:

@@ -11,6 +11,15 @@ from minimask.testing.strategies import shapes, whole
 
 pytestmark = pytest.mark.lesson02
 TASK1, TASK2, TASK3 = (f"Lesson 2, task {i}" for i in (1, 2, 3))
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "The value is xp.astype(m > tau, m.dtype). The pullback gives (g,), g itself, whatever m is: a mask on g "
+       "would stop hidden scores.",
+    2: "s is the difference of two conditions as numbers, (m > tau) - (m < -tau). The pullback multiplies g by "
+       "xp.astype(xp.abs(m) <= bound, g.dtype): bound belongs to it, and tau does not.",
+    3: "After n steps the score is |m0| (1 - wd)^n. Solve that = tau for n with logarithms, round up with "
+       "math.ceil, and give 0 at once where |m0| <= tau.",
+}
 
 scores = whole(shapes(min_rank=1, max_rank=2), step=0.25, largest=8, dtype="float32")
 thresholds = st.sampled_from([0.25, 0.0, 1.0])

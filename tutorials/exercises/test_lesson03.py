@@ -11,6 +11,16 @@ from minimask.testing.strategies import shapes, whole
 
 pytestmark = pytest.mark.lesson03
 TASK1, TASK2, TASK3 = (f"Lesson 3, task {i}" for i in (1, 2, 3))
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "Fill the shorter shape with 1s on its left. Then column by column: equal lengths stay; of 1 and n, n "
+       "counts (0 also); anything else is a ValueError that names both shapes.",
+    2: "dx has the shape of x: g * scale. scale and shift were stretched over every axis but the last, so their "
+       "cotangents are sums over these: (g * x).sum(axis=leading) and g.sum(axis=leading), leading = "
+       "tuple(range(x.ndim - 1)).",
+    3: "Each x changes its own entry, and through the mean all entries of its column. The second part sums to "
+       "g.mean(axis=0), and it is subtracted: g - g.mean(axis=0).",
+}
 
 any_shape = shapes()
 

@@ -12,6 +12,15 @@ from minimask.testing.strategies import shapes, whole
 
 pytestmark = pytest.mark.lesson04
 TASK1, TASK2, TASK3 = (f"Lesson 4, task {i}" for i in (1, 2, 3))
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "With e = exp(-|x|), at most 1: ln(1 + e^x) = log1p(e) + max(x, 0), and the slope is 1 / (1 + e) where x "
+       ">= 0, e / (1 + e) elsewhere.",
+    2: "With y = x / |x| the pullback is (g - y * sum(g * y)) / |x|, the sum along the last axis with "
+       "keepdims=True: what points along x does not count.",
+    3: "Two numbers: sum(c * (f(x + h d) - f(x - h d))) / (2 h), and sum(leaf.grad * d) after y.backward(c). c "
+       "and d are both drawn from rng; give the absolute difference.",
+}
 
 
 def marked(task, function, x, value, slope_times, hint):

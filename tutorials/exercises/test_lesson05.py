@@ -11,6 +11,15 @@ from minimask.testing.strategies import whole
 
 pytestmark = pytest.mark.lesson05
 TASK1, TASK2, TASK3 = (f"Lesson 5, task {i}" for i in (1, 2, 3))
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "E = frozen * s. Back: g @ E.T for x. For the scores, x.T @ g is the cotangent of E; that of s is frozen "
+       "times it, and straight through it is m's.",
+    2: "Subtract each row's maximum, then log_p = shifted - log(sum(exp(shifted))). The gradient is exp(log_p), "
+       "minus 1 at [row, label], all divided by the number of rows.",
+    3: "Two ways, so two cotangents for x: g itself, and through @ w.T with through = g times the slope of ELU, "
+       "which is 1 where z > 0 and h + 1 elsewhere. w gets x.T @ through.",
+}
 
 
 def pair(task, answer, what, inputs):

@@ -12,6 +12,15 @@ from minimask import init
 from minimask.testing.marking import claim, expect
 
 pytestmark = pytest.mark.lesson06
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "z = np.linspace(-12, 12, 100_001); sum f(z)^2 times the density, times the width z[1] - z[0] of a slice. "
+       "f(z) squared, not f(z^2).",
+    2: "fan_in = math.prod(shape[:-1]), c = math.sqrt(factor / fan_in), and signs from rng.integers(0, 2, shape): "
+       "2 * that - 1.",
+    3: "In the loop: z = x @ w, note np.mean(z**2), then x = ELU(z) for the next layer. The square's mean, not "
+       "the variance: do not subtract the mean.",
+}
 SEEDS = st.integers(0, 1000)
 
 

@@ -10,6 +10,16 @@ from minimask import Tensor, ops
 from minimask.testing.marking import claim, expect
 
 pytestmark = pytest.mark.lesson07
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "oh and ow from the formulas. For every (i, j) of the window the slice x[:, i:i+stride*(oh-1)+1:stride, "
+       "j:j+stride*(ow-1)+1:stride, :]; concatenate these on the last axis, in this order, then reshape to "
+       "n*oh*ow rows.",
+    2: "rows = g.reshape(-1, outputs). dw = (windows(x, kh, kw).T @ rows).reshape(w.shape). For dx each window's "
+       "cotangent, rows @ w.reshape(-1, outputs).T, is *added* (+=) where its window lay.",
+    3: "Slices x[first:first + images] for first in range(0, len(x), images): the last may be shorter. "
+       "np.concatenate the results along axis 0.",
+}
 SIDES = st.integers(1, 2)
 
 

@@ -9,6 +9,15 @@ from minimask import Tensor, optim
 from minimask.testing.marking import claim, expect
 
 pytestmark = pytest.mark.lesson08
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "np.where(np.abs(m) > tau, np.sign(m), 0).astype(m.dtype): the comparison is strict, so |m| == tau is "
+       "hidden.",
+    2: "Three lines, each with a new array: m = m * (1 - wd); v = mu * v - lr * g; then the score m + mu * v - lr "
+       "* g with the *new* v. Give (score, v).",
+    3: "After the steps a score is left if it began above first = tau / (1 - wd)**steps. On [-b, b] the share "
+       "above is 1 - first / b, and never below 0.",
+}
 TAU = 0.25  # a power of 2: tau and -tau are float32 numbers, and "exactly at the threshold" means something
 
 

@@ -10,6 +10,15 @@ from hypothesis import strategies as st
 from minimask.testing.marking import claim, expect
 
 pytestmark = pytest.mark.lesson09
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "used = (mask != 0).sum(axis=0), inverted = (mask < 0).sum(axis=0); divide by np.maximum(used, 1), so that "
+       "a unit without weights gives 0.",
+    2: "Forwards, a unit is fed if any weight in use comes from a unit that is fed: ((s != 0) & fed[:, "
+       "None]).any(axis=0). Backwards the same with axis=1. Dead is what is not both.",
+    3: "Keep w[np.ix_(before, after)], where before and after say which units of the two layers live; for the "
+       "inputs and the outputs that is all of them.",
+}
 
 
 @st.composite

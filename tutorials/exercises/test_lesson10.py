@@ -9,6 +9,15 @@ from minimask import Tensor
 from minimask.testing.marking import claim, expect, pull, stays
 
 pytestmark = pytest.mark.lesson10
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "np.argsort(-np.abs(m).reshape(-1), stable=True) puts the largest first and keeps the order of ties. Set 1 "
+       "at the first round(share * m.size), and reshape.",
+    2: "Where the step pretends s = m, dL/dm = g. Where it pretends s = |m|, the slope of |m| is sign(m): "
+       "np.sign(m) * g.",
+    3: "The value is xp.sign(m) times the mask of task 1; the pullback gives (g,), since the step pretends that s "
+       "was m.",
+}
 SHARES = st.sampled_from([0.0, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0])
 SCORES = st.sampled_from([-0.75, -0.5, -0.25, 0.25, 0.5, 0.75])  # few values, so that many tie; 0 has no sign
 RULE = "sort |m| of all entries, flattened, from large to small with stable=True, and take the first k"

@@ -11,6 +11,15 @@ from minimask import backend
 from minimask.testing.marking import claim, expect
 
 pytestmark = pytest.mark.lesson11
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "xp = x.__array_namespace__(). centred = x - xp.mean(x, axis=1, keepdims=True), std from its squares; the "
+       "least std as an array, xp.ones_like(std) / sqrt(n), for xp.maximum.",
+    2: "Compare labels[:, None] with xp.arange(classes, dtype=labels.dtype, device=like.device)[None, :], and "
+       "make numbers of it: xp.astype(..., like.dtype).",
+    3: "int(xp.count_nonzero(part)) for s > 0, s == 0 and s < 0, with the xp of s; a tuple of three Python "
+       "integers.",
+}
 HABITS = "only functions of xp = x.__array_namespace__(): no np., no methods such as x.mean(), no bool * float"
 
 

@@ -10,6 +10,15 @@ from hypothesis import strategies as st
 from minimask.testing.marking import claim, expect
 
 pytestmark = pytest.mark.lesson12
+#: A task's second hint, shown from its third failing run on.
+HINTS = {
+    1: "counts of -1, 0, 1, those that are 0 left out; then sum(counts * log2(n / counts)). That is n H already: "
+       "do not multiply by n again.",
+    2: "np.frombuffer(code, np.uint8).astype(int)[:, None] // 3 ** np.arange(5) % 3 gives five digits per byte; 2 "
+       "stands for -1, and what is beyond size is filling.",
+    3: "weight.reshape(h, w, c, out).transpose(3, 2, 0, 1).reshape(out, -1): first give the rows their three axes "
+       "back, then put channels first.",
+}
 
 trits = st.sampled_from([0, 1, -1])
 
