@@ -24,7 +24,7 @@ def command(words: Sequence[str]) -> None:
     about = exported.about or "a net"
     about += MARK if known and known.unverified and MARK not in about else ""
     print(f"{escape.line(options.file)}: {escape.line(about)}")
-    names = ", ".join(exported.classes[:10]) + (" ..." if len(exported.classes) > 10 else "")
+    names = ", ".join(map(escape.line, exported.classes[:10])) + (" ..." if len(exported.classes) > 10 else "")
     print(f"images of {' x '.join(map(str, net.input_shape))} -> {len(exported.classes)} classes: {names}\n")
     print(table(stored))
     weights = sum(each.weights for each in stored.values())

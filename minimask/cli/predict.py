@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import export, prune, zoo
+from .. import escape, export, prune, zoo
 from ..data import images as imagefiles
 from ..errors import UsageError
 from ..predict import classify
@@ -27,7 +27,7 @@ def command(words: Sequence[str]) -> None:
             raise UsageError(f"{path}: {error}") from error
         for number, (label, confidence) in enumerate(zip(*found)):
             name = f"{path}[{number}]" if len(images) > 1 else path
-            print(f"{name}\t{exported.classes[label]}\t{confidence:.1%}")
+            print(f"{escape.line(name)}\t{escape.line(exported.classes[label])}\t{confidence:.1%}")
 
 
 def _parser() -> Parser:
