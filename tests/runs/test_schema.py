@@ -226,9 +226,9 @@ def mutated(whole, chance):
                 if chance.random() < 0.2:
                     del inner[key]
                 elif isinstance(inner, dict) and chance.random() < 0.1:
-                    inner["other"] = chance.choice(VALUES)
+                    inner["other"] = copy.deepcopy(chance.choice(VALUES))
                 else:
-                    inner[key] = chance.choice(VALUES)
+                    inner[key] = copy.deepcopy(chance.choice(VALUES))
                 break
             inner = inner[key]
     return json.dumps(changed)
