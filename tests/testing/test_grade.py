@@ -84,7 +84,7 @@ CLASS = {
         "        except OSError: pass")}, 2, "wrong at [0]: got 4, expected 3"),
     "asks": ({"lesson03.py": WRONG.format("input('what? ')")}, 2, "your code waits for input(), and nobody types while it is marked"),
     "writes": ({"lesson03.py": WRONG.format("open({there!r}, 'w').write('def double(x): 0')")}, 2, "wrong at [0]: got 4"),
-    "spawns": ({"lesson03.py": WRONG.format("import subprocess; subprocess.Popen([sys.executable, '-c', {child!r}]); os._exit(0)")}, 2,
+    "spawns": ({"lesson03.py": WRONG.format("import subprocess; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(1); os._exit(0)")}, 2,
                "your code ended the whole process"),
     "=1+1": ({"lesson03.py": "def double(x: return"}, 0, "SyntaxError"),
 }
@@ -119,7 +119,7 @@ def marked(tests, tmp_path_factory):
     """The class, marked once: where, what was said, and what was written."""
     place = tmp_path_factory.mktemp("class")
     room, out = place / "handed in", place / "out"
-    child = f"import time; time.sleep(20); open({str(place / 'survived')!r}, 'w')"
+    child = f"import time\nfor _ in range(600):\n    open({str(place / 'alive')!r}, 'a').write('x'); time.sleep(0.1)"
     for name, (files, _, _) in CLASS.items():
         written(room / name, files, there=str(room / "ada/exercises/lesson03.py"), child=child)
     written(room, {"bob_lesson03.py": "import helper\n" + GOOD.format("pass"), "bob_helper.py": "", ".hidden_lesson03.py": ""})
@@ -157,7 +157,11 @@ def test_the_others_are_marked_as_if_they_were_alone(marked):
     assert ran.stdout.splitlines()[0].split() == ["submission", "03", "points"]
     assert "ada             123  7 of 7" in ran.stdout and "18 submissions" in ran.stdout
     assert "100% · " in ran.stderr and "passed" not in ran.stderr
-    assert not (place / "survived").exists()
+    sizes = []
+    for _ in range(2):  # a process that was left behind would still be writing
+        sizes.append((place / "alive").stat().st_size if (place / "alive").exists() else 0)
+        time.sleep(1 - len(sizes) / 2)
+    assert sizes[0] == sizes[1]
 
 
 def test_the_same_marks_where_nothing_forks(tests, tmp_path, monkeypatch):
