@@ -193,7 +193,8 @@ def test_numbers_of_unverified_data_are_marked_by_every_command(trained, tmp_pat
     said("export", trained, "-o", tmp_path / "b.mmk", status=0)
     assert f"{accuracy}† of the images" in (shown := said("info", tmp_path / "a.mmk", status=0).out)
     assert "† trained and tested on files" in shown and "†" not in said("info", tmp_path / "b.mmk", status=0).out
-    zoo = said("info", "conv2-published-config-seed0", status=0).out
+    for name in ("conv2-published-config-seed0", "conv2-published-config"):
+        zoo = said("info", name, status=0).out
     assert zoo.partition("\n")[0].count("†") == 1 and "† trained and tested on files" in zoo
     assert "†" not in said("info", "fcn", status=0).out
 
