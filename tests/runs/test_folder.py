@@ -37,6 +37,11 @@ def test_the_page_of_an_earlier_run_does_not_stay_beside_a_new_record(tmp_path):
     recipe = replace(recipes.find("digits"), epochs=1)
     runs.run(recipe, data.digits(), 0, tmp_path)
     inspected(tmp_path)
+    runs.claim(tmp_path, overwrite=True)  # before anything new is written
+    assert [path.name for path in (tmp_path / "anatomy").iterdir()] == ["mine.png"]
+    (tmp_path / "anatomy/mine.png").unlink()
+    (tmp_path / "anatomy").rmdir()
+    inspected(tmp_path)
     runs.run(recipe, data.digits(), 1, tmp_path, overwrite=True)
     assert [path.name for path in (tmp_path / "anatomy").iterdir()] == ["mine.png"]
     (tmp_path / "anatomy/mine.png").unlink()
