@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .. import export, prune, zoo
+from .. import escape, export, prune, zoo
 from ..data import images as imagefiles
-from ..errors import UsageError
+from ..errors import MinimaskError, UsageError
+from ..nn import Sequential
 from ..predict import classify
 from .common import Parser, whole_number
 
 
 def command(words: Sequence[str]) -> None:
-    """Prints a line per image: file and number, class, confidence."""
+    """Prints a line per image: file and number, class, confidence; at the end, which files could not be taken."""
     options: Any = _parser().parse_args(words)
     exported = export.load(zoo.path_of(options.file), options.backend)
     net = prune.prune(exported.net)
+    failed: list[tuple[str, MinimaskError]] = []
     for path in options.images:
-        images = imagefiles.read(path, net.input_shape)[:options.first]
-        if not len(images):
-            raise UsageError(f"{path} holds no image")
         try:
-            found = classify(net, images)
-        except UsageError as error:
-            raise UsageError(f"{path}: {error}") from error
-        for number, (label, confidence) in enumerate(zip(*found)):
-            name = f"{path}[{number}]" if len(images) > 1 else path
-            print(f"{name}\t{exported.classes[label]}\t{confidence:.1%}")
+            for line in _lines(path, net, exported.classes, options.first):
+                print(line)
+        except MinimaskError as error:
+            failed.append((path, error))
+    if failed:
+        raise _summary(failed, len(options.images))
+
+
+def _lines(path: str, net: Sequential, classes: Sequence[str], first: int | None) -> Iterator[str]:
+    """What is printed of a file's first images; MinimaskError, which names the file, where it cannot be taken."""
+    images = imagefiles.read(path, net.input_shape)[:first]
+    if not len(images):
+        raise UsageError(f"{path} holds no image")
+    try:
+        found = classify(net, images)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    for number, (label, confidence) in enumerate(zip(*found)):
+        name = f"{path}[{number}]" if len(images) > 1 else path
+        yield f"{escape.line(name)}\t{escape.line(classes[label])}\t{confidence:.1%}"
+
+
+def _summary(failed: list[tuple[str, MinimaskError]], count: int) -> MinimaskError:
+    """One error for all files that could not be taken: the first few with the reason, others by name."""
+    if len(failed) == 1:
+        return failed[0][1]
+    more = ", ".join(path for path, _ in failed[3:20]) + (", ..." if len(failed) > 20 else "")
+    kind = UsageError if all(isinstance(error, UsageError) for _, error in failed) else MinimaskError
+    reasons = "; ".join(str(error) for _, error in failed[:3]) + (f"; and {more}" if more else "")
+    return kind(f"{len(failed)} of {count} files could not be classified: {reasons}")
 
 
 def _parser() -> Parser:

@@ -27,7 +27,8 @@ def connected(address: str, folder: Path) -> Iterator[Any]:
         from distributed import Client
     except ImportError as error:
         raise MinimaskError("a sweep on a cluster needs Dask: pip install distributed") from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it becomes a sentence of ours
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters of it becomes a sentence of ours
     try:
         client = Client(address, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -58,8 +59,11 @@ class Found:
         self.wrong: dict[str, str] = {}  # by address: what is wrong with a worker, "" for nothing
 
     def threads(self) -> int:
-        """How many runs they can work at, now."""
-        there = self.client.nthreads()
+        """How many runs they can work at, now; 0 where the scheduler does not answer any more."""
+        try:
+            there = self.client.nthreads()
+        except (OSError, RuntimeError, ValueError):
+            return 0
         self.wrong |= looked(self.client, self.folder, [address for address in there if address not in self.wrong])
         return sum(threads for address, threads in there.items() if not self.wrong[address])
 

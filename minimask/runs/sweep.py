@@ -141,7 +141,7 @@ def sweep(todo: list[Task], begin: Callable[[], Executor], width: Callable[[], i
     'stopped' then.
     """
     queue, outcomes = _Queue(todo), dict[str, Outcome]()
-    workers = _Workers(begin)
+    workers, lost = _Workers(begin), False  # lost: nobody is left who could end what is at work
     stop = Path(todo[0].sweep) / STOP
     stop.unlink(missing_ok=True)
     try:
@@ -156,10 +156,11 @@ def sweep(todo: list[Task], begin: Callable[[], Executor], width: Callable[[], i
                 view(outcomes, list(workers.at.values()), queue.waiting, queue.held)
     except KeyboardInterrupt:
         files.mark(stop)
-        outcomes |= {task.name: result for task, result in workers.ended(None)
-                     if isinstance(result, Outcome) and result.state in ("done", "failed")}
+        while workers.at and not (lost := width() < 1):
+            outcomes |= {task.name: result for task, result in workers.ended(pause)
+                         if isinstance(result, Outcome) and result.state in ("done", "failed")}
     finally:
-        workers.executor.shutdown()
+        workers.executor.shutdown(wait=not lost)
         stop.unlink(missing_ok=True)
     return {task.name: outcomes.get(task.name, Outcome(task.name, "stopped")) for task in todo}
 
@@ -232,12 +233,11 @@ class _Workers:
             self.broken = True
         return not self.broken
 
-    def ended(self, pause: float | None) -> Iterator[tuple[Task, Outcome | Exception]]:
-        """What has ended before `pause` seconds are over, the first at once; None waits for all."""
-        if not self.at and pause is not None:
+    def ended(self, pause: float) -> Iterator[tuple[Task, Outcome | Exception]]:
+        """What has ended before `pause` seconds are over, the first at once."""
+        if not self.at:
             time.sleep(pause)  # all that waits is held up
-        first = concurrent.futures.FIRST_COMPLETED if pause is not None else concurrent.futures.ALL_COMPLETED
-        for future in concurrent.futures.wait(self.at, pause, first).done:
+        for future in concurrent.futures.wait(self.at, pause, concurrent.futures.FIRST_COMPLETED).done:
             task = self.at.pop(future)
             try:
                 yield task, future.result()

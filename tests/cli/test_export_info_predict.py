@@ -185,6 +185,25 @@ def test_a_run_on_data_that_only_python_knows(folder, trained, capsys):
     assert "unknown dataset 'mine'" in capsys.readouterr().err
 
 
+def test_a_bad_file_among_many_is_named_at_the_end_and_the_others_are_classified(folder, trained, capsys):
+    """One: its own sentence. Several of them: how many, the first three with the reason, the others by name."""
+    assert main(["export", str(trained), "-o", "tiny.mmk"]) == 0
+    np.save("good.npy", data.digits().test_images[0])
+    capsys.readouterr()
+    assert main(["predict", "tiny.mmk", "good.npy", "lost.npy", "good.npy"]) == 2
+    out, error = capsys.readouterr()
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["good.npy", "good.npy"]
+    assert error.startswith("minimask: there is no lost.npy") and error.count("\n") == 1
+    np.save("large.npy", np.zeros((9, 9), np.uint8))
+    (folder / "text.npy").write_text("no array")
+    lost = [f"lost{number}.npy" for number in range(30)]
+    assert main(["predict", "tiny.mmk", "large.npy", "good.npy", "text.npy", *lost]) in (1, 2)
+    out, error = capsys.readouterr()
+    assert out.startswith("good.npy\t") and out.count("\n") == 1
+    assert error.startswith("minimask: 32 of 33 files could not be classified: large.npy") and error.count("\n") == 1
+    assert "; there is no lost0.npy" in error and "; and lost1.npy, lost2.npy, " in error and error.endswith(", ...\n")
+
+
 def test_predicting_needs_no_more_than_the_file(folder, trained):
     """In a process of its own, with the run gone from sight, no data folder and no matplotlib."""
     assert main(["export", str(trained), "-o", "tiny.mmk"]) == 0

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from minimask.runs import sweep, workers
 
 pytestmark = pytest.mark.once
 TINY = replace(recipes.find("digits"), name="tiny", epochs=2)
-LONG = replace(recipes.find("digits"), name="long", epochs=40)
+LONG = replace(recipes.find("digits"), name="long", epochs=25)
 
 
 def todo(folder, *chosen, seeds=2):
@@ -163,24 +164,140 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path):
     assert stderr.count("long-seed0 done") == 1
 
 
-@pytest.mark.parametrize("who", ["the group, as a terminal does", "the sweep alone"])
-def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(who, tmp_path):
+def others(session):
+    """What the system counts as processes of a session, beside its leader."""
+    found = []
+    for entry in os.listdir("/proc") if os.path.exists("/proc/self/stat") else ():
+        try:
+            with open(f"/proc/{entry}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            continue
+        if entry != str(session) and fields[3] == str(session) and fields[0] != "Z":
+            found.append(entry)
+    return found
+
+
+@pytest.mark.parametrize(("who", "number", "status"), [
+    ("the group, as a terminal does", signal.SIGINT, 130), ("the sweep alone", signal.SIGTERM, 143),
+    ("the group, as a scheduler does", signal.SIGTERM, 143), ("the group, as its terminal closes", signal.SIGHUP, 129)])
+def test_a_signal_saves_every_run_and_the_same_command_goes_on(who, number, status, tmp_path):
+    """Nothing is left behind: no process, no lock, no sign to stop, no word of a resource tracker."""
     out = tmp_path / "out"
     words = [toml(tmp_path, LONG), "--seeds", 3, "--jobs", 2, "--out", out]
     with start(tmp_path, *words) as process:
         wait_for(lambda: epochs(out / "long-seed0") > 1 and epochs(out / "long-seed1") > 1)
-        (os.killpg if who.startswith("the group") else os.kill)(process.pid, signal.SIGINT)
+        (os.killpg if who.startswith("the group") else os.kill)(process.pid, number)
         stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert re.search(r"minimask: interrupted; 3 of 3 runs are not finished.*minimask sweep ", stderr), stderr
-    assert "Traceback" not in stderr and not (out / sweep.STOP).exists()
-    stopped = runs.peek(out / "long-seed0")[0]
-    assert stopped["steps"] > 0 and not (out / "long-seed2").exists()
+    assert process.returncode == status, stderr
+    last = stderr.splitlines()[-1]
+    assert re.match(r"minimask: interrupted; 3 of 3 runs are not finished.*minimask sweep ", last), stderr
+    assert stderr == last + "\n"
+    wait_for(lambda: not others(process.pid), 30)
+    assert {path.name for path in out.glob("*")} == {"sweep.json", "long-seed0", "long-seed1"}
+    for seed in (0, 1):
+        assert runs.peek(out / f"long-seed{seed}")[0]["steps"] > 0
+        assert set(os.listdir(out / f"long-seed{seed}")) == {"record.json", "network.npz", "checkpoint.npz"}
+    if number == signal.SIGTERM and who.startswith("the group"):
+        with start(tmp_path, *words) as process:
+            _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+        tasks = sweep.tasks([LONG], range(3), out)
+        assert digests(tasks) == alone(tmp_path / "alone", tasks)
+
+
+def test_a_worker_that_is_told_to_go_saves_and_goes(tmp_path):
+    """SIGTERM to one process: its run goes on in another, from the very step, and no worker has died."""
+    out = tmp_path / "out"
+    with start(tmp_path, toml(tmp_path, LONG), "--jobs", 1, "--out", out) as process:
+        wait_for(lambda: epochs(out / "long-seed0") > 2)
+        holder = int((out / "long-seed0/.lock").read_text())
+        os.kill(holder, signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0 and stderr == "long-seed0 done\n" and not running(holder)
+    tasks = sweep.tasks([LONG], range(1), out)
+    assert digests(tasks) == alone(tmp_path / "alone", tasks)
+
+
+def test_a_process_that_dies_takes_no_other_with_it():
+    """An executor of several processes breaks as a whole, and says of all their runs that their worker has died."""
+    executor = workers.Processes(2)
+    try:
+        innocent, deadly = executor.submit(time.sleep, 2), executor.submit(os._exit, 3)
+        with pytest.raises(RuntimeError, match="all 2 processes are at work"):
+            executor.submit(abs, -1)
+        with pytest.raises(workers.WorkerDied):
+            deadly.result(timeout=60)
+        assert executor.submit(abs, -1).result(timeout=60) == 1 and innocent.result(timeout=60) is None
+        assert executor.pools[0]._mp_context.get_start_method() == "spawn"
+    finally:
+        executor.shutdown()
+
+
+def test_what_is_in_use_is_waited_for(tmp_path, monkeypatch):
+    """The worker of a sweep that was killed a moment ago still has the folder; the other run goes first meanwhile."""
+    monkeypatch.setattr(sweep, "PAUSE", 0.05)
+    tasks, told, order = todo(tmp_path / "sweep", seeds=2), [], []
+    lock = files.locked(tasks[0].folder)
+    release = threading.Event()
+
+    def hold():
+        with lock:
+            taken.set()
+            release.wait(60)
+
+    def view(outcomes, running, waiting, held):
+        order.extend(name for name in outcomes if name not in order)
+        told.extend(outcome.error for outcome in held.values())
+        if tasks[1].name in outcomes and told:
+            release.set()
+
+    taken = threading.Event()
+    holder = threading.Thread(target=hold)
+    holder.start()
+    taken.wait(60)
+    try:
+        outcomes = swept(tasks, jobs=1, view=view)
+    finally:
+        release.set()
+        holder.join()
+    assert order == [tasks[1].name, tasks[0].name] and f"{tasks[0].folder} is in use by another run" in told[0]
+    assert {outcome.state for outcome in outcomes.values()} == {"done"}
+
+
+def test_what_stays_in_use_fails_after_a_while_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "PAUSE", 0.05)
+    monkeypatch.setattr(sweep, "PATIENCE", 0.3)
+    tasks, results = todo(tmp_path / "sweep", seeds=2), []
+    with files.locked(tasks[0].folder):
+        thread = threading.Thread(target=lambda: results.append(swept(tasks, jobs=1)))
+        thread.start()
+        thread.join()
+    outcome, other = (results[0][task.name] for task in tasks)
+    assert outcome.state == "failed" and "is in use by another run" in outcome.error and outcome.error.endswith("s)")
+    assert other.state == "done"
+
+
+def test_a_sweep_given_again_right_after_it_was_killed_waits_for_its_own_workers(tmp_path):
+    """They still have their step and their checkpoint to finish, with the locks of their folders."""
+    out = tmp_path / "out"
+    words = [toml(tmp_path, LONG), "--seeds", 2, "--jobs", 2, "--out", out]
+    with start(tmp_path, *words) as process:
+        wait_for(lambda: epochs(out / "long-seed0") > 1 and epochs(out / "long-seed1") > 1)
+        process.kill()
     with start(tmp_path, *words) as process:
         _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
-    tasks = sweep.tasks([LONG], range(3), out)
+    tasks = sweep.tasks([LONG], range(2), out)
     assert digests(tasks) == alone(tmp_path / "alone", tasks)
+
+
+def test_another_source_of_minimask_does_no_work(tmp_path):
+    task = replace(todo(tmp_path / "sweep", seeds=1)[0], source="0123456789abcdef")
+    outcome = workers.work(task)
+    assert outcome.state == "held" and "has another source of minimask (digest" in outcome.error
+    assert not task.folder.exists()
+    assert workers.work(replace(task, source=train.source_digest())).state == "done"
 
 
 def test_a_run_that_was_killed_at_its_very_end_is_ended_again(tmp_path):
@@ -316,6 +433,60 @@ def test_a_sweep_of_another_format_or_recipe_is_left_alone(tmp_path):
     assert digests(tasks) == before and index.read_text() == text
 
 
+def test_a_sweep_takes_more_epochs_and_not_fewer(tmp_path, capsys):
+    words = ["sweep", toml(tmp_path, TINY), "--out", str(tmp_path / "out"), "--quiet", "--jobs", "1"]
+    assert main(words) == 0
+    assert main([*words, "--epochs", "3"]) == 0
+    task, = sweep.tasks([replace(TINY, epochs=3)], range(1), tmp_path / "out")
+    assert epochs(task.folder) == 3 and digests([task]) == alone(tmp_path / "alone", [task])
+    assert sweep.read_index(tmp_path / "out")["recipes"]["tiny"]["epochs"] == 3
+    assert main(words) == 2
+    assert "was begun with 3 epochs of 'tiny', and 2 are fewer; give as many or more" in capsys.readouterr().err
+
+
+@pytest.fixture
+def not_worked_off(monkeypatch):
+    """Sweeps are set up, and not begun: the list of their tasks."""
+    found = []
+
+    def sweep_nothing(todo, *_):
+        found.extend(todo)
+        return {task.name: sweep.Outcome(task.name, "done") for task in todo}
+
+    monkeypatch.setattr(sweep, "sweep", sweep_nothing)
+    return found
+
+
+def test_what_a_kill_left_of_an_index_does_not_refuse_the_next_sweep(tmp_path, not_worked_off):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.sweep.json.new").write_text('{"format"')
+    (tmp_path / "out/.lock").write_text("1")
+    assert main(["sweep", "digits", "--out", str(tmp_path / "out")]) == 0
+    assert sweep.read_index(tmp_path / "out")["runs"] == ["digits-seed0"]
+
+
+def test_thirty_thousand_seeds_are_set_up_at_once(tmp_path, monkeypatch, not_worked_off, capsys):
+    """What is done for each run is little, and nothing is done for each pair of them; there is a most."""
+    calls, real = [], recipes.Recipe.as_dict
+    monkeypatch.setattr(recipes.Recipe, "as_dict", lambda recipe: calls.append(1) or real(recipe))
+    assert main(["sweep", "digits", "--seeds", "30000", "--out", str(tmp_path / "out")]) == 0
+    assert len(not_worked_off) == 30_000 == len(sweep.read_index(tmp_path / "out")["runs"]) and len(calls) < 10
+    capsys.readouterr()
+    for seeds in (50_001, 10**40):
+        assert main(["sweep", "digits", "digits-dense", "--seeds", str(seeds), "--out", str(tmp_path / "more")]) == 2
+        assert f"{2 * seeds:,} runs ({seeds:,} seeds) are more than a sweep takes: 100,000" in capsys.readouterr().err
+    assert not (tmp_path / "more").exists()
+
+
+def test_the_data_folder_of_the_environment_reaches_the_workers(tmp_path, monkeypatch, not_worked_off):
+    """Whose own environment may be another: --data does so, too, and goes before."""
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINIMASK_DATA", "there")
+    assert main(["sweep", "digits", "--out", "out"]) == main(["sweep", "digits", "--out", "out", "--data", "here"]) == 0
+    assert [task.data for task in not_worked_off] == [str(tmp_path / "there"), str(tmp_path / "here")]
+
+
 def test_a_runs_folder_that_holds_something_else_fails_alone(tmp_path):
     """Another run, a damaged record, no record at all: named, untouched; the others are done."""
     folder = tmp_path / "sweep"
@@ -344,8 +515,6 @@ def test_overwrite_begins_anew(tmp_path, capsys):
 
 
 def test_one_sweep_at_a_time_has_the_folder(tmp_path, capsys):
-    import threading
-
     (tmp_path / "out").mkdir()
     free, taken = threading.Event(), threading.Event()
 
