@@ -172,7 +172,8 @@ def index(value: Mapping[str, Any], where: str) -> None:
     refuse_unbounded({key: each for key, each in value.items() if key != "runs"}, where)
     parts = Fields(value, where)
     parts.integer("format", FORMAT, FORMAT)
-    parts.take("recipes", lambda known: type(known) is dict and all(type(recipe) is dict for recipe in known.values()),
-               "an object of recipes")
+    parts.take("recipes", lambda known: type(known) is dict and all(
+        type(recipe) is dict and type(recipe.get("epochs", 0)) is int for recipe in known.values()),
+        "an object of recipes")
     parts.take("runs", lambda names: type(names) is list and len(names) <= MOST_RUNS and all(
         type(name) is str and 0 < len(name) <= MOST_NAME for name in names), f"a list of up to {MOST_RUNS:,} names")
