@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -80,13 +81,30 @@ def test_a_net_of_cifar_has_the_accuracy_of_its_record(name, cifar10):
     assert accuracy(name, cifar10.test_images, cifar10.test_labels) == pytest.approx(zoo.find(name).test_accuracy, abs=3e-3)
 
 
-def test_names_and_seeds_that_are_not_there_get_the_nearest():
-    with pytest.raises(UsageError, match="unknown net of the zoo 'conv2-publishd'.*did you mean 'conv2-published-config'"):
-        zoo.load("conv2-publishd")
-    with pytest.raises(UsageError, match=r"no conv2-tau0.01-wd0.001-fall1.5 with seed 7; the nearest is seed 2, there are 0, 1, 2"):
-        zoo.load("conv2-tau0.01-wd0.001-fall1.5", seed=7)
+@pytest.mark.parametrize(("name", "seed", "sentence"), [
+    ("conv2-publishd", None, "unknown net of the zoo 'conv2-publishd': did you mean 'conv2-published-config'"),
+    ("conv2-tau0.01-wd0.001-fall1.5", 7, "no conv2-tau0.01-wd0.001-fall1.5 with seed 7; the nearest is conv2-tau0.01-wd0.001-fall1.5-seed2, there are seeds 0, 1, 2"),
+    ("fcn", -1, "no fcn with seed -1; the nearest is fcn-seed0"),
+    ("fcn-seed9", None, "no fcn with seed 9; the nearest is fcn-seed1, there are seeds 0, 1"),
+    ("fcn-best-seed12", None, "the nearest is fcn-best-seed1"),
+    ("fcn-bst-seed1", None, "did you mean 'fcn-best-seed1'"),
+    ("fcn-seed", None, "did you mean 'fcn-seed0'"),
+    ("FCN", None, "did you mean 'fcn'"),
+    ("", None, "unknown net of the zoo ''"),
+    ("fcn-seed1", 0, "fcn-seed1 has seed 1 in its name, and seed 0 was asked for"),
+    ("fcn", "3", "whole numbers for seeds, and '3' is none"),
+    ("fcn", 1.0, "and 1.0 is none"),
+    ("fcn", True, "and True is none")])
+def test_names_and_seeds_that_are_not_there_get_the_nearest(name, seed, sentence, tmp_path, capsys):
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        zoo.load(name, seed=seed)
+    if seed is None:
+        assert main(["predict", name, str(tmp_path / "x.png")]) == 2 and sentence in capsys.readouterr().err
+
+
+def test_a_net_is_found_by_its_recipe_its_whole_name_or_both():
     assert zoo.find("conv2-tau0.01-wd0.001-fall1.5").seed == 0
-    assert zoo.find("conv2-tau0.01-wd0.001-fall1.5-seed2").seed == 2
+    assert zoo.find("conv2-tau0.01-wd0.001-fall1.5-seed2").seed == zoo.find("conv2-tau0.01-wd0.001-fall1.5-seed2", 2).seed == 2
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ print("per class", np.bincount(dataset.train_labels))
 # %% jupyter={"source_hidden": true}
 @plot.chart(8, 3.9, (2, 5), title=[f"label {label}" for label in range(10)], grid="", xticks=[], yticks=[])
 def draw_digits(*panels):
+    """Ten grey pictures of 8 x 8 pixels in two rows: the first training image of each digit, 0 to 9."""
     for label, ax in enumerate(panels):
         i = np.flatnonzero(dataset.train_labels == label)[0]
         ax.imshow(dataset.train_images[i, :, :, 0], cmap="Greys", interpolation="nearest")
@@ -185,7 +186,7 @@ for entry in record["epochs"]:
 # go. The accuracy hardly notices. At the end few entries of the mask change from one epoch to the next.
 
 # %%
-plot.show("00_training", lambda: plot.training(record))
+plot.show("00_training", lambda: plot.training(record), alt="Loss, accuracy and weights left, by epoch.")
 
 # %% [markdown]
 # ## 5. What is left
@@ -207,7 +208,7 @@ print(f"whole net {net.size():8,}  {' ' * 24}  {last['weights_left']:6.1%}")
 # Below, in the same columns, each row is one of the 300 units.
 
 # %%
-plot.show("00_masks", lambda: plot.masks(net, dataset, image=0))
+plot.show("00_masks", lambda: plot.masks(net, dataset, image=0), alt="An image, and the masks of the three layers.")
 
 # %% [markdown]
 # The columns with no colour are pixels that no unit looks at. Which pixels are they? We fold the columns back into the
@@ -227,6 +228,9 @@ print(f"{unseen.sum()} pixels are seen by no unit; they vary by {varies[unseen].
 # %% jupyter={"source_hidden": true}
 @plot.chart(8, 3.6, 2, x="column", y="row", title=("units that see the pixel", "how much the pixel varies"), grid="")
 def draw_looks(left, right):
+    """Two maps of 8 x 8 pixels, beside each other: the share of units that see a pixel, and how much the pixel
+    varies.
+    """
     for ax, values, scale in ((left, 100 * looks, "% of the 300 units"), (right, varies, "standard deviation")):
         picture = ax.imshow(values, cmap="cividis", vmin=0, interpolation="nearest")
         ax.figure.colorbar(picture, ax=ax, label=scale)
@@ -348,12 +352,22 @@ print(f"{len(mistakes)} mistakes among {images} held-out digits")
 @plot.chart(1.8 * len(shown), 2.2, len(shown), grid="", xticks=[], yticks=[],
             title=[f"label {dataset.test_labels[i]}, answer {answers[i]}" for i in shown])
 def draw_mistakes(*panels):
+    """A row of digits that the net gets wrong, each under its label and the net's answer."""
     for ax, i in zip(panels, shown):
         ax.imshow(dataset.test_images[i, :, :, 0], cmap="Greys", interpolation="nearest")
 
 
 if len(mistakes):
     plot.show("00_mistakes", draw_mistakes)
+
+# %% [markdown]
+# And one more step, op by op: a page with what the next training step of this net would compute, forwards, backwards
+# and in the optimizer, beside the lines of code that do it. Open it in a browser, pick a weight, and be its score.
+# (Nothing is trained: `plot.step` leaves net and optimizer as they are.)
+
+# %%
+plot.step(net, minimask.data.standardise(dataset.train_images[:BATCH]), dataset.train_labels[:BATCH], optimizer,
+          title="Lesson 00: one more step of the trained net", classes=dataset.classes).show("00_page")
 
 # %% [markdown]
 # ## 10. The claims of this lesson

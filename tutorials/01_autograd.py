@@ -176,6 +176,9 @@ for build, wanted in ((two_doublings, 4), (diamond, 30)):
 @plot.chart(9, 3.8, 2, title=("pull at the first visit: wrong", "pull when the sum is complete: right"), grid="",
             xlim=(-0.6, 5.1), ylim=(-2.1, 1.5))
 def draw_diamond(left, right):
+    """The graph x, p, then q and r, then z, twice: pulled too early, with x at 12, and pulled in order, with x at
+    30.
+    """
     places = {"x": (0, 0), "p": (1.5, 0), "q": (3, 1), "r": (3, -1), "z": (4.5, 0)}
     first = {"z": "g = 1\npulled 1st", "q": "g = 1\npulled 2nd", "p": "g = 2\npulled 3rd\n+3: too late",
              "r": "g = 1\npulled 4th", "x": "g = 12"}
@@ -426,6 +429,9 @@ print(", ".join(f"{dtype}: best h {best[dtype]:.0e}, error there {min(curves[dty
 @plot.chart(6.5, 4, x="step h", y="relative error of the finite difference",
             title="too large: the formula errs; too small: the digits are lost")
 def draw_steps(ax):
+    """Error against step, both logarithmic: two curves shaped like a V; float64 reaches far lower, and at a smaller
+    step.
+    """
     ax.loglog(hs, curves["float64"], "o-", color=plot.KEPT, label="float64")
     ax.loglog(hs, curves["float32"], "s--", color=plot.INVERTED, label="float32")
 
@@ -566,6 +572,7 @@ print(f"held-out accuracy {accuracy:.1%} after {STEPS} steps; the two loss curve
 # %% jupyter={"source_hidden": true}
 @plot.chart(6.5, 3.8, x="training step", y="cross-entropy of the batch", title="the same 300 steps with two engines")
 def draw_losses(ax):
+    """The loss of 300 steps, log scale: the dashed curve of minimask lies on the wide one of our engine."""
     ax.semilogy(our_losses, color=plot.INVERTED, linewidth=3.5, label="our engine")
     ax.semilogy(their_losses, color=plot.KEPT, linewidth=1.2, linestyle="--", label="minimask")
     ax.grid(True, which="minor", alpha=0.15)

@@ -35,8 +35,9 @@ import math
 
 import numpy as np
 
-from minimask import Tensor, ops, optim, plot
+from minimask import Tensor, nn, ops, optim, plot
 from minimask.engine import op
+from minimask.mask import SignedSupermask
 
 GREY = "#777777"
 
@@ -136,6 +137,9 @@ for step in (zero_slope, only_visible, straight_through, ops.keep_hide_invert):
             legend=("upper left", "center"), xlim=(-0.04, 0.04), xticks=[-0.03, -TAU, 0, TAU, 0.03],
             xticklabels=["-0.03", "-tau", "0", "+tau", "0.03"])
 def draw_step(left, right):
+    """Left a staircase, -1, 0, +1, with edges at -tau and tau, and the line of slope 1 that is pretended; right the
+    two slopes.
+    """
     computed, pretended = {"color": plot.KEPT, "linewidth": 3}, {"color": plot.INVERTED, "linewidth": 2, "ls": "--"}
     for ax, edge in itertools.product((left, right), (-TAU, TAU)):
         ax.axvline(edge, color=GREY, linewidth=0.8, linestyle=":")
@@ -250,6 +254,9 @@ for name, (masks, losses) in found.items():
 
 # %% jupyter={"source_hidden": true}
 def draw_search():
+    """Above, the mask after 0, 5 and 20 steps beside the secret one; below, the share of right entries by step, for
+    three gradients.
+    """
     figure = plot.new_figure(9, 6)
     axes = figure.subplot_mosaic([[0, 5, 20, "secret"], ["course"] * 4], height_ratios=(1.1, 1))
     masks = found["straight_through"][0]
@@ -408,6 +415,9 @@ np.testing.assert_allclose(paths[-1], balance, atol=1e-4)
 @plot.chart(9, 4.2, x="step", y="score m", title="decay pulls to 0, a constant gradient holds against it", grid="",
             legend="outside right center", xlim=(0, 3000))
 def draw_decay(ax):
+    """Five scores over 3,000 steps: without a gradient one decays into the hidden band, and strong ones are held
+    outside of it.
+    """
     ax.axhspan(-TAU, TAU, color="#e4e4de", label="hidden: |m| <= tau")
     for i, (colour, style) in enumerate(zip((plot.KEPT, plot.KEPT, plot.INVERTED, GREY, plot.INVERTED),
                                             ("-", "--", "--", "-.", "-"))):
@@ -439,6 +449,16 @@ for wd in (0.0, 0.005):
 # $\tau$. Then its absence makes an error, and the gradient lifts it again. A few entries are always on this ride. Rates
 # that fall towards the end, as in lesson 00, make the ride slower.
 #
+# To see the declared gradient at work, number by number: one step of a single layer on our inputs, whose class is the
+# largest of the 16 outputs under the secret mask. Open the page in a browser, go to the last pullback of its second
+# act, and follow a score that flips.
+
+# %%
+layer = nn.Sequential([nn.Dense(INPUTS, OUTPUTS, SignedSupermask(tau=TAU), np.random.default_rng(2))], (INPUTS,))
+plot.step(layer, X, (X @ (W * secret)).argmax(axis=1), optim.SGDW(layer.parameters(), lr=0.2, wd=0.005),
+          title="Lesson 02: one step through a step without a slope").show("02_page")
+
+# %% [markdown]
 # ## 8. The claims of this lesson
 
 # %%

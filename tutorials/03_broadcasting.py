@@ -66,6 +66,7 @@ column, row = np.array([[10.0], [20.0], [30.0]]), np.array([1.0, 2.0, 3.0, 4.0])
 @plot.chart(9, 2.9, 3, x="column j", y="row i", grid="", xticks=range(4), yticks=range(3), ylim=(2.5, -0.5), aspect=1,
             title=("the column (3, 1), stretched", "the row (4,), stretched", "their sum (3, 4)"))
 def draw_copies(*panels):
+    """Three tables of 3 x 4 numbers: a column and a row, stretched, their copies in grey, and the sum of both."""
     there = (np.arange(4) == 0, np.arange(3)[:, None] == 0, True)  # which numbers are no copies
     for ax, values, real in zip(panels, (column, row, column + row), there):
         values, real = np.broadcast_to(values, (3, 4)), np.broadcast_to(real, (3, 4))
@@ -124,6 +125,9 @@ print("of the row,    B^T g:", copy_matrix((4,), (3, 4)).T @ g.ravel(), "  sums 
 @plot.chart(9, 3.6, 3, x="entry of x", y=("entry of y", "", ""), grid="", yticks=range(12), ylim=(11.5, -0.5),
             title=("a column: (3, 1) -> (3, 4)", "a row: (4,) -> (3, 4)", "a number: () -> (3, 4)"))
 def draw_matrices(*panels):
+    """Three matrices of 12 rows, for a column, a row and a number: every row has one dark entry, at the number it
+    copies.
+    """
     for ax, shape in zip(panels, ((3, 1), (4,), ())):
         matrix = copy_matrix(shape, (3, 4))
         ax.pcolormesh(np.arange(matrix.shape[1] + 1) - 0.5, np.arange(13) - 0.5, matrix, cmap="Greys", vmin=0, vmax=1.3,
@@ -314,6 +318,7 @@ print(f"mean of the targets {targets.mean():+.3f}, their variance {targets.var()
 # %% jupyter={"source_hidden": true}
 @plot.chart(9, 3.8, 2, x=("x", "step"), y=("y", "loss"), title=("the fitted lines", "both losses fall"))
 def draw_fits(left, right):
+    """Left two fitted lines through noisy points, right their losses by step on a log scale."""
     left.plot(inputs[:, 0], targets, ".", color="#999999", label="data")
     for (name, (w, b, losses, _)), colour, style in zip(fits.items(), (plot.KEPT, plot.INVERTED), ("-", "--")):
         left.plot([-1, 1], [b - w, b + w], color=colour, linestyle=style, linewidth=2.5, label=name)

@@ -101,6 +101,7 @@ print(y)
 # %% jupyter={"source_hidden": true}
 @plot.chart(8, 3.4, x="x", y="value and slope", legend="upper left", ylim=(-0.5, 2.5))
 def draw_silu(ax):
+    """SiLU and its slope over x; dots, from finite differences, lie on the slope's dashed line."""
     ax.plot(x.data, y.data, color=plot.KEPT, linewidth=2.5, label="SiLU(x)")
     ax.plot(x.data, x.grad, color=plot.INVERTED, linewidth=2.5, linestyle="--", label="its slope, from the pullback")
     h, at = 1e-5, x.data[::6]
@@ -258,6 +259,9 @@ apart = {kind: [disagreement(version, c) for version in versions.values()] for k
             xscale="log", xlim=(1e-14, 1e2), ylim=(len(versions) - 0.5, -0.7),
             yticks=range(len(versions)), yticklabels=list(versions))
 def draw_witnesses(ax):
+    """For each version of a gradient, how far differences and backward lie apart: only random cotangents see some of
+    the wrong ones.
+    """
     for kind, colour, marker, size in (("random", plot.KEPT, "o", 9), ("ones", plot.INVERTED, "s", 8)):
         ax.plot(np.maximum(apart[kind], 1e-13), range(len(versions)), marker, color=colour, markersize=size,
                 markeredgecolor="black", label=f"cotangent: {kind}")

@@ -154,6 +154,9 @@ for i, gradient in enumerate(gradients, 1):
 # %% jupyter={"source_hidden": true}
 @plot.chart(10, 3.6, grid="", xlim=(-0.6, 9.9), ylim=(-1.75, 1.45))
 def draw_walk(ax):
+    """Boxes X, H1, H2, logits with arrows to the right, and below them their cotangents with dashed arrows to the
+    left.
+    """
     ax.set_axis_off()
     centre = {"ha": "center", "va": "center", "fontsize": 11}
     names, sizes = ("X", "H1", "H2", "logits"), (64, *UNITS)
@@ -421,6 +424,9 @@ print(f"the scores differ by {scores_apart:.0e} at most; the masks are {'equal' 
 @plot.chart(9, 3.6, 2, x="epoch", y=("held-out accuracy, %", "%"), title=("dense", "keep, hide, invert"),
             legend=("lower right", ""), ylim=(0, 103))
 def draw_courses(left, right):
+    """Accuracy by epoch of the dense net, left, and accuracy and weights left of the masked one, right: by hand and
+    by layer coincide.
+    """
     hand, layer = {"color": plot.INVERTED, "linewidth": 5}, {"color": plot.KEPT, "linewidth": 1.6, "linestyle": "--"}
     left.plot(100 * np.array(hand_accuracies), label="by hand", **hand)
     left.plot(range(1, EPOCHS + 1), 100 * np.array(layer_accuracies), label="by layer", **layer)
@@ -438,6 +444,13 @@ plot.show("05_courses", draw_courses)
 # product with the frozen weights on the way back. All the rest, layers, loss, optimizer, loop, is the same, and in
 # minimask it is the same code. That is what the weight source is for.
 #
+# Here is one more step of the dense net of section 5 as a page, to compare with section 3 pullback by pullback:
+
+# %%
+plot.step(net, minimask.data.standardise(dataset.train_images[:BATCH]), dataset.train_labels[:BATCH], optimizer,
+          title="Lesson 05: one more step of the dense net", classes=dataset.classes).show("05_page")
+
+# %% [markdown]
 # ## 7. The claims of this lesson
 
 # %%

@@ -137,6 +137,9 @@ print(f"the same for ReLU: slices {second_moment(relu):.6f}; for no activation {
 # %% jupyter={"source_hidden": true}
 @plot.chart(8, 3.9, x="z", y="f(z)² · density of z", grid="", legend="upper center", ylim=(0, 0.33))
 def draw_moment(ax):
+    """f(z) squared times the normal density for f = z, ELU and ReLU: ELU has a small hump on the negative side, ReLU
+    none.
+    """
     shown = np.abs(Z) < 4.2
     z, density = Z[shown], DENSITY[shown]
     ax.plot(z, z**2 * density, color=GREY, linestyle=":", linewidth=2.5, label="f(z) = z: area 1")
@@ -287,6 +290,9 @@ for scheme, q in predicted.items():
             title=("forwards: lines predicted, dots measured", "backwards: measured, read from right to left"),
             xticks=[1, 10, 20, 30])
 def draw_depth(left, right):
+    """Signal size by layer, forwards and backwards, on log scales: one scheme stays level, the others shrink or
+    grow.
+    """
     layers = np.arange(1, DEPTH + 1)
     for scheme, (colour, style) in STYLES.items():
         ahead, back = sizes[scheme]
@@ -340,6 +346,9 @@ for p in SHARES:
 @plot.chart(9.5, 4.2, 2, x=("E[z²] in one layer", "layer"), y=("E[z²] in the next", "E[z²], log scale"),
             title=("the map; grey line: no change", "ELUS, this share of the weights left"), legend="upper left")
 def draw_masked(left, right):
+    """Left the map from one layer's signal size to the next, crossing the grey line of no change; right sizes by
+    layer for shares of weights.
+    """
     q = np.linspace(0.01, 4, 60)
     for (scheme, (colour, style)), p in zip(STYLES.items(), SHARES):
         c = FACTORS[scheme]

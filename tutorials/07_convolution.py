@@ -133,6 +133,9 @@ print("how often each pixel occurs in A:", *np.bincount(A.ravel()).reshape(4, 4)
 @plot.chart(8.6, 4, 2, x=("column", "entry of the window, row by row"), y=("row", "place of the window"), grid="",
             title=("the image, and two windows", "A: a window is a row"), aspect=1)
 def draw_windows(left, right):
+    """Left an image of 3 x 4 numbers with two windows outlined, right the matrix of all windows with their two rows
+    outlined.
+    """
     from matplotlib.patches import Rectangle
 
     for ax, values in ((left, tiny[0, :, :, 0]), (right, A)):
@@ -341,6 +344,7 @@ for (images, rows), (copying, multiplying) in best.items():
 @plot.chart(8.6, 4.4, x="block: rows of one image, or whole images; below it the MB of its windows",
             y=f"milliseconds for {N} images", grid="", legend="upper center", ncols=2)
 def draw_blocks(ax):
+    """Bars of milliseconds for eleven block sizes, from one row to 32 images: copying windows on top of multiplying."""
     copying, multiplying = 1000 * np.array(list(best.values())).T
     at = np.arange(len(BLOCKS))
     ax.bar(at, multiplying, color=BLUE, width=0.75, label="multiplying")

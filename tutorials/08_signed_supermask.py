@@ -174,6 +174,14 @@ same = [np.array_equal(theirs.data, mine) for theirs, mine in zip(net.parameters
 print("after ten epochs, scores equal to the package's bit by bit:", same)
 
 # %% [markdown]
+# One more step of that net, op by op, is a page: what sections 2 and 3 do by hand stands there with its numbers. Pick a
+# score that flips, and work out its new value with the lines of `step`.
+
+# %%
+plot.step(net, data.standardise(digits.train_images[:BATCH]), digits.train_labels[:BATCH], sgdw,
+          title="Lesson 08: one more step, after ten epochs", classes=digits.classes).show("08_page")
+
+# %% [markdown]
 # ## 5. When do they go?
 #
 # The table shows a long quiet time, and then the bulk of the weights leaves. Lesson 02 has a formula for a score that
@@ -199,6 +207,7 @@ for layer in range(3):
 @plot.chart(8, 5.4, x="epoch", y="weights left, %", legend="outside lower center", ncols=2, xlim=(0, EPOCHS),
             ylim=(-3, 100))
 def draw_left(ax):
+    """Weights left by epoch, in three layers: falling lines, measured, and markers of the formula for idle scores."""
     for layer, (colour, style) in enumerate(((BLUE, "-"), (ORANGE, "--"), (GREY, "-."))):
         ax.plot(100 * left[:, layer], color=colour, linestyle=style, linewidth=2.5,
                 label=f"layer {layer + 1}, {sizes[layer]:,} weights: measured")
@@ -242,6 +251,9 @@ paths = np.array([photograph[0] for photograph in photographs])  # the scores: (
 @plot.chart(9.5, 5.4, (2, 2), x="epoch", y="score m, log scale outside", grid="", share=True, xlim=(0, EPOCHS),
             title=[f"{name}: {who.sum():,} scores" for name, who in lives.items()])
 def draw_lives(*panels):
+    """Four panels of scores by epoch: those that stayed, went into the hidden band, came back from it, and changed
+    their side.
+    """
     chance, ticks = np.random.default_rng(4), (-0.1, -0.03, -TAU, 0, TAU, 0.03, 0.1)
     for ax, who in zip(panels, lives.values()):
         ax.axhspan(-TAU, TAU, color="#dcdcd4")
@@ -313,6 +325,9 @@ for wd, (right, share) in prices.items():
 # %% jupyter={"source_hidden": true}
 @plot.chart(7.5, 4.2, x="weights left, % (log scale)", y="held-out accuracy, %", xscale="log")
 def draw_price(ax):
+    """Held-out accuracy against weights left, log scale, a point for each decay: level for long, then falling where
+    few are left.
+    """
     shown = [(wd, 100 * right, 100 * share) for wd, (right, share) in prices.items() if share > 0]
     _, rights, shares = zip(*shown)
     ax.plot(shares, rights, "o-", color=BLUE, linewidth=2, markersize=7)

@@ -91,7 +91,7 @@ print(f"accuracy {accuracy(effective):.1%} with {net.weights_left():.1%} of the 
 # where it sees it inverted, white where it does not see it. Above lies an image in the same columns.
 
 # %%
-plot.show("09_figure1", lambda: plot.masks(net, digits, image=0))
+plot.show("09_figure1", lambda: plot.masks(net, digits, image=0), alt="An image, and the masks of the three layers.")
 
 # %% [markdown]
 # Three things catch the eye. First, vertical white stripes: pixels that no unit looks at, the same in every eight
@@ -124,6 +124,9 @@ units = np.argsort(-(masks[0] != 0).sum(axis=0))[:7]  # the units of the first l
 @plot.chart(9.5, 3.2, (2, 7), y=["mask s", *[""] * 6, "sign of W s", *[""] * 6], grid="", xticks=[], yticks=[],
             title=[f"unit {unit}" for unit in units] + [""] * 7)
 def draw_fields(*panels):
+    """Seven units, each as two maps of 8 x 8 pixels: above what is kept or inverted, below the sign of the effective
+    weight.
+    """
     for i, (ax, unit) in enumerate(zip(panels, [*units, *units])):
         field = masks[0] if i < 7 else np.sign(effective[0])
         ax.imshow(field[:, unit].reshape(8, 8), cmap=plot.mask_colours(), vmin=-1, vmax=1, interpolation="nearest")
@@ -192,6 +195,9 @@ print(f"correlation of weights in front and behind, over the living units of the
 @plot.chart(7.5, 4.6, x="weights in front of the unit (pixels that it sees); points are moved by up to 0.3",
             y="weights behind it (units that hear it)", legend="upper left")
 def draw_units(ax):
+    """Units as points, weights in front against weights behind: living ones as dots, dead ones as crosses near the
+    axes.
+    """
     moved = np.random.default_rng(0).uniform(-0.3, 0.3, (2, 300))  # so that equal points do not cover each other
     for who, name, colour, marker, size in ((alive[1], "alive", BLUE, "o", 4.5), (~alive[1], "dead", ORANGE, "x", 6)):
         ax.plot(into[who] + moved[0, who], out[who] + moved[1, who], marker, color=colour, markersize=size, alpha=0.8,

@@ -100,6 +100,9 @@ for mine, theirs, setting in ((my_keep_hide, ops.keep_hide, 0.01), (my_keep_larg
 @plot.chart(9.5, 3.4, 3, x="score m", y="mask s", title=("signed supermask", "binary supermask", "edge-popup"),
             share=True, legend=("", "", "lower center"))
 def draw_steps(*panels):
+    """Three masks over the score: three levels, two levels, and two edges; each with the dashed line that its
+    gradient pretends.
+    """
     m = np.linspace(-0.1, 0.1, 801)
     edge = 0.07  # where the k-th largest |m| happens to be
     masks = (np.sign(m) * (np.abs(m) > 0.01), m > 0.01, np.abs(m) > edge)
@@ -166,6 +169,7 @@ STYLES = dict(zip(RACERS, ((BLUE, "-"), (ORANGE, "--"), (GREY, "-."), ("black", 
 @plot.chart(9.5, 4.3, 2, x="epoch", y=("held-out accuracy, %", "weights left, %"), legend="outside lower center",
             ncols=4)
 def draw_race(left, right):
+    """Accuracy, left, and weights left, right, by epoch for four methods; the dense net keeps all weights."""
     for name, (entries, _) in race.items():
         style = dict(zip(("color", "linestyle"), STYLES[name]), linewidth=2.2)
         epochs = [entry["epoch"] for entry in entries]
@@ -208,6 +212,7 @@ print(f"the signed supermask leads by {100 * np.mean(lead):.1f} points on averag
 @plot.chart(7.5, 3.8, x="size of the net", y="held-out accuracy, %", grid="y", legend="lower left", xlim=(-0.5, 1.6),
             xticks=[0, 1.06], xticklabels=["50,200 weights (seed 0)", "2,320 weights (seeds 0, 1, 2)"])
 def draw_scarce(ax):
+    """Accuracy of signed and binary supermasks, in a large net and, for three seeds, in a small one."""
     for name, marker in (("signed supermask", "o"), ("binary supermask", "s")):
         ends = [100 * entry["test_accuracy"] for entry in (race[name][0][-1], *scarce[name])]
         ax.plot([0, 1, 1.06, 1.12], ends, marker, color=STYLES[name][0], markersize=10, label=name, alpha=0.85)

@@ -243,6 +243,7 @@ print(f"NumPy's own sum, which adds in pairs, is off by {abs(float(np.sum(terms)
 # %% jupyter={"source_hidden": true}
 @plot.chart(7.5, 3.8, x="rounding error of the sum, in units of 1e-7 of its size", y="orders of summation", grid="")
 def draw_orders(ax):
+    """A histogram of rounding errors of one sum in many orders, between dashed lines at the spacing of float32."""
     ax.hist(1e7 * errors, bins=31, color=BLUE, edgecolor="white", linewidth=0.4)
     for edge in (-(2.0**-23), 2.0**-23):
         ax.axvline(1e7 * edge, color=ORANGE, linestyle="--", linewidth=2.2)

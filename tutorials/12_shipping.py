@@ -257,6 +257,9 @@ for name, (_, t) in layers.items():
 @plot.chart(8, 4.2, x="bytes (log scale)", grid="", legend="lower right", xscale="log", xlim=(50, 600_000),
             ylim=(len(sizes) - 0.4, -0.6), yticks=range(len(sizes)), yticklabels=list(sizes))
 def draw_sizes(ax):
+    """Bars of bytes, log scale, for each layer and all: float32 is far longest, and base 3^5 and arithmetic code
+    near the entropy.
+    """
     rows = np.arange(len(sizes))
     for i, (kind, colour) in enumerate((("float32", GREY), ("base 3^5", ORANGE), ("arithmetic", BLUE))):
         bars = ax.barh(rows + 0.27 * (i - 1), [row[kind] for row in sizes.values()], 0.25, color=colour, label=kind)
@@ -383,6 +386,9 @@ for name, accuracies in worth.items():
 @plot.chart(8, 3.4, x="accuracy on held-out images, % (bar: mean; marks: draws)", grid="", xlim=(0, 101),
             ylim=(len(worth) - 0.5, -0.5), yticks=range(len(worth)), yticklabels=list(worth))
 def draw_worth(ax):
+    """Bars of accuracy for the net and for what is left if a part of it is drawn anew, with a dashed line at
+    guessing.
+    """
     for row, accuracies in enumerate(worth.values()):
         ax.barh(row, 100 * np.mean(accuracies), 0.6, color="#c9d6e6", edgecolor=BLUE)
         ax.plot(100 * np.array(accuracies), [row] * len(accuracies), "o", color=ORANGE, markeredgecolor="black")

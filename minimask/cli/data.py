@@ -19,9 +19,10 @@ def command(words: Sequence[str]) -> None:
 
     if options.action not in ("fetch", "check"):
         raise unknown("data command", options.action, ("fetch", "check"))
-    if "digits" in options.names:
+    ours = ("digits", "digits-validation")
+    if set(ours) & set(options.names):
         print("digits: comes with minimask; nothing to fetch")
-    names = [name for name in options.names if name != "digits"]
+    names = [name for name in options.names if name not in ours]
     if options.action == "check":
         if names or not options.names:
             fetch.check(names, options.data)

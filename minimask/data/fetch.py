@@ -48,7 +48,8 @@ def fetch(name: str, folder: str | Path | None = None, overwrite: bool = False, 
     """Gets what a data set lacks, into its folder below `folder`; what is there and right stays untouched.
 
     Args:
-        name: one of SETS. folder: made where it does not exist; None takes MINIMASK_DATA.
+        name: one of SETS, or one with '-validation' behind it, which has the same files.
+        folder: made where it does not exist; None takes MINIMASK_DATA.
         overwrite: replace damaged files, which are left alone otherwise.
         mirrors: addresses to take in turn, in place of MIRRORS[name].
         patience, meter: how long to try, and who is told meanwhile. say: gets a line per thing done.
@@ -58,8 +59,7 @@ def fetch(name: str, folder: str | Path | None = None, overwrite: bool = False, 
         MinimaskError: a damaged file is there and `overwrite` is not set; no mirror has a file: then the message says
             which file to put where by hand; another process is fetching into the folder.
     """
-    if name not in SETS:
-        raise unknown("dataset", name, SETS)
+    name = _of_files(name)
     below = files.set_folder(name, folder, must_exist=False)
     patience, meter, mirrors = patience or Patience(), meter or Meter(), mirrors or MIRRORS[name]
     lacking = _lacking(name, below, overwrite)
@@ -88,9 +88,7 @@ def check(names: Sequence[str] = (), folder: str | Path | None = None, say: Call
         UsageError: unknown name, or no folder.
         MinimaskError: one is damaged, or one that was named is missing.
     """
-    for name in names:
-        if name not in SETS:
-            raise unknown("dataset", name, SETS)
+    names = [_of_files(name) for name in names]
     wrong = []
     for name in names or SETS:
         below = files.set_folder(name, folder)
@@ -110,6 +108,14 @@ def check(names: Sequence[str] = (), folder: str | Path | None = None, say: Call
             wrong.append(f"{name} is {state.name.lower()}")
     if wrong:
         raise MinimaskError(", ".join(wrong))
+
+
+def _of_files(name: str) -> str:
+    """The set in SETS that has the files of data set `name`; UsageError where there is none."""
+    whole = name.removesuffix("-validation")
+    if whole not in SETS:
+        raise unknown("dataset", name, SETS)
+    return whole
 
 
 def is_archive(name: str) -> bool:

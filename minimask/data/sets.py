@@ -299,10 +299,13 @@ def validation(dataset: Dataset) -> Dataset:
     """The set to choose settings by: the last of the training images are held out in place of the test images.
 
     A sixth of them, 10,000 of MNIST's; of the CIFAR sets a tenth, 5,000. Nothing of the test images is in it. Its name
-    ends in '-validation'.
+    ends in '-validation'. DataError where there are too few to hold any out.
     """
     count = len(dataset.train_images) // (10 if dataset.name in ("cifar10", "cifar100") else 6)
     images, labels = dataset.train_images, dataset.train_labels
+    if not count:
+        raise DataError(f"{dataset.name}-validation holds out a sixth of the training images of {dataset.name}, which "
+                        f"has {len(images)}; needed are 6 or more")
     return Dataset(f"{dataset.name}-validation", images[:-count], labels[:-count], images[-count:], labels[-count:],
                    dataset.classes, dataset.verified)
 
@@ -310,10 +313,17 @@ def validation(dataset: Dataset) -> Dataset:
 def load(name: str, folder: str | Path | None = None, allow_unverified: bool = False) -> Dataset:
     """The data set of that name: 'digits', or one of those below `folder`; 'mnist-validation' and so on, see above.
 
-    UsageError for an unknown name.
+    UsageError for an unknown name. DataError: as those functions, and it says of which set the files are needed.
     """
-    whole = name.removesuffix("-validation")
-    if whole not in ("digits", *DATASETS):
-        raise unknown("dataset", name, ["digits", *DATASETS])
-    dataset = digits() if whole == "digits" else DATASETS[whole](folder, allow_unverified)
+    whole, there = name.removesuffix("-validation"), ["digits", *DATASETS]
+    if whole not in there:
+        if name.rpartition("-")[0]:  # perhaps meant for such a set
+            raise unknown("dataset", name, [*there, *(f"{each}-validation" for each in there)])
+        raise unknown("dataset", name, there)
+    try:
+        dataset = digits() if whole == "digits" else DATASETS[whole](folder, allow_unverified)
+    except (DataError, UsageError) as error:
+        if name == whole:
+            raise
+        raise type(error)(f"{name} is made of the training images of {whole}, so these are needed: {error}") from error
     return dataset if name == whole else validation(dataset)

@@ -63,6 +63,8 @@ from .header import BY, KINDS, MOST_NUMBERS, MOST_WORK, Spec, Stored
 MAGIC, VERSION, DIGEST = b"minimask", 1, 32
 START = len(MAGIC) + 4  # bytes before the header: magic, version, its length
 HEADER_LIMIT = 1 << 20  # bytes
+#: Bytes of a layer, beside a tenth, that a code must save which takes a hundred times as long to be read.
+WORTH = 1000
 #: How every image is standardised before it comes in: by itself, as minimask.data.standardise does.
 STANDARDISED = "per image"
 
@@ -110,7 +112,7 @@ def save(path: str | Path, net: nn.Sequential, classes: Sequence[str], about: st
         net: of any weight source, on any backend.
         classes: names of the classes, in the order of the logits. about: one line on where the net comes from.
         codec: 'rice', 'base243' or 'arithmetic' for every masked layer; None takes for each, of the two that are read
-            quickly, the one that needs fewer bytes.
+            quickly, the one that needs fewer bytes, unless 'arithmetic' saves much more (WORTH).
         seed: of the generator that the net was built with; needed where frozen weights have several magnitudes.
 
     Raises:
@@ -185,6 +187,11 @@ def _stored(source: WeightSource, effective: np.ndarray, codec: str | None,
     codes = {(name, by): ternary.CODECS[name].encode(trits.reshape(-1) if by == "input" else _by_output(trits))
              for name in (ternary.QUICK if codec is None else (codec,)) for by in (BY if name == "rice" else BY[:1])}
     name, by = min(codes, key=lambda each: len(codes[each]))
+    if codec is None:
+        slow = ternary.CODECS["arithmetic"].encode(trits.reshape(-1))
+        if len(slow) + WORTH < 0.9 * len(codes[name, by]):  # of many signs without gaps, say
+            name, by = "arithmetic", "input"
+            codes[name, by] = slow
     return {"shape": list(effective.shape), "codec": name, "bytes": len(codes[name, by]), **_signs(trits),
             **({"by": by} if name == "rice" else {}), **more}, codes[name, by]
 

@@ -36,9 +36,10 @@ Record = dict[str, Any]  # what training leaves, see minimask.train.new_record
 MARKERS, COLOURS = "osD^vP*X", ("#2f7fd1", "#d9730d", "#2a9d5c", "#b0459e", "#d33f49", "#1d93a6", "#8a6d3b", "#7a7a7a")
 
 
-def show(name: str, draw: Callable[[], Figure]) -> None:
+def show(name: str, draw: Callable[[], Figure], alt: str = "") -> None:
     """Shows the figure that ``draw()`` makes: below the cell in a notebook, in a script as the file NAME.png.
 
+    With it goes what it shows in words, for who cannot see it: `alt`, or else the docstring of `draw`.
     The file goes into the folder that the environment variable MINIMASK_FIGURES names, or into a temporary one. Without
     matplotlib the picture is skipped, with a line that says so: no claim of a lesson needs one.
     """
@@ -47,14 +48,15 @@ def show(name: str, draw: Callable[[], Figure]) -> None:
     except MissingMatplotlib as error:
         print(f"picture {name} skipped: {error}")
         return
+    alt = " ".join((alt or draw.__doc__ or "").split())
     if "ipykernel" in sys.modules:
         from IPython.display import Image, display
 
-        display(Image(png(figure)))
+        display(Image(png(figure), metadata={"alt": alt}))
     else:
         path = _folder() / f"{name}.png"
         files.write(path, png(figure))
-        print("picture:", path)
+        print("picture:", path, f"({alt})" if alt else "")
 
 
 def png(figure: Figure) -> bytes:
@@ -120,6 +122,7 @@ def chart(width: float, height: float, panels: int | tuple[int, int] = 1, *, x: 
                 if of(legend, i) and ax.get_legend_handles_labels()[0]:
                     ax.legend(loc=of(legend, i), ncols=ncols)
             return figure
+        picture.__doc__ = draw.__doc__
         return picture
     return decorate
 

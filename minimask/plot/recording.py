@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import mask, nn, ops, tape
-from ..backend import SWITCHES, Array, namespace, to_host
+from ..backend import SWITCHES, Array, asarray, namespace, to_host
 from ..engine import FAST, OPS, Parameters, Tensor, no_grad, unbroadcast
 from ..errors import UsageError
 from ..optim import SGD
@@ -133,7 +133,7 @@ def record(net: nn.Sequential, x: Any, labels: Any, optimizer: SGD, image: int =
     Raises:
         UsageError: there is no such image, or nothing that is trained has a gradient.
     """
-    x = x.data if isinstance(x, Tensor) else namespace(net.parameters()[0].data).asarray(x)
+    x = asarray(x.data if isinstance(x, Tensor) else x, like=net.parameters()[0].data)
     labels = np.asarray(labels)
     if not 0 <= image < len(labels):
         raise UsageError(f"image {image}: the batch has images 0 to {len(labels) - 1}; give one of them")

@@ -306,7 +306,8 @@ def lesson(request: pytest.FixtureRequest) -> Iterator[Submission]:
         pytest.fail(f"{path} is missing; `minimask course` writes it into a new folder", pytrace=False)
     before = set(OPS)
     with _modules_of(folder.resolve()):
-        with told(f"Lesson {int(name.removeprefix('lesson'))}", path):
+        number = name.removeprefix("lesson")
+        with told(f"Lesson {int(number)}" if number.isdecimal() else name, path):
             module = _loaded(name, path)
         yield Submission(module)
     for added in set(OPS) - before:  # ops that the exercise registered

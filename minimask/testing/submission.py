@@ -223,6 +223,8 @@ class Apart:
                         self.stop()
                     for report in found:
                         report.nodeid, report.location = item.nodeid, item.location
+                        if isinstance(report.longrepr, list):  # a skip's, which JSON made of a tuple
+                            report.longrepr = tuple(report.longrepr)
                     return found
         except (EOFError, OSError, TimeoutError) as error:
             why, loading = self._obituary(error)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,17 +77,25 @@ def find(name: str, seed: int | None = None) -> Entry:
     Raises UsageError, with the nearest there is, for a recipe or a seed that the zoo has not got.
     """
     known = entries()
+    if seed is not None and type(seed) is not int:
+        raise UsageError(f"the zoo's nets have whole numbers for seeds, and {seed!r} is none")
     if seed is None and name in known:
         return known[name]
-    seeds = [entry.seed for entry in known.values() if entry.recipe == name]
+    named = re.fullmatch(r"(.+)-seed(-?\d{1,18})", str(name))
+    recipe, wanted = (named[1], int(named[2])) if named else (str(name), seed)
+    if named and seed not in (None, wanted):
+        raise UsageError(f"{name} has seed {wanted} in its name, and seed {seed} was asked for; say one of them")
+    seeds = [entry.seed for entry in known.values() if entry.recipe == recipe]
     if not seeds:
-        raise unknown("net of the zoo", name, {entry.recipe for entry in known.values()})
-    wanted = min(seeds) if seed is None else seed
+        listed = sorted({entry.recipe for entry in known.values()})
+        raise unknown("net of the zoo", name, [*listed, *known], f"There are {', '.join(listed)}; `minimask zoo` lists "
+                      "their seeds")
+    wanted = min(seeds) if wanted is None else wanted
     if wanted not in seeds:
         nearest = min(seeds, key=lambda each: abs(each - wanted))
-        raise UsageError(f"the zoo has no {name} with seed {wanted}; the nearest is seed {nearest}, there are "
-                         f"{', '.join(map(str, sorted(seeds)))}")
-    return known[f"{name}-seed{wanted}"]
+        raise UsageError(f"the zoo has no {recipe} with seed {wanted}; the nearest is {recipe}-seed{nearest}, there "
+                         f"are seeds {', '.join(map(str, sorted(seeds)))}")
+    return known[f"{recipe}-seed{wanted}"]
 
 
 def load(name: str, seed: int | None = None, backend: str = "numpy") -> nn.Sequential:
@@ -135,6 +144,6 @@ def masked(name: str, seed: int | None = None) -> tuple[nn.Sequential, Entry]:
 
 def path_of(file: str) -> Path | str:
     """What a command was given for a file: itself where there is such a file or it looks like one, else the zoo's."""
-    if Path(file).exists() or file.endswith(ENDING) or "/" in file or "\\" in file:
+    if (file and Path(file).exists()) or file.endswith(ENDING) or "/" in file or "\\" in file:
         return file
     return find(file).path

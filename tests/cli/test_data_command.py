@@ -108,6 +108,13 @@ def test_an_interrupted_fetch_keeps_what_arrived(mnist, tmp_path, capsys, monkey
     monkeypatch.undo()
 
 
+def test_a_set_to_choose_settings_by_has_the_files_of_its_whole(mnist, tmp_path, capsys):
+    assert main(words("data", "fetch", "mnist-validation", "--data", tmp_path, "--quiet")) == 0
+    assert main(words("data", "check", "mnist-validation", "--data", tmp_path)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"mnist: present and verified in {tmp_path / 'mnist'}"
+    assert main(["data", "fetch", "digits-validation"]) == 0
+
+
 def test_help_is_there(capsys):
     with pytest.raises(SystemExit) as end:
         main(["data", "--help"])

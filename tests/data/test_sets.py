@@ -9,7 +9,7 @@ import hostile
 import numpy as np
 import pytest
 
-from minimask import UsageError, data, mask, models, optim, train
+from minimask import MinimaskError, UsageError, data, mask, models, optim, train
 from minimask.data import DataError, Dataset, fetch
 from minimask.data import files as datafiles
 
@@ -410,3 +410,38 @@ def test_a_set_is_read_into_its_place(tmp_path, monkeypatch, name):
     held = sum(each.nbytes for each in (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels))
     assert size > 20e6 and 0.99 * size < held <= size
     assert peak < 1.2 * size
+
+
+@pytest.mark.parametrize(("name", "sentence"), [
+    ("cifar10-validation", r"cifar10-validation is made of the training images of cifar10, so these are needed: data_batch_1.bin is missing.*`minimask data fetch cifar10 "),
+    ("cifar10-validaton", "did you mean 'cifar10-validation'"),
+    ("cifar10-validation-validation", "did you mean 'cifar10-validation'"),
+    ("validation", "unknown dataset 'validation': there are")])
+def test_a_set_to_choose_settings_by_says_what_it_is_made_of(tmp_path, name, sentence):
+    """In a folder that holds another set."""
+    (tmp_path / "mnist").mkdir()
+    with pytest.raises(MinimaskError, match=sentence):
+        data.load(name, tmp_path)
+
+
+def test_a_set_to_choose_settings_by_needs_images_to_hold_out():
+    few = replace(data.digits(), train_images=data.digits().train_images[:5], train_labels=data.digits().train_labels[:5])
+    with pytest.raises(DataError, match="digits-validation holds out a sixth of the training images of digits, which has 5; needed are 6"):
+        data.validation(few)
+    assert len(data.validation(replace(few, train_images=data.digits().train_images[:6], train_labels=data.digits().train_labels[:6])).test_images) == 1
+
+
+def test_a_copy_that_is_not_the_official_one_is_read_again_where_another_was_read_after_it(tmp_path, monkeypatch):
+    """Two files of one name, neither whole: the first counts, and nothing of the other is in it."""
+    wanted, _, contents, _ = hostile.small_cifar()
+    monkeypatch.setitem(datafiles.SETS, "cifar10", wanted)
+    (tmp_path / wanted.below).mkdir()
+    for file, content in contents.items():
+        (tmp_path / wanted.below / file).write_bytes(content)
+    first, other = bytes(len(contents["data_batch_2.bin"])), b"\1" * len(contents["data_batch_2.bin"])
+    (tmp_path / wanted.below / "data_batch_2.bin").write_bytes(first)
+    (tmp_path / wanted.below / "data_batch_2.bin.gz").write_bytes(gzip.compress(other))
+    with pytest.warns(UserWarning, match="1 of the 6 files"):
+        dataset = data.load("cifar10", tmp_path, allow_unverified=True)
+    assert not dataset.train_images[30:60].any() and not dataset.train_labels[30:60].any()
+    assert dataset.train_images[60:].any()

@@ -70,6 +70,7 @@ def test_the_recorded_step_is_the_plain_step_bit_for_bit_and_leaves_everything_a
     assert seen.loss == loss.item() and seen.loss_after == ops.cross_entropy(net(x), y).item()
     assert np.array_equal(seen.calls[-1].inputs[0].values, logits.data[0])
     for update, p, gradient in zip(seen.updates, optimizer.parameters, gradients):
+        assert np.array_equal(update.before.values, before[update.name])
         assert np.array_equal(update.gradient.values, gradient) and np.array_equal(update.after.values, p.data)
     for i, update in enumerate(seen.updates):
         assert np.array_equal(update.slots["velocity"][1].values, optimizer.velocity[i])
@@ -113,6 +114,8 @@ def test_calls_bear_the_numbers_that_trace_prints_and_pullbacks_run_in_the_tapes
         if call.parts:
             parts = [seen.calls[index].leaving[which].values for index, which in call.parts]
             np.testing.assert_array_equal(sum(parts[1:], parts[0]), call.arrived.values)
+            orders = [seen.calls[index].order for index, _ in call.parts]
+            assert orders == sorted(orders)  # as they arrived
 
 
 def test_a_weight_that_is_used_twice_gets_a_sum():

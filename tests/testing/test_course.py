@@ -46,7 +46,7 @@ def tasks(lesson):
 
 def test_every_lesson_has_one_to_three_tasks_and_all_have_twenty():
     scripts = sorted(path.name[:2] for path in TUTORIALS.glob("[0-9][0-9]_*.py"))
-    assert scripts == [f"{n:02}" for n in range(13)] and LESSONS == [f"lesson{n}" for n in scripts]
+    assert scripts == [f"{n:02}" for n in range(14)] and LESSONS == [f"lesson{n}" for n in scripts]
     counts = {lesson: len(tasks(lesson)) for lesson in LESSONS}
     assert all(1 <= count <= 3 for count in counts.values()) and sum(counts.values()) >= 20, counts
     assert all(tasks(lesson) == list(range(1, counts[lesson] + 1)) for lesson in LESSONS), "tasks count from 1"
@@ -436,11 +436,36 @@ def test_cells_are_short_and_drawings_stand_in_folded_cells_of_their_own(script)
             kinds = [type(statement) for statement in ast.parse(code).body]
             assert kinds in ([ast.FunctionDef, ast.Expr], [ast.FunctionDef, ast.If]), f"more than draw and show: {lines[0]}"
             assert f'plot.show("{script.stem[:2]}_' in lines[-1]
+            (drawing,) = (part for part in ast.parse(code).body if isinstance(part, ast.FunctionDef))
+            assert len(ast.get_docstring(drawing) or "") > 40, f"in words, for who cannot see it: {lines[0]}"
+        elif "plot.show(" in code:
+            assert ', alt="' in code, f"in words, for who cannot see it: {lines[0]}"
+
+
+def test_a_picture_is_shown_with_its_words(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    monkeypatch.setenv("MINIMASK_FIGURES", str(tmp_path))
+
+    @minimask.plot.chart(2, 2)
+    def draw(ax):
+        """A line
+        that rises."""
+        ax.plot([0, 1])
+
+    minimask.plot.show("line", draw)
+    assert capsys.readouterr().out == f"picture: {tmp_path / 'line.png'} (A line that rises.)\n"
+    display = pytest.importorskip("IPython.display", reason="IPython is not installed")
+    shown = []
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    monkeypatch.setattr(display, "display", shown.append)
+    minimask.plot.show("line", draw)
+    minimask.plot.show("line", draw, alt="Other words.")
+    assert [image._repr_mimebundle_()[1]["image/png"]["alt"] for image in shown] == ["A line that rises.", "Other words."]
 
 
 @pytest.mark.parametrize("lesson", ["05", "08"])  # those that train by hand and with the package, and compare
 def test_cells_that_run_twice_end_in_the_same_claims(lesson, monkeypatch, capsys):
-    monkeypatch.setattr(minimask.plot, "show", lambda name, draw: None)
+    monkeypatch.setattr(minimask.plot, "show", lambda name, draw, alt="": None)
     (script,) = (path for path in SCRIPTS if path.stem.startswith(lesson))
     names = {"__name__": "__main__"}
     for _, code in code_cells(script):

@@ -113,3 +113,67 @@ def test_every_task_has_a_second_hint():
         names = {"pytest": pytest}
         exec(text[text.index("HINTS = {"):].partition("\n}\n")[0] + "\n}", names)
         assert set(names["HINTS"]) == {int(n) for n in re.findall(r"def test_task(\d)_", text)}, path.name
+
+
+# ---- lessons and engines of one's own --------------------------------------------------------------------------------
+
+
+@pytest.mark.once
+def test_a_lesson_of_ones_own_from_the_template(tmp_path, capsys):
+    folder = tmp_path / "own"
+    assert main(["course", str(folder), "--template", "20"]) == 0 and "README.md says what to fill in" in capsys.readouterr().out
+    assert main(["course", str(folder), "--template", "20"]) == 2 and "holds something already" in capsys.readouterr().err
+    for numbers in ("03", "20,21"):
+        assert main(["course", str(tmp_path / "x"), "--template", numbers]) == 2
+        assert "give one number from 20 to 99" in capsys.readouterr().err
+    out = python("pytest", "-m", "lesson20", cwd=folder)
+    assert "3 failed" in out and out.count("NotImplementedError: Lesson 20, task ") == 2 and "task 2: leaky_op is a plain" in out, out
+    assert "3 passed" in python("pytest", "-m", "lesson20", "--minimask-solutions=solutions", cwd=folder)
+    (tmp_path / "in/ada").mkdir(parents=True)
+    answer = (folder / "solutions/lesson20.py").read_text().replace("x > 0, x, a * x", "x > 0, x, 0.1 * x")
+    (tmp_path / "in/ada/lesson20.py").write_text(answer)
+    out = python("minimask", "grade", tmp_path / "in", "--tests", folder, "--solutions", folder / "solutions", "--seed", 4711,
+                 "--quiet", cwd=tmp_path)
+    assert "ada         -2  2 of 3" in out, out
+    notebooks = json.loads((folder / "20_lesson.ipynb").read_text())
+    exec("\n".join("".join(cell["source"]) for cell in notebooks["cells"] if cell["cell_type"] == "code"), {})
+    assert "all claims hold" in capsys.readouterr().out
+
+
+ENGINE = """
+import numpy as np
+from lesson01 import backward as walk  # the student's own, of task 2
+
+class Value:
+    def __init__(self, data, inputs=(), pullback=None):
+        self.data, self.inputs, self.pullback, self.grad = data, inputs, pullback, None
+
+OPERATIONS = {
+    "multiply": lambda x, y: Value(x.data * y.data, (x, y), lambda g: (g * y.data, g * x.data)),
+    "add": lambda x, y: Value(x.data + y.data, (x, y), lambda g: (g, g)),
+    "tanh": lambda x: Value(np.tanh(x.data), (x,), lambda g: (g * (1 - np.tanh(x.data) ** 2) * FACTOR,)),
+}
+
+def value(data): return Value(data)
+def data(value): return value.data
+def operation(name, *values): return OPERATIONS[name](*values)
+def backward(value, g): walk(value, g)
+def gradient(value): return value.grad
+"""
+
+
+@pytest.mark.once
+def test_an_engine_of_ones_own_is_checked(tmp_path):
+    folder = tmp_path / "mine"
+    course.write(folder, ["01"])
+    words = ("pytest", "exercises/test_engine.py", "-rs", "-k", "operation or twice or second")
+    out = python(*words, cwd=folder)
+    assert "14 skipped" in out and "five functions, and your own engine is checked here" in out, out
+    (folder / "exercises/lesson01.py").write_text((SOLUTIONS / "lesson01.py").read_text())
+    (folder / "exercises/engine.py").write_text(ENGINE.replace("FACTOR", "1"))
+    out = python(*words, cwd=folder)
+    assert "6 passed, 8 skipped" in out and "your engine has no operation 'matmul'" in out, out
+    (folder / "exercises/engine.py").write_text(ENGINE.replace("FACTOR", "1.01"))
+    out = python("pytest", "exercises/test_engine.py", "-k", "tanh or broadcasting", cwd=folder)
+    assert "GradientError: tanh: the gradient of input 0, shape (3, 4), is wrong" in out, out
+    assert "11 failed" in out and "has shape (3, 4), expected is that of the input, (4,)" in out, "it does not undo broadcasting"

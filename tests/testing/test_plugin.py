@@ -116,8 +116,8 @@ def test_a_submission_that_leaves_while_it_is_loaded_solves_nothing(tmp_path, li
 
 def test_a_skip_of_the_tests_own_stays_one(tmp_path):
     tests = TESTS.replace("    expect(lesson.half", "    pytest.importorskip('nowhere')\n    expect(lesson.half")
-    out = ran(classroom(tmp_path, SUBMISSION.format(triple="return 3 * x"), tests))
-    assert "2 passed, 1 skipped" in out, out
+    out = ran(classroom(tmp_path, SUBMISSION.format(triple="return 3 * x"), tests), "-rs")
+    assert "2 passed, 1 skipped" in out and "SKIPPED [1] exercises" in out, out
 
 
 def test_with_pdb_everything_stays_in_one_process(tmp_path):

@@ -84,7 +84,7 @@ function axis(told) { // the score before and after, between its thresholds
     disc("before", 26, 106, 5), text(38, 111, "m"), disc("after", 84, 106, 7), text(98, 111, "new m"));
   return drawing("svg", { class: "axis", width: wide, height: 116, viewBox: `0 0 ${wide} 116`, role: "img",
     "aria-label": `the score goes from ${written(told.m)} to ${written(told.after)}; `
-      + `thresholds: ${cuts.map(written).join(" and ") || "none"}` }, ...drawn);
+      + `thresholds: ${cuts.map((each) => written(each)).join(" and ") || "none"}` }, ...drawn);
 }
 
 /* ---- its facts, act by act: each leads to the step where it is made --------------------------------------------- */
@@ -98,14 +98,16 @@ function facts(title, rows) { // rows: name, value, how it came about, where
   return element("div", {}, element("h3", {}, title), element("ol", {}, items));
 }
 
-const times = (...factors) => factors.map(written).join(" \u00d7 ");
+const usedIn = (update) => moment().calls.findIndex((call) => call.inputs.some((input) => input.from === update.name));
+const times = (...factors) => factors.map((each) => written(each)).join(" \u00d7 ");
 
 function forwardFacts(told) {
   const { chain } = told;
-  if (!chain) return facts("Forward", [["W", told.m, "the weight before the step"]]);
+  if (!chain) return facts("Forward", [["W", told.m, "the weight before the step",
+    { act: "forward", step: usedIn(told.update) + 1 }]]);
   const made = { act: "forward", step: chain.step + 1 }, used = { act: "forward", step: chain.product + 1 };
-  const beside = chain.thresholds.length ? `, beside ${chain.thresholds.map(written).join(" and ")}` : "";
-  return facts("Forward", [["m", told.m, `the score before the step${beside}`, made],
+  const cuts = chain.thresholds.map((each) => written(each)).join(" and ");
+  return facts("Forward", [["m", told.m, `the score before the step${cuts && `, beside ${cuts}`}`, made],
     ["s", told.s, `${told.step.op}(m): ${STATES[told.s] || "its mask"}`, made],
     ["W", told.w, "frozen, it never changes", used],
     ["W s", told.ws, `${times(told.w, told.s)}, what the layer multiplies with`, used]]);
@@ -113,8 +115,8 @@ function forwardFacts(told) {
 
 function backwardFacts(told) {
   const { chain } = told;
-  if (!chain) return facts("Backward", [["dL/dW", told.grad, "summed over the batch"]]);
   const to = (index) => ({ act: "backward", step: callOf(index).order });
+  if (!chain) return facts("Backward", [["dL/dW", told.grad, "summed over the batch", to(usedIn(told.update))]]);
   const declared = told.gm === told.gs ? "dL/dm := dL/ds" : "not the slope of the step, which is 0";
   return facts("Backward", [["dL/d(W s)", told.gws, "arrives from the layer, summed over the batch", to(chain.product)],
     ["dL/ds", told.gs, `W \u00d7 that: ${times(told.w, told.gws)}`, to(chain.product)],

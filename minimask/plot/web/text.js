@@ -33,15 +33,15 @@ const span = (...children) => element("span", {}, ...children);
 const code = (text) => element("code", {}, text);
 const number = (value) => element("span", { class: "number" }, written(value));
 
-function written(value) { // a number in six digits; NaN and infinity come as text
+function written(value, digits = 6) { // a number; NaN and infinity come as text
   if (typeof value !== "number" || Number.isNaN(value)) return String(value);
   const size = Math.abs(value);
   const text = value === 0 ? "0" : Number.isInteger(value) && size < 1e9 ? String(value)
-    : size < 1e-4 || size >= 1e7 ? value.toExponential(5) : String(Number(value.toPrecision(6)));
+    : size < 1e-4 || size >= 1e7 ? value.toExponential(digits - 1) : String(Number(value.toPrecision(digits)));
   return text.replace(/-/g, "\u2212"); // a minus sign as long as the plus
 }
 
-const short = (value) => written(typeof value === "number" ? Number(value.toPrecision(3)) : value);
+const short = (value) => written(value, 3);
 const shaped = (shape) => (shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`);
 const bracketed = (index) => `[${index.join(", ")}]`;
 const grouped = (count) => count.toLocaleString("en");
