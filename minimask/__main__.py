@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from . import escape
 from .cli.common import COMMANDS
 from .cli.streams import Steady, steady
 from .errors import MinimaskError, UsageError, out_of_memory, ran_out, unknown
@@ -81,7 +82,7 @@ def _fail(sentence: str, status: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    print(f"minimask: {sentence}", file=sys.stderr)
+    print(f"minimask: {escape.line(sentence)}", file=sys.stderr)
     return status
 
 

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from .mask import Supermask
     from .nn import Sequential
 
+#: Stands beside every number that was measured on such files, and what it says.
+MARK = "†"
+UNVERIFIED = (f"{MARK} trained and tested on files that are not known to be the official ones (a copy decoded from "
+              "JPEG, for example): not comparable with published numbers.")
 #: Dark blue, nearly white and orange: told apart in grey and by the colour-blind.
 KEPT, HIDDEN, INVERTED = "#08457e", "#f2f2ee", "#f28e2b"
 LEGEND = "blue: kept, orange: inverted, light: hidden"

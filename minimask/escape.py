@@ -22,8 +22,8 @@ def line(text: object) -> str:
 
 
 def lines(text: object) -> str:
-    """The same for text of several lines, which stay lines."""
-    return "\n".join(map(line, str(text).split("\n")))
+    """The same for text of several lines, which stay lines, and with tabs, which stay tabs."""
+    return "\n".join("\t".join(map(line, each.split("\t"))) for each in str(text).split("\n"))
 
 
 def html(text: object) -> str:

@@ -7,6 +7,11 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from . import escape
+
+#: What ends a line that is renewed: a terminal clears what is left of the one before.
+RENEWED = "\x1b[K"
+
 
 class Line:
     """Words on a stream: lines that stay, and on a terminal one that renews itself. A stream that is gone is no error.
@@ -23,13 +28,13 @@ class Line:
         """The line that renews itself, cut to the terminal's width."""
         import shutil  # imported where it is used: `import minimask` stays quick
 
-        self._write("\r" + line[:shutil.get_terminal_size().columns - 1] + "\x1b[K")
+        self._write("\r" + escape.line(line)[:shutil.get_terminal_size().columns - 1] + RENEWED)
         self.renewed = True
 
     def say(self, line: str) -> None:
         """A line that stays."""
         self.stop()
-        self._write(line + "\n")
+        self._write(escape.line(line) + "\n")
 
     def stop(self) -> None:
         """Ends the line that renews itself."""

@@ -16,7 +16,7 @@ HOSTILE = "a\x1b[31m\x07\r\nb\u202ec\u200b\x9b\udc80<i>&\"'"
 def test_a_line_is_printable_and_readable():
     assert escape.line(HOSTILE) == r"a\x1b[31m\x07\r\nb\u202ec\u200b\x9b\udc80<i>&" + "\"'"
     assert escape.line("runs/größe 手 €") == "runs/größe 手 €" and escape.line(3) == "3"
-    assert escape.lines("a\tb\nc\x1b") == "a\\tb\nc\\x1b"
+    assert escape.lines("a\tb\nc\x1b\r") == "a\tb\nc\\x1b\\r"
 
 
 @given(st.text())

@@ -1,5 +1,7 @@
 """Who is told of training, and when; test_train.py and test_checkpoint.py look at what is told."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -79,3 +81,23 @@ def test_everybody_hears_that_it_is_cut_short_and_the_net_is_put_back(fails):
 def test_an_error_at_the_begin_trains_nothing():
     heard, training = run(1, B=["begin"])
     assert heard == ["A begin", "B begin", "raised B begin"] and training.step == 0
+
+
+def test_evaluating_takes_no_more_memory_than_a_step(rng):
+    """However many images there are to be evaluated on: they go through the net some at a time."""
+    images, labels = rng.integers(0, 256, (600, 16, 16, 3), dtype=np.uint8), rng.integers(0, 10, 600)
+    dataset = data.Dataset("noise", images, labels, images, labels, tuple("0123456789"))
+    net = models.conv2(weights=SignedSupermask(tau=0.01), rng=rng, input_shape=(16, 16, 3))
+    optimizer = optim.SGDW(net.parameters(), 1e-4)
+    training = loop.Training(net, dataset, optimizer, rng, 128, train.new_record())
+
+    def peak(work):
+        tracemalloc.start()
+        try:
+            work()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    training.train_step()  # buffers that stay
+    assert peak(lambda: loop.evaluate(net, images, labels)) < peak(training.train_step)

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import files, plot
 from ..data import Dataset
+from ..display import MARK, UNVERIFIED
 from ..escape import html
 from ..nn import Sequential
 from ..plot import page
@@ -58,6 +59,7 @@ def numbers(net: Sequential, record: dict[str, Any], dataset: Dataset, repeats: 
     dead = {layer["name"]: layer.get("dead") for layer in record["epochs"][-1].get("layers", ())}
     return {"format": FORMAT, "recipe": record["recipe"].get("name"), "seed": record["seed"], "dataset": dataset.name,
             "test_accuracy": record["epochs"][-1]["test_accuracy"], "weights_left": net.weights_left(),
+            "unverified": bool(record.get("unverified")),
             "layers": counts.shares(masks),
             "degrees": [{"name": name, "inputs": len(out), "inputs_with_none": int((out == 0).sum()),
                          "out_degree": _spread(out), "units": len(into), "units_with_none": int((into == 0).sum()),
@@ -240,8 +242,9 @@ def _worth(counted: dict[str, Any]) -> Part:
     better = worth["as trained"][0] - guessing
     kept = {name: f"{round((float(np.mean(values)) - guessing) / better, 2) + 0.0:.0%}" if better > 0 else "nothing"
             for name, values in worth.items()}
+    mean = f"accuracy{MARK * counted['unverified']}: mean"
     table = page.Table(
-        ["the net", "accuracy: mean", "least", "most", "left of what is better than guessing"],
+        ["the net", mean, "least", "most", "left of what is better than guessing"],
         [[name, f"{np.mean(values):.2%}", f"{min(values):.2%}", f"{max(values):.2%}", kept[name]]
          for name, values in worth.items()])
     return Part(
@@ -299,6 +302,7 @@ def _lead(counted: dict[str, Any]) -> str:
     weights = sum(row["weights"] for row in counted["layers"])
     left = weights - sum(row["hidden"] for row in counted["layers"])
     by = "keeping, hiding or inverting" if _inverts(counted) else "keeping or hiding"
-    return (f"A net trained on {counted['dataset']} by {by} random weights: "
-            f"{left:,} of {weights:,} are left, and {counted['test_accuracy']:.2%} of the held-out images get the "
-            "right class. What did the mask learn?")
+    mark = MARK * counted["unverified"]
+    return (f"A net trained on {counted['dataset']}{mark} by {by} random weights: {left:,} of {weights:,} are left, "
+            f"and {counted['test_accuracy']:.2%}{mark} of the held-out images get the right class. What did the mask "
+            f"learn?{f' {UNVERIFIED}' if mark else ''}")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import data, plot, recipes, runs, train
+from .. import data, escape, plot, recipes, runs, train
 from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
 from ..mishaps import Interrupted
@@ -100,7 +100,7 @@ def load_data(name: str, options: Any) -> data.Dataset:
     with warnings.catch_warnings(record=True) as caught:
         dataset = data.load(name, options.data, options.allow_unverified)
     for warning in caught:
-        print(f"minimask: {warning.message}", file=sys.stderr)
+        print(f"minimask: {escape.line(warning.message)}", file=sys.stderr)
     return dataset
 
 
@@ -138,7 +138,7 @@ def warnings_as_sentences() -> Iterator[None]:
 
         def show(message: Any, category: Any, *where: Any) -> None:
             if category is UserWarning:
-                print(f"minimask: {message}", file=sys.stderr)
+                print(f"minimask: {escape.line(message)}", file=sys.stderr)
             else:
                 others(message, category, *where)
 
@@ -171,5 +171,5 @@ def say_files(folder: Path, net: Any, record: dict[str, Any], dataset: data.Data
     except plot.MissingMatplotlib as error:
         pictures, reason = [], f" ({error})"
     names = ["record.json", "network.npz", runs.CHECKPOINT, *pictures, *more]
-    print(f"in {folder}/: {', '.join(names)}{reason}")
+    print(f"in {escape.line(folder)}/: {', '.join(names)}{reason}")
     print(f"digest {runs.peek(folder)[1][:16]}")

@@ -6,6 +6,8 @@ import json
 import textwrap
 from collections.abc import Sequence
 
+from .. import escape
+from ..display import MARK, UNVERIFIED
 from ..runs import compare
 from .common import Parser
 
@@ -20,7 +22,11 @@ def command(words: Sequence[str]) -> None:
         print(json.dumps({"a": a.about, "b": b.about, "frozen": frozen, "layers": [each.as_dict() for each in layers],
                           "all": compare.total(layers).as_dict()}, indent=1))
     else:
-        print(f"A: {a.about}\nB: {b.about}\n\n{compare.table(layers)}\n\n{textwrap.fill(meaning, 100)}")
+        for side, read in (("A", a), ("B", b)):
+            print(f"{side}: {escape.line(read.about)}")
+        print(f"\n{compare.table(layers)}\n\n{textwrap.fill(meaning, 100)}")
+        if MARK in a.about + b.about:
+            print(textwrap.fill(UNVERIFIED, 100))
 
 
 def _parser() -> Parser:

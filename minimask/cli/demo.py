@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, data, files, recipes, runs
+from .. import __version__, data, escape, files, recipes, runs
 from ..errors import MinimaskError
 from ..fast.threads import blas_threads
 from .common import COMMANDS, Parser, layer_table, run, say_files, shared_options
@@ -23,7 +23,10 @@ def command(words: Sequence[str]) -> None:
     height, width, _ = dataset.input_shape
     print(f"A signed supermask on {len(dataset.train_images):,} images of handwritten digits "
           f"({height} x {width} pixels, {len(dataset.test_images)} more held out), beside a dense baseline.")
-    overwrite, seed = options.overwrite or _holds_a_demo(folder), options.seed or 0
+    again, seed = _holds_a_demo(folder), options.seed or 0
+    overwrite = options.overwrite or again
+    if again:
+        print(f"{escape.line(folder)} holds an earlier run of the demo, which this one replaces.")
     with files.locked(folder), blas_threads(options.threads or 1):  # so small that a second thread mostly waits
         net, record = run(demo, dataset, folder, overwrite, options, seed)
         _, dense = run(baseline, dataset, None, False, options, seed)

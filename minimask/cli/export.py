@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import data, export, interchange, runs
+from .. import data, escape, export, interchange, runs
+from ..display import MARK
 from ..errors import UsageError
 from ..export import ternary
 from .common import Parser, whole_number
@@ -34,18 +35,19 @@ def command(words: Sequence[str]) -> None:
     if dense is not None:
         dense(net, out, **for_onnx)
         how = "signs and a magnitude for each layer" if options.compact else "every weight as it is used"
-        print(f"{out}: {out.stat().st_size:,} bytes, {how}; images (n, channels, height, width), "
+        print(f"{escape.line(out)}: {out.stat().st_size:,} bytes, {how}; images (n, channels, height, width), "
               "standardised one by one")
         return
     end = record["epochs"][-1] if record["epochs"] else {}
     about = f"{record['recipe'].get('name')} on {record['dataset']}, seed {record['seed']}"
     if end:
-        about += f", epoch {end['epoch']}: {end['test_accuracy']:.2%} of the images held out"
+        mark = MARK * bool(record.get("unverified"))
+        about += f", epoch {end['epoch']}: {end['test_accuracy']:.2%}{mark} of the images held out"
     exported = export.save(out, net, data.outline(record["dataset"])[1], about, options.codec, record["seed"])
     floats = 4 * net.size()
     ratio = f" ({floats / exported.size:,.0f} to 1)" if exported.size < floats else ", each weight as it is"
-    print(f"{out}: {exported.size:,} bytes in place of {floats:,} as float32{ratio}")
-    print(f"`minimask info {out}` tells more, `minimask predict {out} IMAGES` uses it")
+    print(f"{escape.line(out)}: {exported.size:,} bytes in place of {floats:,} as float32{ratio}")
+    print("`minimask info {0}` tells more, `minimask predict {0} IMAGES` uses it".format(escape.line(out)))
 
 
 def _parser() -> Parser:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import cost, export, prune, zoo
-from ..display import columns
+from .. import cost, escape, export, prune, zoo
+from ..display import MARK, UNVERIFIED, columns
 from ..export.header import MOST_WORK, Stored
 from ..predict import batch_size
 from .common import Parser
@@ -19,8 +20,11 @@ def command(words: Sequence[str]) -> None:
     options: Any = _parser().parse_args(words)
     exported = export.load(zoo.path_of(options.file))
     net, stored = exported.net, exported.stored
-    print(f"{options.file}: {exported.about or 'a net'}")
-    names = ", ".join(exported.classes[:10]) + (" ..." if len(exported.classes) > 10 else "")
+    known = zoo.entries().get(options.file)
+    about = exported.about or "a net"
+    about += MARK if known and known.unverified and MARK not in about else ""
+    print(f"{escape.line(options.file)}: {escape.line(about)}")
+    names = ", ".join(map(escape.line, exported.classes[:10])) + (" ..." if len(exported.classes) > 10 else "")
     print(f"images of {' x '.join(map(str, net.input_shape))} -> {len(exported.classes)} classes: {names}\n")
     print(table(stored))
     weights = sum(each.weights for each in stored.values())
@@ -35,6 +39,8 @@ def command(words: Sequence[str]) -> None:
     before, after = prune.size(net), prune.size(prune.prune(net))
     print(f"pruned: {after.units:,} of {before.units:,} units, {after.weights:,} of {weights:,} weights, "
           f"{after.multiply_adds:,} of {before.multiply_adds:,} multiply-adds an image")
+    if MARK in about:
+        print(textwrap.fill(UNVERIFIED, 100))
 
 
 def table(stored: dict[str, Stored]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import files, runs
+from .. import escape, files, runs
 from ..anatomy import page
 from .common import Parser, load_data, whole_number
 
@@ -19,8 +19,8 @@ def command(words: Sequence[str]) -> None:
     out = Path(options.out) if options.out else files.own_folder(folder, "anatomy")
     with files.locked(out):
         names = page.write(out, net, record, dataset, options.repeats)
-    print(f"in {out}/: {', '.join(names)}")
-    print(f"open {out / 'index.html'} in a browser")
+    print(f"in {escape.line(out)}/: {', '.join(names)}")
+    print(f"open {escape.line(out / 'index.html')} in a browser")
 
 
 def _parser() -> Parser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .. import export, prune, zoo
+from .. import escape, export, prune, zoo
 from ..data import images as imagefiles
 from ..errors import MinimaskError, UsageError
 from ..nn import Sequential
@@ -40,7 +40,7 @@ def _lines(path: str, net: Sequential, classes: Sequence[str], first: int | None
         raise UsageError(f"{path}: {error}") from error
     for number, (label, confidence) in enumerate(zip(*found)):
         name = f"{path}[{number}]" if len(images) > 1 else path
-        yield f"{name}\t{classes[label]}\t{confidence:.1%}"
+        yield f"{escape.line(name)}\t{escape.line(classes[label])}\t{confidence:.1%}"
 
 
 def _summary(failed: list[tuple[str, MinimaskError]], count: int) -> MinimaskError:

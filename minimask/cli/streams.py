@@ -8,6 +8,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from .. import escape
+from ..meter import RENEWED
+
 
 class Steady:
     """A text stream whose errors are kept and not raised: training goes on when nobody can read of it any more.
@@ -28,7 +31,7 @@ class Steady:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        self._try(self.stream.write, text)
+        self._try(self.stream.write, _harmless(text))
         return len(text)
 
     def flush(self) -> None:
@@ -51,6 +54,13 @@ class Steady:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self.stream.fileno())
                 os.close(nowhere)
+
+
+def _harmless(text: str) -> str:
+    """Nothing that a terminal obeys, whatever file it came from, but ends of lines, tabs, and a renewed line."""
+    if text.startswith("\r") and text.endswith(RENEWED):
+        return f"\r{escape.line(text[1:-len(RENEWED)])}{RENEWED}"
+    return escape.lines(text)
 
 
 @contextlib.contextmanager

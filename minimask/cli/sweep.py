@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from .. import backend, files, recipes, train
+from .. import backend, escape, files, recipes, train
 from ..display import columns
 from ..errors import MinimaskError
 from ..fast.threads import cores
@@ -157,7 +157,7 @@ def _say(folder: Path, todo: list[workers.Task], outcomes: Mapping[str, workers.
         time = duration(sum(entry["seconds"] for entry in epochs)) if epochs else ""
         rows.append((task.name, str(len(epochs)), *end, time, "" if state == "done" else state))
     print(*columns(rows), sep="\n")
-    print(f"in {folder}/; its table and figures: minimask report {folder}")
+    print("in {0}/; its table and figures: minimask report {0}".format(escape.line(folder)))
     again = f"; the same command goes on from there: minimask sweep {shlex.join(words)}"
     failed, why = [outcome for outcome in outcomes.values() if outcome.state == "failed"], ""
     if failed:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import backend, files, recipes, runs
+from .. import backend, escape, files, recipes, runs
+from ..display import MARK, accuracy_name
 from ..errors import UsageError
 from ..fast.threads import blas_threads
 from .common import Parser, data_options, layer_table, load_data, run, say_files, shared_options
@@ -38,7 +39,8 @@ def command(words: Sequence[str]) -> None:
             print(f"it was finished already, after {len(record['epochs'])} epochs; a larger --epochs N trains on")
         print(layer_table(record))
         end = record["epochs"][-1]
-        print(f"test accuracy {end['test_accuracy']:.2%} with {end['weights_left']:.2%} of the weights left")
+        print(f"{accuracy_name(dataset.name)} {end['test_accuracy']:.2%}{MARK * (not dataset.verified)} with "
+              f"{end['weights_left']:.2%} of the weights left")
         say_files(folder, net, record, dataset)
 
 
@@ -66,7 +68,7 @@ def _as_it_was(options: Any, folder: Path, name: str) -> str:
         if (folder / "record.json").exists():
             raise UsageError(f"{folder} holds a run without {runs.CHECKPOINT}, which cannot go on; begin it anew with "
                              "--overwrite in place of --resume, or name another folder with --out")
-        print(f"{folder} holds no run yet: it begins")
+        print(f"{escape.line(folder)} holds no run yet: it begins")
         options.resume = False  # not None: what is said when it is stopped names --resume all the same
         return ""
     run, digest = runs.peek(folder)
@@ -84,7 +86,8 @@ def _as_it_was(options: Any, folder: Path, name: str) -> str:
     for name, value in was.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    print(f"{folder} holds a run after {len(record['epochs'])} epochs and {run['step']} steps, digest {digest[:16]}")
+    print(f"{escape.line(folder)} holds a run after {len(record['epochs'])} epochs and {run['step']} steps, "
+          f"digest {digest[:16]}")
     return digest
 
 

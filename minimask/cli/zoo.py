@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import zoo
-from ..display import columns
+from ..display import MARK, columns
 from .common import Parser
-
-MARK = "†"
 
 
 def command(words: Sequence[str]) -> None:

@@ -1,5 +1,5 @@
-"""Pictures (extra ``plot``): figures (pictures.py), charts drawn once (drawing.py), the tape as Mermaid text, a
-training step to step through (stepper.py), pages of HTML (page.py)."""
+"""Pictures (extra ``plot``): figures (pictures.py, planes.py), charts drawn once (drawing.py), the tape as Mermaid
+text, a training step to step through (stepper.py), pages of HTML (page.py)."""
 
 from ..errors import MissingMatplotlib
 from ..display import HIDDEN, INVERTED, KEPT

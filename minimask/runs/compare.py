@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import files
-from ..display import columns
+from .. import escape, files
+from ..display import MARK, accuracy_name, columns
 from ..errors import MinimaskError, UsageError
 from ..mask import Supermask
 from .folder import load
@@ -159,8 +159,10 @@ def _read_run(folder: Path) -> Side:
                          "compare")
     try:
         end = record["epochs"][-1]
+        mark = MARK * bool(record.get("unverified"))
         about = (f"{folder}: {name}, seed {record['seed']}, {record['dataset']}, {end['epoch']} epochs, "
-                 f"test accuracy {end['test_accuracy']:.2%}, {end['weights_left']:.2%} left")
+                 f"{accuracy_name(record['dataset'])} {end['test_accuracy']:.2%}{mark}, "
+                 f"{end['weights_left']:.2%} left")
     except (LookupError, TypeError, ValueError) as error:
         raise MinimaskError(f"{folder} holds no whole run: its record lacks {error}") from error
     return Side(about, net.masks(), {layer: np.asarray(source.frozen) for layer, source in sources.items()})
@@ -197,7 +199,7 @@ def table(layers: Sequence[Overlap]) -> str:
     rows = [("layer", "weights", "left A", "left B", "both", "chance", "z", "Jaccard", "chance", "same sign", "chance",
              "both hidden")]
     for each in (*layers, total(layers)):
-        rows.append((each.layer, f"{each.weights:,}", percent(each.left_a / each.weights),
+        rows.append((escape.line(each.layer), f"{each.weights:,}", percent(each.left_a / each.weights),
                      percent(each.left_b / each.weights), f"{each.both:,}", f"{each.expected:,.1f}",
                      "-" if each.z is None else f"{each.z:+.1f}", percent(each.jaccard), percent(each.expected_jaccard),
                      percent(_share(each.same_sign, each.both)), percent(_share(each.expected_same_sign, each.both)),

@@ -9,6 +9,7 @@ no file is ever half there, and one process at a time has the folder.
 from __future__ import annotations
 
 import json
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -64,8 +65,8 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
 
     def keep(record: dict[str, Any]) -> None:
         try:
-            for name in END:  # of an earlier end of this run: they would not agree with a longer record
-                (folder / name).unlink(missing_ok=True)
+            for path in [*(folder / name for name in END), *_anatomy(folder)]:
+                path.unlink(missing_ok=True)  # of an earlier end of this run: it would not agree with a longer record
             write_record(folder, record)
         except (OSError, files.WriteError) as error:
             warnings.warn(f"{error}; training goes on", UserWarning, stacklevel=2)
@@ -109,10 +110,20 @@ def claim(folder: Path, overwrite: bool) -> None:
     present = files.claim(folder, "a run already", "give another folder with --out, --resume to go on with it, or "
                           "--overwrite to replace it", FILES, lambda path: overwrite)
     try:
-        for path in present:
+        for path in [*present, *_anatomy(folder)]:
             path.unlink()
     except OSError as error:
         raise UsageError(f"{folder} cannot be written to ({error.strerror}); give another folder with --out") from error
+
+
+def _anatomy(folder: Path) -> list[Path]:
+    """The files of an earlier inspection of the run in its folder, a page that says itself what else belongs to it."""
+    page = folder / "anatomy" / "index.html"
+    if page.parent.is_symlink() or page.is_symlink() or not files.begins_with(page, 'content="minimask inspect"'):
+        return []
+    figures = re.findall(r'<figure id="([a-z]+)">', page.read_text(encoding="utf-8", errors="replace"))
+    others = [page.with_name("anatomy.json"), *(page.with_name(f"{name}.png") for name in figures)]
+    return [*(path for path in others if path.exists()), page]
 
 
 def write_record(folder: Path, record: dict[str, Any], name: str = "record.json") -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import escape, files, plot
-from ..display import accuracy_name
+from ..display import MARK, accuracy_name
 from ..errors import MinimaskError
 from . import report
 from .records import Group
@@ -101,7 +101,7 @@ def as_latex(groups: Sequence[Group]) -> str:
     head = ["recipe", "data", "epochs", "seeds", f"{report.accuracy(groups)}, %", "weights left, %", "paper"]
     lines = [" & ".join(map(escape.latex, head)) + r" \\"]
     for row in found:
-        mark = report.MARK if row["unverified"] else ""
+        mark = MARK if row["unverified"] else ""
         paper = ("" if row["accuracy_paper"] is None else
                  f"{100 * row['accuracy_paper']:.2f} / {100 * row['weights_left_paper']:.2f}")
         cells = [escape.latex(cell) for cell in (row["recipe"], row["data"] + mark, str(row["epochs"]),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend, data, escape, files, plot, recipes
-from ..display import accuracy_name
+from ..display import MARK, UNVERIFIED, accuracy_name
 from ..errors import MinimaskError, UsageError
 from ..plot import page
 from ..plot.page import Code, Table
@@ -34,10 +34,6 @@ HELD_OUT = ("Accuracy on NAME-validation is held-out accuracy: measured on train
 MAKING = ("Times are those of training, without evaluation; other work on the machine makes them longer. A data folder "
           "is given with --data DIR, or by MINIMASK_DATA.")
 LEFT_OUT = "Records that are in no table above, and why."
-#: Stands beside every number that was measured on such files.
-MARK = "†"
-UNVERIFIED = (f"{MARK} trained and tested on files that are not known to be the official ones (a copy decoded from "
-              "JPEG, for example): not comparable with published numbers.")
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------

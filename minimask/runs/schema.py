@@ -78,7 +78,7 @@ def _entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
         raise ValueError(f"has {len(layers):,} layers, but {MOST_LAYERS:,} are the most")
     for layer in layers:
         _layer(layer)
-    for more in (entry, *layers) if len(entry) > len(NUMBERS) + 1 or any(len(layer) > 5 for layer in layers) else ():
+    for more in (entry, *layers) if len(entry) > len(NUMBERS) + 1 or any(len(layer) > 7 for layer in layers) else ():
         refuse_unbounded({name: value for name, value in more.items() if name != "layers"}, "is damaged: it")
     if _names(layers) != _names(first["layers"]):
         raise ValueError("has other layers than epoch 1")

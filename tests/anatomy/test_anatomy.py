@@ -447,7 +447,7 @@ def test_the_sentences_say_what_was_counted(figures):
     spread = [{"least": 1, "mean": 2.5, "most": 4}, {"least": 5, "mean": 6.5, "most": 8}]
     layer = {"weights": 1000, "kept": 30, "hidden": 950, "inverted": 20, "left_by_chance": 60.0}
     counted = {
-        "dataset": "mine", "test_accuracy": 0.875, "weights_left": 0.05, "guessing": 0.25, "repeats": 2,
+        "dataset": "mine", "unverified": False, "test_accuracy": 0.875, "weights_left": 0.05, "guessing": 0.25, "repeats": 2,
         "layers": [{**layer, "name": "a", "left_deviation": -4.5, "kept_deviation": 1.4},
                    {**layer, "name": "b", "left_deviation": 3.5, "kept_deviation": -3.1},
                    {**layer, "name": "c", "left_deviation": -2.9, "kept_deviation": 2.9}],

@@ -45,9 +45,11 @@ def train_digits(out, *words):
 
 def test_the_demo(folder):
     """The main job, whole: accuracy and weights left as promised, and every file; twice, since it replaces its own."""
-    for _ in range(2):
+    for again in (False, True):
         done = run(cwd=folder)
         assert done.returncode == 0, done.stderr
+        replaced = "runs/demo holds an earlier run of the demo, which this one replaces."
+        assert (replaced in done.stdout) == again
         assert set(os.listdir(folder / "runs/demo")) == FILES | {"dense.json"}
     record, dense = (json.loads((folder / "runs/demo" / f).read_text()) for f in ("record.json", "dense.json"))
     end, baseline = record["epochs"][-1], dense["epochs"][-1]
@@ -57,7 +59,7 @@ def test_the_demo(folder):
     left = sum(layer["kept"] + layer["inverted"] for layer in end["layers"])
     assert f"weights left {left:6,} of 50,200 ({end['weights_left']:.1%})" in done.stdout
     assert "demo epoch 150/150" in done.stderr and "demo-dense epoch 50/50" in done.stderr
-    lines = done.stdout.splitlines()
+    lines = done.stdout.splitlines()[1:]
     assert lines[1].split() == ["layer", "weights", "kept", "hidden", "inverted", "left"]
     assert [line.split()[0] for line in lines[2:6]] == ["dense1", "dense2", "dense3", "all"]
     assert any(line.startswith("signed supermask") and f"{end['test_accuracy']:.2%}" in line for line in lines)

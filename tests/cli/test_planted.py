@@ -1,182 +1,179 @@
-"""Links planted in the folders that commands open: nothing outside of them changes, whatever a link leads to.
+"""A marker in every text of every file that a command reads, and in names of files and folders: where does it come out?"""
 
-Each command runs once in peace, and what it opens to write, renames and makes is noted. Then links are planted under all
-these names, and it runs again: symbolic links to a file, to nothing yet and to a folder, and files that have another
-name outside. It may do its work or refuse in a sentence.
-"""
-
-import concurrent.futures
-import importlib.util
 import json
-import os
 import re
 import shutil
-import sys
+import xml.etree.ElementTree as xml
+import zipfile
 from dataclasses import replace
+from html.parser import HTMLParser
 
-import hostile
 import numpy as np
 import pytest
 
-from minimask import data, files, plot, recipes, runs
+from minimask import data, recipes, runs
 from minimask.__main__ import main
-from minimask.data import fetch
-from minimask.data import files as datafiles
-from minimask.runs import workers
-from minimask.testing import course
+from minimask.anatomy import page as anatomy_page
+from minimask.runs.schema import TEXTS
 
-pytestmark = pytest.mark.once
-KINDS = ("to a file", "to nothing yet", "another name", "to a folder")
-RANDOM = re.compile(r"\.[0-9a-f]{16}(?=\.new$)")
-LOCKS = (files.LOCK, ".fetching", ".stop")
-#: Commands that refuse whatever is planted: two want an empty folder, one a part that is a file.
-REFUSING = ("sweep", "course", "data fetch")
-#: A data set's folder may be a link: copies are large, and shared. What is put there are files of known content.
-TRUSTED = ("data/cifar-10-batches-bin",)
-WATCHED = None  # what the hook has seen, while it looks
-
-
-def hook(event, arguments):
-    """An audit hook stays for good, so it looks only when it is told to."""
-    if WATCHED is None:
-        return
-    if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
-        WATCHED.add(arguments[0])
-    elif event in ("os.rename", "os.mkdir"):
-        WATCHED.add(arguments[event == "os.rename"])
-
-
-sys.addaudithook(hook)
-
-
-#: A command's name -> its words; {} is the folder that it is given.
-COMMANDS = {
-    "demo": ["--out", "{}/new"],
-    "train": ["train", "{}/my.toml", "--out", "{}/new", "--quiet"],
-    "train --overwrite": ["train", "{}/my.toml", "--out", "{}/run", "--overwrite", "--quiet"],
-    "train --resume": ["train", "{}/my.toml", "--out", "{}/run", "--resume", "--epochs", "2", "--quiet"],
-    "sweep": ["sweep", "{}/my.toml", "--out", "{}/sweep", "--jobs", "1", "--quiet"],
-    "sweep again": ["sweep", "{}/my.toml", "--out", "{}/swept", "--epochs", "1", "--seeds", "2", "--jobs", "1", "--quiet"],
-    "report": ["report", "{}/run", "{}/swept", "--out", "{}/report"],
-    "inspect": ["inspect", "{}/run", "--repeats", "1"],
-    "export": ["export", "{}/run", "-o", "{}/b.mmk"],
-    "export --overwrite": ["export", "{}/run", "-o", "{}/a.safetensors", "--overwrite"],
-    "compare": ["compare", "{}/run", "{}/run"],
-    "info": ["info", "{}/a.mmk"],
-    "predict": ["predict", "{}/a.mmk", "{}/one.npy"],
-    "recipes": ["recipes", "{}/my.toml"],
-    "data check": ["data", "check", "--data", "{}/data"],
-    "data fetch": ["data", "fetch", "cifar10", "--data", "{}/data", "--quiet"],
-    "course": ["course", "{}/course"],
-    "course --update": ["course", "{}/taught", "--update"],
-}
+#: What a terminal obeys (a colour, a bell, the beginning of a line, a new line, the reading direction), markup of HTML,
+#: of Markdown and of matplotlib.
+MARKER = "\x1b[31mowned\x07\r\x9b1m\nforged\u202e<img src=x onerror=owned>[a](b)|`*$x_{$"
+#: The same for a folder's or a file's name.
+NAME = MARKER.replace("/", "-")
+DIGITS = replace(recipes.find("digits"), name="mine", epochs=2)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A folder with all that the commands read."""
-    folder = tmp_path_factory.mktemp("made")
-    recipe = replace(recipes.find("digits"), name="my", epochs=1)
-    for out in ("run", "swept/my-seed0"):
-        runs.run(recipe, data.digits(), 0, folder / out)
-    (folder / "swept/sweep.json").write_text('{"format": 1, "recipes": {}, "runs": []}')
-    (folder / "my.toml").write_text(recipe.toml())
-    np.save(folder / "one.npy", data.digits().test_images[0])
-    assert main(["export", str(folder / "run"), "-o", str(folder / "a.mmk")]) == 0
-    (folder / "a.safetensors").write_bytes(b"old")
-    (folder / "data").mkdir()
-    if importlib.util.find_spec("jupytext"):
-        course.write(folder / "taught", ["01"])
-        manifest = folder / "taught" / course.MANIFEST
-        known = json.loads(manifest.read_text())
-        del known["files"]["exercises/lesson01.py"]  # as from a version without it: it is added
-        manifest.write_text(json.dumps(known))
-        (folder / "taught/exercises/lesson01.py").unlink()
+def trained(tmp_path_factory):
+    """A small run, in a folder that nobody changes."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    runs.run(DIGITS, data.digits(), 0, folder)
     return folder
 
 
 @pytest.fixture
-def light(monkeypatch):
-    """No pictures, a demo of one epoch, sweeps in a thread, and a small archive in the place of CIFAR-10's."""
-    small, published, _, packed = hostile.small_cifar()
-    monkeypatch.setitem(datafiles.SETS, "cifar10", small)
-    monkeypatch.setitem(fetch.PUBLISHED, "cifar10", published)
-    monkeypatch.setattr(plot, "png", lambda figure: b"a picture")
-    monkeypatch.setattr(runs, "write_pictures", lambda folder, *_: files.write(folder / "masks.png", b"a picture") or ["masks.png"])
-    monkeypatch.setattr(workers, "Processes", lambda jobs: concurrent.futures.ThreadPoolExecutor(1))
-    real = recipes.find
-    monkeypatch.setattr(recipes, "find", lambda name: replace(real(name), epochs=1))
-    return published[0].name, packed
+def said(capsys):
+    """Runs a command; gives what it printed, in which nothing may be that a terminal obeys, nor a line that is forged."""
+    def run(*words, status=None):
+        ended = main([str(word) for word in words])
+        assert status is None or ended == status, capsys.readouterr()
+        captured = capsys.readouterr()
+        for text in captured:
+            assert all(line.replace("\t", "").isprintable() for line in text.split("\n")), text
+            assert not any(line.startswith("forged") for line in text.split("\n")), text
+            assert "bug in minimask" not in text
+        return captured
+    return run
 
 
-def snapshot(folder):
-    """Everything below a folder: kinds, contents, modes and times of change."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        status = path.lstat()
-        found[str(path)] = (status.st_mode, None if path.is_dir() else (status.st_mtime_ns, path.read_bytes()))
-    return found
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
 
 
-def prepared(made, light, folder):
-    shutil.copytree(made, folder)
-    (folder / "data" / light[0]).write_bytes(light[1])  # put there by hand, so that no server is asked
-    (folder.parent / "outside").mkdir(exist_ok=True)
-    return folder
+def harmless_page(path):
+    """A page that holds the marker as text alone: no tag, no attribute that is a handler, no control character."""
+    text = path.read_text()
+    assert all(line.isprintable() for line in text.split("\n"))
+    for tag, attributes in Tags(text).found:
+        assert not any(name.startswith("on") for name in attributes) and tag not in ("script", "iframe")
+        assert tag != "img" or attributes["src"].startswith("data:image/png;base64,")
+    return text
 
 
-def plant(folder, outside, names, kind):
-    """Puts links of this kind under the names; what has one of them goes outside and is linked to."""
-    for number, name in enumerate(names):
-        path, victim = folder / name, outside / f"{number}"
-        if os.path.lexists(path):
-            shutil.move(path, victim)
-        elif kind == "to a folder":
-            victim.mkdir()
-        elif kind != "to nothing yet":
-            victim.write_text("somebody's")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if kind == "another name" and victim.is_file():
-            os.link(victim, path)
-        else:
-            path.symlink_to(victim, target_is_directory=victim.is_dir())
+def planted_record(trained):
+    """A record with the marker in all its texts that are not compared with anything."""
+    record = json.loads((trained / "record.json").read_text())
+    record["recipe"]["about"] = MARKER
+    record["environment"] |= {**dict.fromkeys(TEXTS, MARKER), "other": MARKER, MARKER: [MARKER, {MARKER: MARKER}]}
+    for entry in record["epochs"]:
+        entry[MARKER] = MARKER
+        for i, layer in enumerate(entry["layers"]):
+            layer["name"] = f"{i}{MARKER}"
+    return record | {MARKER: MARKER}
 
 
-def names_of(words, folder):
-    """What a command opens to write, renames or makes in the folder, from a run in peace: (locks, folders, files)."""
-    global WATCHED
-    WATCHED = set()
-    try:
-        status = main([word.format(folder) for word in words])
-        seen = {os.path.relpath(path, folder) for path in WATCHED if isinstance(path, str)}
-    finally:
-        WATCHED = None
-    assert status == 0
-    seen = {RANDOM.sub("", name) for name in seen if not name.startswith("..")}
-    given = {word.format(folder) for word in words}  # a folder that the user names may be a link, which is theirs
-    folders = {name for name in seen if (folder / name).is_dir()}
-    inside = {os.path.dirname(name) for name in seen}
-    locks = {os.path.join(each, lock) for each in inside for lock in LOCKS}
-    return (sorted(locks), sorted(name for name in folders if str(folder / name) not in given | {str(folder)} and name not in TRUSTED),
-            sorted(seen - folders - locks))
+def test_in_a_report(trained, tmp_path, said):
+    """Of a record, a recipe of one's own, a data set of one's own, broken files with such names."""
+    place = tmp_path / NAME / "records"
+    place.mkdir(parents=True)
+    record = planted_record(trained)
+    own = json.loads(json.dumps(record)) | {"dataset": f"x{MARKER}"[:100]}
+    own["recipe"]["dataset"] = own["dataset"]
+    (place / "a.json").write_text(json.dumps(record))
+    (place / "own.json").write_text(json.dumps(own))
+    (place / f"{NAME}.json").write_text("{")
+    (place / "refused.json").write_text(json.dumps(record | {"seed": MARKER}))
+    (place / "name.json").write_text(json.dumps({**record, "recipe": {**record["recipe"], "name": MARKER}}))
+    (place / "again.json").write_text(json.dumps(record))
+    (place / f"foreign{NAME}.json").write_text("{}")
+    out = tmp_path / f"out{NAME}"
+    words = said("report", place, "--out", out, status=0)
+    assert "owned" in words.out and "owned" in words.err and words.out.count("x\\\\x1b") > 1
+    text = harmless_page(out / "report.html")
+    assert text.count("owned") > 10 and "refused" in text
+    markdown = (out / "report.md").read_text()
+    outside = re.sub(r"```toml\n.*?```", "", markdown, flags=re.DOTALL)
+    outside = re.sub(r"(?<!\\)`[^`\n]*`", "", outside).replace("<!-- made by minimask report -->", "")
+    assert "owned" in outside and not re.search(r"<|(?<!\\)(\[a|\*\$|\|`)", outside)
+    assert sum(path.suffix == ".svg" for path in out.iterdir()) == 4
+    for path in out.glob("*.svg"):
+        tags = {element.tag.partition("}")[2] for element in xml.parse(path).iter()}
+        assert tags == {"svg", "title", "desc", "path", "text"}
+    for form in ("csv", "json", "latex", "svg"):
+        words = said("report", place, "--out", out, "--format", form, status=0)
+        assert "owned" in words.out or form == "json"
+    tex = (out / "results.tex").read_text()
+    assert not re.search(r"(?<!\\)[$&]x|(?<!\\)_", tex) and "\\textbackslash{}x1b" in tex
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_links_planted_in_a_folder_lead_nowhere(command, made, light, tmp_path, monkeypatch, capsys):
-    if command.startswith("course"):
-        pytest.importorskip("jupytext")
-    monkeypatch.chdir(tmp_path)
-    words, ended = COMMANDS[command], []
-    locks, folders, plain = names_of(words, prepared(made, light, tmp_path / "peace/folder"))
-    plants = [(kind, group) for kind in KINDS for group in (locks, plain)] + [("to a folder", folders)]
-    for number, (kind, names) in enumerate((kind, names) for kind, names in plants if names):
-        here = tmp_path / str(number)
-        folder = prepared(made, light, here / "folder")
-        plant(folder, here / "outside", names, kind)
-        before = snapshot(here / "outside")
-        ended.append(main([word.format(folder) for word in words]))
-        error = capsys.readouterr().err
-        assert snapshot(here / "outside") == before, (kind, names, error)
-        assert "a bug in minimask" not in error and "Traceback" not in error, error
-        assert ended[-1] == 0 or "\nminimask: " in f"\n{error}", error
-    assert not plain or 0 in ended or command in REFUSING, (ended, plain)
+def test_in_the_records_files_and_names_of_a_run(trained, tmp_path, said):
+    """Every command that takes a run's folder, whose name and record hold the marker, or whose parts are other ones."""
+    folder = tmp_path / f"run{NAME}"
+    shutil.copytree(trained, folder)
+    other = json.loads((folder / "record.json").read_text())
+    other["environment"] |= dict.fromkeys(TEXTS, MARKER)
+    other["recipe"]["about"] = MARKER
+    (folder / "record.json").write_text(json.dumps(other))
+    file = tmp_path / f"{NAME}.mmk"
+    assert "owned" in said("compare", folder, trained, status=0).out
+    assert "owned" in said("export", folder, "-o", file, status=0).out
+    assert "owned" in said("info", file, status=0).out
+    assert said("compare", folder, trained, "--json", status=0).out.isascii()
+    picture = tmp_path / f"{NAME}.npy"
+    np.save(picture, data.digits().test_images[0])
+    assert "owned" in said("predict", file, picture, status=0).out
+    said("predict", file, tmp_path / f"none{NAME}.npy")
+    said("train", "digits", "--resume", "--out", folder, "--quiet")
+    (folder / "record.json").write_text(json.dumps(planted_record(trained)))
+    for command in (("compare", folder, trained), ("export", folder, "-o", tmp_path / "a.mmk"), ("inspect", folder)):
+        assert "owned" in said(*command, status=1).err
+    (folder / "record.json").write_text(json.dumps({**other, "dataset": MARKER}))
+    said("inspect", folder)
+    said("export", folder, "-o", tmp_path / "b.mmk")
+
+
+def test_in_members_of_archives_sweeps_and_recipes(trained, tmp_path, said):
+    with zipfile.ZipFile(tmp_path / "masks.npz", "w") as archive:
+        archive.writestr(f"{MARKER}.npy", b"none")
+    assert "masks.npz" in said("compare", tmp_path / "masks.npz", trained, status=1).err
+    np.savez(tmp_path / "named.npz", **{MARKER: np.zeros(3, np.int8)})
+    said("compare", tmp_path / "named.npz", tmp_path / "named.npz", status=0)
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    with zipfile.ZipFile(folder / "network.npz", "a") as archive:
+        archive.writestr(f"{MARKER}.npy", b"none")
+    assert "owned" in said("compare", folder, trained, status=1).err
+    (tmp_path / "sweep").mkdir()
+    for index in ({"format": MARKER}, {"format": 1, "recipes": {MARKER: MARKER}, "runs": []}, {MARKER: 1},
+                  {"format": 1, "recipes": {"digits": {MARKER: MARKER, "name": MARKER}}, "runs": [MARKER]}):
+        (tmp_path / "sweep/sweep.json").write_text(json.dumps(index))
+        said("sweep", "digits", "--epochs", "1", "--out", tmp_path / "sweep")
+    toml = DIGITS.toml()
+    recipe = tmp_path / f"{NAME}.toml"
+    for text in (replace(DIGITS, about=MARKER).toml(), toml.replace('"mine"', json.dumps(MARKER)),
+                 toml.replace("tau =", f"{json.dumps(MARKER)} ="), f"{json.dumps(MARKER)} = 1\n{toml}", MARKER,
+                 toml.replace('model = "fcn"', f"model = {json.dumps(MARKER)}"),
+                 toml.replace("lr = 0.05", f"lr = {json.dumps(MARKER)}")):
+        recipe.write_text(text)
+        said("recipes", recipe)
+        said("train", recipe, "--quiet", "--out", tmp_path / "never" / "x", "--data", tmp_path)
+
+
+def test_in_pages_and_figures_of_an_inspection(trained, tmp_path):
+    """Class names and layer names of nets that are made in Python."""
+    pytest.importorskip("matplotlib")
+    digits = data.digits()
+    names = data.Dataset(MARKER, digits.train_images[:200], digits.train_labels[:200], digits.test_images[:50],
+                         digits.test_labels[:50], tuple(f"_{i}{MARKER}" for i in range(10)))
+    net, record = runs.load(trained, digits)
+    record = {**record, "recipe": {"name": MARKER}}
+    written = anatomy_page.write(tmp_path, net, record, names, repeats=1)
+    text = harmless_page(tmp_path / "index.html")
+    assert "owned" in text and "units.png" in written and json.loads((tmp_path / "anatomy.json").read_text())

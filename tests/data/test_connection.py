@@ -90,14 +90,16 @@ def test_a_flood_is_left_where_no_length_is_known_beforehand(fashion, tmp_path, 
     assert not fashion.drained and holds_no_data(tmp_path, "fashion-mnist")
 
 
-def test_what_surrounds_the_content_may_be_as_long_as_it_but_no_longer(mnist, tmp_path, patience, waits):
-    """Chunks of three bytes have five around each."""
-    body = mnist.files[NAME]
-    few = b"".join(b"10\r\n%b\r\n" % body[start:start + 16] for start in range(0, len(body) - 16, 16))
-    few += b"%x\r\n%b\r\n0\r\n\r\n" % (rest := len(body) % 16 or 16, body[-rest:])
-    mnist.script[NAME] = [hostile.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + few)]
-    fetch.fetch("mnist", tmp_path, patience=patience)
-    is_whole(tmp_path, "mnist", mnist)
+def test_what_surrounds_the_content_may_be_as_long_as_it(cifar, tmp_path, patience, waits):
+    """Chunks of sixteen bytes have six around each; of a file longer than what an answer may have beside it."""
+    (name,), (body,) = cifar.files, cifar.files.values()
+    assert len(body) > 2 * connection.MOST_BESIDE
+    last = len(body) % 16 or 16
+    chunks = b"".join(b"10\r\n%b\r\n" % body[start:start + 16] for start in range(0, len(body) - last, 16))
+    cifar.script[name] = [hostile.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
+                                      + b"%x\r\n%b\r\n0\r\n\r\n" % (last, body[-last:]))]
+    fetch.fetch("cifar10", tmp_path, patience=patience)
+    is_whole(tmp_path, "cifar10", cifar)
     assert not waits
 
 
@@ -184,6 +186,20 @@ def test_who_leaves_an_exchange_leaves_no_thread(mnist, patience):
         assert time.monotonic() < end
         time.sleep(0.01)
     assert not mnist.drained
+
+
+def test_who_leaves_before_there_is_a_connection_waits_for_no_answer(mnist, patience, monkeypatch):
+    """The name is found when nobody is there any more; then the host says nothing, for longer than this test."""
+    looked_up, real = threading.Event(), socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **how: looked_up.wait(60) and real(*given, **how))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with connection.Exchange(f"http://127.0.0.1:{silent.getsockname()[1]}/x", 0, replace(patience, timeout=120.0)):
+            pass
+        looked_up.set()
+        end = time.monotonic() + 60
+        while any(thread.name == "minimask download" for thread in threading.enumerate()):
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
 
 # ---- any answer at all -----------------------------------------------------------------------------------------------
