@@ -150,6 +150,10 @@ _helpers = _Helpers()
 # ---- BLAS ----------------------------------------------------------------------------------------------------------
 
 
+#: One thread, of the one library that there is then.
+ONE = [1]
+
+
 class _Limit:
     """How many threads BLAS has: one number for the whole process, which blocks of several Python threads ask for.
 
@@ -172,14 +176,14 @@ class _Limit:
         with self.lock:
             self._enter(blas)
             self.wanted.append(entry)
-            self._apply(blas)
+            self.restore(blas)
             allowed = self.allowed(blas)
         try:
             yield allowed
         finally:
             with self.lock:
                 del self.wanted[len(self.wanted) - 1 - self.wanted[::-1].index(entry)]  # the last that is equal
-                self._apply(blas)
+                self.restore(blas)
 
     def allowed(self, blas: "_Blas") -> int:
         """How many threads it has when no block needs it alone."""
@@ -192,29 +196,15 @@ class _Limit:
         thread = threading.get_ident()
         return 1 if thread in self.alone or thread in _helpers.idents else self.allowed(blas)
 
-    @contextmanager
-    def to_itself(self, blas: "_Blas") -> Iterator[bool]:
-        """Inside the block one thread; yields whether threads of ours may take the place of more."""
-        thread = threading.get_ident()
-        with self.lock:
-            self._enter(blas)
-            free = self.here(blas) > 1
-            self.alone.append(thread)
-            self._apply(blas)
-        try:
-            yield free
-        finally:
-            with self.lock:
-                self.alone.remove(thread)
-                self._apply(blas)
-
     def _enter(self, blas: "_Blas") -> None:
         if not self.wanted and not self.alone:
             self.before = self.now = blas.get()
 
-    def _apply(self, blas: "_Blas") -> None:
-        count = 1 if self.alone else self.wanted[-1][1] if self.wanted else None
-        counts = self.before if count is None else [count] * len(self.before)
+    def restore(self, blas: "_Blas") -> None:
+        """Sets what holds now that a block has begun or ended."""
+        counts = self.before
+        if self.alone or self.wanted:
+            counts = [1 if self.alone else self.wanted[-1][1]] * len(counts)
         if counts != self.now:
             self.now = counts
             blas.set(counts)
@@ -228,6 +218,41 @@ class _Limit:
 
 
 _limit = _Limit()
+
+
+class _ToItself(AbstractContextManager[bool]):
+    """Inside the block one thread; yields whether threads of ours may take the place of more.
+
+    Every product of ours enters one: so it is written out, and no generator.
+    """
+
+    __slots__ = ("blas", "thread")
+
+    def __init__(self, blas: "_Blas"):
+        self.blas, self.thread = blas, threading.get_ident()
+
+    def __enter__(self) -> bool:
+        limit, thread = _limit, self.thread
+        with limit.lock:
+            if limit.alone:
+                free = limit.here(self.blas) > 1
+                limit.alone.append(thread)
+                return free
+            now = self.blas.get()
+            if not limit.wanted:
+                limit.before = now
+            limit.alone.append(thread)
+            if now != ONE:
+                self.blas.set(ONE)
+            limit.now = ONE
+            return now != ONE and thread not in _helpers.idents
+
+    def __exit__(self, *_: object) -> None:
+        with _limit.lock:
+            _limit.alone.remove(self.thread)
+            if not _limit.alone:
+                _limit.restore(self.blas)
+
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_limit.lock.acquire, after_in_parent=_limit.lock.release,
@@ -320,7 +345,7 @@ def single_threaded_blas() -> AbstractContextManager[bool]:
     thread: two sum a long product in another order, and give other last digits.
     """
     blas = _blas() if openblas() is not None else None
-    return nullcontext(False) if blas is None else _limit.to_itself(blas)
+    return nullcontext(False) if blas is None else _ToItself(blas)
 
 
 @functools.cache

@@ -236,12 +236,14 @@ class Processes(Executor):
     def __init__(self, jobs: int):
         self.pools: list[Executor | None] = [None] * jobs
         self.at: list[Future | None] = [None] * jobs
+        self.gone: list[Executor] = []
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future:
         """Hands over to a process that has nothing to do; RuntimeError where there is none."""
         free = [place for place, future in enumerate(self.at) if future is None or future.done()]
         if not free:
             raise RuntimeError(f"all {len(self.at)} processes are at work")
+        self._end_gone()
         place, outcome = free[0], Future[Any]()
         _let_signals(through=False)  # or one would meet a process that is not ready for it yet
         try:
@@ -258,22 +260,30 @@ class Processes(Executor):
         return outcome
 
     def _ended(self, place: int, done: Future, outcome: Future) -> None:
-        """Hands its outcome on; the next run at this place gets another process where this one is gone, or has to."""
+        """Hands its outcome on; the next run at this place gets another process where this one is gone, or has to.
+
+        Called by the pool, from Python 3.12 on inside its lock: so it is not ended here.
+        """
         error = done.exception()
         left = error is not None or getattr(done.result(), "state", "") == "left"
         pool = self.pools[place]
         if left and pool is not None:
             self.pools[place] = None
-            pool.shutdown(wait=False)
+            self.gone.append(pool)
         if isinstance(error, BrokenExecutor):
             error = WorkerDied(str(error))
         outcome.set_exception(error) if error is not None else outcome.set_result(done.result())
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Ends the processes, those at work when their runs have ended."""
+        self._end_gone()
         for pool in self.pools:
             if pool is not None:
                 pool.shutdown(wait, cancel_futures=cancel_futures)
+
+    def _end_gone(self) -> None:
+        while self.gone:
+            self.gone.pop().shutdown(wait=False)
 
 
 def _one_process() -> Executor:
