@@ -294,6 +294,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sides", default=",".join(SIDES), help=f"of {', '.join(SIDES)} (default: all)")
     parser.add_argument("--short", type=float, default=1.0, metavar="K", help="a K-th of the epochs (default: 1)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="the first N epochs only, to see whether all runs")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each side, seeds 0, 1, ... (default: 1)")
     parser.add_argument("--threads", type=int, default=2, help="cores that all sides share (default: 2)")
     parser.add_argument("--json", metavar="FILE", help="write a record there")
@@ -302,6 +303,7 @@ def main():
     if unknown := set(names) - set(SIDES):
         parser.error(f"unknown sides {sorted(unknown)}; there are {', '.join(SIDES)}")
     dataset, recipe = mnist_or_drawn(), shortened(recipes.find("fcn"), options.short)
+    recipe = replace(recipe, epochs=min(recipe.epochs, options.epochs or recipe.epochs))
     pinned(options.threads)
     with blas_threads(options.threads) as threads:
         print(f"{dataset.name}, {recipe.epochs} epochs, lr {recipe.lr:g} and wd {recipe.wd:g} fall to 0.9 in "

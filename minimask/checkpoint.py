@@ -262,7 +262,7 @@ def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
         for key in sorted({*there, *here}):
             yield from differences(there.get(key), here.get(key), key)
     elif there != (list(here) if isinstance(here, tuple) else here):
-        yield f"its {name} is {there!r:.60}, but {here!r:.60} was asked for"
+        yield f"its {name:.60} is {there!r:.60}, but {here!r:.60} was asked for"
 
 
 def _continue_record(training: Training, stored: dict[str, Any]) -> None:

@@ -441,9 +441,14 @@ def _opened_lock(path: Path) -> tuple[int, str]:
 
 
 def own_folder(folder: Path, name: str) -> Path:
-    """The folder of that name in `folder`, to be written to; UsageError for a link, which may lead anywhere."""
-    path = folder / name
-    if path.is_symlink():
-        raise UsageError(f"{path} is a link, and what it leads to is another folder's; remove it, or name with --out "
-                         "where the files shall go")
+    """The folder of that name in `folder`, to be written to; UsageError for a link on the way, which may lead anywhere.
+    """
+    import pathlib
+
+    path = folder
+    for part in pathlib.PurePath(name).parts:
+        path /= part
+        if path.is_symlink():
+            raise UsageError(f"{path} is a link, and what it leads to is another folder's; remove it, or name another "
+                             "place where the files shall go")
     return path

@@ -1,5 +1,6 @@
 """Shrinking in training: which units are dead for ever, and that training without them is the same training."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -75,7 +76,7 @@ def dying(kind, seed, share=0.5, source=None, dtype="float64", wd=0.01, edge=1.0
         if isinstance(layer, BatchNorm):
             layer.shift.data[...] = rng.normal(0, 1, layer.shift.shape)
     order = list(layers)
-    for made, read in zip(order, order[1:]):
+    for made, read in itertools.pairwise(order):
         shape, after = layers[made][0].shape, layers[read][0].shape
         units = np.flatnonzero(rng.random(shape[-1]) < share)
         inputs = [i for i in range(after[-2]) if i % shape[-1] in units]
@@ -582,3 +583,67 @@ def test_a_run_shrinks_unless_it_is_told_not_to_and_goes_on_as_it_began(tmp_path
     assert runs.run(recipe, data.digits(), 0)[1]["shrink"] and "shrink" not in runs.run(recipe, data.digits(), 0, shrink=False)[1]
     with pytest.raises(UsageError, match="its shrink is False, but True was asked for"):
         runs.run(replace(recipe, epochs=3), data.digits(), 0, tmp_path / "False", resume=True, shrink=True)
+
+
+# ---- what shows it -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a short run in which units die, and its record."""
+    folder = tmp_path_factory.mktemp("shrunk") / "run"
+    recipe = replace(recipes.find("digits"), name="fast", epochs=6, schedule_settings={"epochs": 1.0}, wd=0.1,
+                     source_settings={"tau": 0.01})
+    return folder, runs.run(recipe, data.digits(), 0, folder)[1]
+
+
+def test_tables_pictures_and_pages_count_the_dead(finished):
+    from minimask import plot
+    from minimask.anatomy import page
+    from minimask.cli.common import layer_table
+    from minimask.runs import records, report
+
+    folder, record = finished
+    end = record["epochs"][-1]["layers"]
+    assert [layer.get("units") for layer in end] == [300, 100, None] and end[0]["dead"] > 200
+    assert layer_table(record).splitlines()[1].endswith(f" {end[0]['dead']}")
+    assert layer_table(record).splitlines()[-1].endswith(f" {end[0]['dead'] + end[1]['dead']}")
+    panels = [panel for row in plot.course(record).rows for panel in row if "dead for ever" in panel.title]
+    assert [panel.title.split()[0] for panel in panels] == ["dense1", "dense2"]
+    assert panels[0].items[-1].y[-1] == pytest.approx(100 * end[0]["dead"] / 300)
+    group, = records.groups(records.read([folder]).runs)
+    assert report._dead(group, 5) == f" Units dead for ever: dense1 {end[0]['dead']:.1f} of 300; dense2 {end[1]['dead']:.1f} of 100."
+    net, _ = runs.load(folder)
+    counted = page.numbers(net, record, data.digits(), repeats=1)
+    assert [row["dead_for_ever"] for row in counted["degrees"]] == [end[0]["dead"], end[1]["dead"], None]
+
+
+@pytest.mark.parametrize("change", [{"dead": 301}, {"dead": -1}, {"dead": 1.5}, {"units": 10}, {"units": True}, {"dead": None}])
+def test_a_record_that_counts_wrong_is_refused(finished, change):
+    import copy
+
+    from minimask.runs import schema
+
+    _, record = finished
+    schema.record(record)
+    wrong = copy.deepcopy(record)
+    wrong["epochs"][2]["layers"][0] |= change
+    with pytest.raises(ValueError, match="epoch 3 has a layer with"):
+        schema.record(wrong)
+    del wrong["epochs"][2]["layers"][0]["units"]
+    with pytest.raises(ValueError, match="epoch 3 has a layer with"):
+        schema.record(wrong)
+
+
+@pytest.mark.parametrize("words, shrinks", [([], True), (["--no-shrink"], False), (["--plain"], False)])
+def test_the_command_shrinks_unless_it_is_told_not_to(words, shrinks, tmp_path, capsys):
+    from minimask.__main__ import main
+
+    common = ["train", "digits", "--out", str(tmp_path / "a"), "--quiet"]
+    assert main([*common, "--epochs", "1", *words]) == 0
+    assert main([*common, "--epochs", "2", "--resume"]) == 0  # as it began, whatever is the rule
+    assert runs.read_record(tmp_path / "a").get("shrink", False) == shrinks
+    assert ("dead units" in capsys.readouterr().out) == shrinks
+    if shrinks:
+        assert main([*common, "--epochs", "3", "--resume", "--no-shrink"]) == 2
+        assert "its shrink is True, but False was asked for" in capsys.readouterr().err

@@ -18,9 +18,10 @@ from .common import Parser
 def command(words: Sequence[str]) -> None:
     """Prints where the net comes from, a row per layer, its size on disk and as floats, and what pruning leaves."""
     options: Any = _parser().parse_args(words)
-    exported = export.load(zoo.path_of(options.file))
+    path = zoo.path_of(options.file)
+    exported = export.load(path)
     net, stored = exported.net, exported.stored
-    known = zoo.entries().get(options.file)
+    known = next((entry for entry in zoo.entries().values() if entry.path == path), None)
     about = exported.about or "a net"
     about += MARK if known and known.unverified and MARK not in about else ""
     print(f"{escape.line(options.file)}: {escape.line(about)}")

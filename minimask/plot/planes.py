@@ -76,11 +76,11 @@ def _whole(figure: Any, mask: np.ndarray, dataset: Dataset, image: int) -> None:
     strip, rows = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1:, 1])
     sample, label = dataset.test_images[image], dataset.classes[int(dataset.test_labels[image])]
     picture.imshow(sample.squeeze(), cmap="Greys", interpolation="nearest")
-    picture.set_title(f"a held-out image (class {escape.label(label)})", fontsize=9)
+    picture.set_title(f"a held-out image (class {escape.label(label)})", fontsize=9, loc="left")
     share = 100 * (mask != 0).mean(axis=1).reshape(dataset.input_shape).mean(axis=2)  # (h, w)
     shown = seen.imshow(share, cmap=_shades(), interpolation="nearest", vmin=0)
-    seen.set_title("units that see the pixel, %", fontsize=9)
-    figure.colorbar(shown, ax=seen).ax.tick_params(labelsize=7)
+    seen.set_title("units that see the pixel, %", fontsize=9, loc="left")
+    figure.colorbar(shown, cax=seen.inset_axes((1.06, 0, 0.07, 1))).ax.tick_params(labelsize=7)
     strip.imshow(sample.reshape(1, -1), cmap="Greys", aspect="auto", interpolation="nearest")
     strip.set_title(f"its {mask.shape[0]} pixels side by side, row by row", fontsize=9, loc="left")
     for ax in (picture, seen, strip):

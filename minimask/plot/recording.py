@@ -27,6 +27,8 @@ from .source import Source, shown_path
 
 #: Whose frames stand between an op and the line that called it.
 ENGINE = {"minimask/engine.py", "minimask/operators.py", "minimask/plot/recording.py"}
+#: The table of versions is everybody's, so one thread at a time puts recorders into it.
+TABLE = threading.RLock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +196,7 @@ class Pencil:
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
         """Inside the block every op of this thread is written down, in its plain version."""
-        twins, plain, thread = dict(FAST), SWITCHES.plain, threading.get_ident()
+        plain, thread = SWITCHES.plain, threading.get_ident()
 
         def version(name: str) -> Callable[..., Any]:
             function = OPS[name].__func__  # type: ignore[attr-defined]
@@ -207,15 +209,17 @@ class Pencil:
 
             return recorded
 
-        FAST.clear()
-        FAST.update({(self.library, name): version(name) for name in OPS})
-        SWITCHES.plain = False  # under plain() nobody asks the table
-        try:
-            yield
-        finally:
-            SWITCHES.plain = plain
+        with TABLE:
+            twins = dict(FAST)
             FAST.clear()
-            FAST.update(twins)
+            FAST.update({(self.library, name): version(name) for name in OPS})
+            SWITCHES.plain = False  # under plain() nobody asks the table
+            try:
+                yield
+            finally:
+                SWITCHES.plain = plain
+                FAST.clear()
+                FAST.update(twins)
 
     def call(self, parameters: Parameters, function: Callable[..., Any], xp: Any, args: tuple[Any, ...],
              settings: dict[str, Any]) -> Any:

@@ -179,10 +179,14 @@ class _Undrawn:
 
 
 def _lines(values: Mapping[str, Any]) -> str:
-    """A line of TOML per value; JSON's texts (but for DEL), numbers and booleans are TOML's too."""
+    """A line of TOML per value; JSON's texts, numbers and booleans are TOML's too.
+
+    What is not printable is written by its number, so that a terminal shows the recipe and obeys nothing in it.
+    """
     import json
 
-    texts = {key: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for key, value in values.items()}
+    texts = {key: "".join(each if each.isprintable() or "\ud800" <= each <= "\udfff" else f"\\U{ord(each):08x}"
+                          for each in json.dumps(value, ensure_ascii=False)) for key, value in values.items()}
     return "".join(f"{key} = {text}\n" for key, text in texts.items())
 
 

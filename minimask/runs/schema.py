@@ -90,12 +90,13 @@ def _entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
 
 def _layer(layer: Mapping[str, Any]) -> None:
     """ValueError unless a layer has a name, and kept, hidden and inverted weights that add up to its weights."""
-    counts = [count for part in STATES if type(count := layer.get(part)) is int and count >= 0]
-    if len(counts) < len(STATES) or not 0 < sum(counts) <= MOST_WHOLE or sum(counts) != layer.get("weights"):
+    counts: list[Any] = [layer.get(part) for part in (*STATES, "weights")]
+    if any(type(count) is not int for count in counts) or min(counts) < 0 or not (
+            0 < counts[3] == sum(counts[:3]) <= MOST_WHOLE):
         raise ValueError(f"has a layer whose kept, hidden and inverted weights do not add up: {brief(layer, 120)}")
-    if not ("dead" in layer) == ("units" in layer) or not all(
-            type(layer.get(part, 0)) is int for part in ("dead", "units")) or not (
-            0 <= layer.get("dead", 0) <= layer.get("units", 0) <= layer["weights"]):
+    dead, units = layer.get("dead", 0), layer.get("units", 0)
+    if ("dead" in layer) != ("units" in layer) or type(dead) is not int or type(units) is not int or not (
+            0 <= dead <= units <= counts[3]):
         raise ValueError(f"has a layer with more units dead for ever than it has: {brief(layer, 120)}")
     if type(layer.get("name")) is not str or not 0 < len(layer["name"]) <= MOST_NAME:
         raise ValueError(f"has a layer without a name of up to {MOST_NAME} characters: {brief(layer, 120)}")
@@ -171,7 +172,8 @@ def index(value: Mapping[str, Any], where: str) -> None:
     refuse_unbounded({key: each for key, each in value.items() if key != "runs"}, where)
     parts = Fields(value, where)
     parts.integer("format", FORMAT, FORMAT)
-    parts.take("recipes", lambda known: type(known) is dict and all(type(recipe) is dict for recipe in known.values()),
-               "an object of recipes")
+    parts.take("recipes", lambda known: type(known) is dict and all(
+        type(recipe) is dict and type(recipe.get("epochs", 0)) is int for recipe in known.values()),
+        "an object of recipes")
     parts.take("runs", lambda names: type(names) is list and len(names) <= MOST_RUNS and all(
         type(name) is str and 0 < len(name) <= MOST_NAME for name in names), f"a list of up to {MOST_RUNS:,} names")

@@ -154,21 +154,22 @@ def update(folder: Path, lessons: Sequence[str] | None = None) -> Update:
     for name, text in course.items():
         path, new = folder / name, _digest(name, text)
         if not path.exists() and name not in known:
-            _put(path, text)
+            _put(folder, name, text)
             done.added.append(name)
         elif path.exists() and (now := _digest(name, path.read_text(encoding="utf-8", errors="replace"))) != new:
             if now == known.get(name):
-                _put(path, text)
+                _put(folder, name, text)
                 done.renewed.append(name)
             elif known.get(name) != new:  # there is something new, and something of the student's
-                _put(folder / ASIDE / name, text)
+                _put(folder, f"{ASIDE}/{name}", text)
                 done.kept.append(name)
     files.write(folder / MANIFEST, _manifest(course, wanted).encode())
     return done
 
 
-def _put(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _put(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    files.own_folder(folder, str(path.parent.relative_to(folder))).mkdir(parents=True, exist_ok=True)
     files.write(path, text.encode())
 
 

@@ -470,6 +470,10 @@ def test_the_sentences_say_what_was_counted(figures):
                      "90% and 50% are left", "signs and all. 0% is left"):
         assert sentence in text
     assert "150 of 3,000 are left, and 87.50% of the held-out" in anatomy_page._lead(counted)
+    unverified = {**counted, "unverified": True}
+    lead = anatomy_page._lead(unverified)
+    assert "trained on mine† by" in lead and "87.50%† of the held-out" in lead and "† trained and tested on files" in lead
+    assert anatomy_page._worth(unverified).table.head[1] == "accuracy†: mean" and "†" not in anatomy_page._lead(counted)
     worse = anatomy_page._worth({**counted, "worth": {**counted["worth"], "as trained": [0.2]}})
     assert {row[-1] for row in worse.table.rows} == {"nothing"}
     assert anatomy_page._count(2.0**53 - 1) == "9,007,199,254,740,991" and anatomy_page._count(2.0**60) == "about 1.15e+18"

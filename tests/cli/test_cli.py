@@ -60,7 +60,7 @@ def test_the_demo(folder):
     assert f"weights left {left:6,} of 50,200 ({end['weights_left']:.1%})" in done.stdout
     assert "demo epoch 150/150" in done.stderr and "demo-dense epoch 50/50" in done.stderr
     lines = done.stdout.splitlines()[1:]
-    assert lines[1].split() == ["layer", "weights", "kept", "hidden", "inverted", "left"]
+    assert lines[1].split()[:6] == ["layer", "weights", "kept", "hidden", "inverted", "left"]
     assert [line.split()[0] for line in lines[2:6]] == ["dense1", "dense2", "dense3", "all"]
     assert any(line.startswith("signed supermask") and f"{end['test_accuracy']:.2%}" in line for line in lines)
     assert any(line.startswith("dense baseline") and "50,200 of 50,200" in line for line in lines)
@@ -536,7 +536,7 @@ def test_files_of_an_earlier_end_do_not_stay_beside_a_longer_record(folder):
     """Ctrl-C leaves network.npz; resumed and then killed, the run must not leave that net beside a later record."""
     status, _ = interrupt(["train", "digits", "--epochs", "100000"], folder)
     kept = len(json.loads((folder / "a/record.json").read_text())["epochs"])
-    assert status == 1 and (folder / "a/network.npz").exists()
+    assert status == 130 and (folder / "a/network.npz").exists()
     status, _ = interrupt(["train", "digits", "--resume"], folder, epochs=kept + 2, number=signal.SIGKILL)
     assert status == -9 and not (folder / "a/network.npz").exists()
     with pytest.raises(MinimaskError, match="holds no whole run"):

@@ -177,3 +177,32 @@ def test_in_pages_and_figures_of_an_inspection(trained, tmp_path):
     written = anatomy_page.write(tmp_path, net, record, names, repeats=1)
     text = harmless_page(tmp_path / "index.html")
     assert "owned" in text and "units.png" in written and json.loads((tmp_path / "anatomy.json").read_text())
+
+
+def test_numbers_of_unverified_data_are_marked_by_every_command(trained, tmp_path, said):
+    """By compare, and by info for a net that was exported from such a run or comes with the package."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps({**record, "unverified": True}))
+    compared = said("compare", folder, trained, status=0).out
+    accuracy = f"{record['epochs'][-1]['test_accuracy']:.2%}"
+    assert f"test accuracy {accuracy}†, " in compared and f"test accuracy {accuracy}, " in compared
+    assert "† trained and tested on files" in compared
+    said("export", folder, "-o", tmp_path / "a.mmk", status=0)
+    said("export", trained, "-o", tmp_path / "b.mmk", status=0)
+    assert f"{accuracy}† of the images" in (shown := said("info", tmp_path / "a.mmk", status=0).out)
+    assert "† trained and tested on files" in shown and "†" not in said("info", tmp_path / "b.mmk", status=0).out
+    for name in ("conv2-published-config-seed0", "conv2-published-config"):
+        zoo = said("info", name, status=0).out
+    assert zoo.partition("\n")[0].count("†") == 1 and "† trained and tested on files" in zoo
+    assert "†" not in said("info", "fcn", status=0).out
+
+
+def test_accuracy_on_a_validation_set_is_held_out_accuracy_for_train_and_compare(tmp_path, said):
+    recipe = replace(DIGITS, dataset="digits-validation")
+    (tmp_path / "a.toml").write_text(recipe.toml())
+    trained = said("train", tmp_path / "a.toml", "--quiet", "--out", tmp_path / "a", status=0).out
+    assert "held-out accuracy " in trained and "test accuracy" not in trained
+    compared = said("compare", tmp_path / "a", tmp_path / "a", status=0).out
+    assert "held-out accuracy " in compared and "test accuracy" not in compared

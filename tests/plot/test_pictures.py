@@ -279,8 +279,8 @@ def test_mask_picture_colours_label_and_ink():
         "inverted": plot.INVERTED,
         "hidden": plot.HIDDEN,
     }
-    assert any("(class 7)" in a.get_title() for a in f.axes)
-    seen = next(a.images[0].get_array() for a in f.axes if a.get_title() == "units that see the pixel, %")
+    assert any("(class 7)" in a.get_title(loc="left") for a in f.axes)
+    seen = next(a.images[0].get_array() for a in f.axes if a.get_title(loc="left") == "units that see the pixel, %")
     np.testing.assert_allclose(seen, 100 * (net.masks()["dense1"] != 0).mean(1).reshape(8, 8))
     all_kept = models.fcn(SignedSupermask(tau=0), np.random.default_rng(0), d.input_shape)
     all_kept.parameters()[0].data = np.ones((64, 300), np.float32)

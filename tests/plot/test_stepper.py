@@ -376,3 +376,18 @@ def test_a_page_is_saved_and_shown(tmp_path, monkeypatch, capsys):
     assert "page:" in capsys.readouterr().out and (tmp_path / "b.html").read_text(encoding="utf-8") == page
     frame = page._repr_html_()
     assert frame.startswith("<iframe srcdoc=") and "<script>" not in frame
+
+
+def test_two_threads_record_one_after_the_other():
+    twins, seen = dict(FAST), []
+
+    def work():
+        net, optimizer = digits_net()
+        seen.append(recording.record(net, *batch(), optimizer))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert twins == FAST and [len(each.calls) for each in seen] == [9] * 4 and len({each.loss_after for each in seen}) == 1

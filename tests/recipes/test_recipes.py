@@ -166,6 +166,18 @@ def test_any_recipe_comes_back_from_toml(about, lr, wd, epochs, tau, rate, tmp_p
     assert recipes.find(str(path)) == recipe
 
 
+def test_a_recipe_that_was_printed_is_read_back_whatever_its_line_about_it_holds(tmp_path, capsys):
+    """What a terminal would obey is written by its number, which TOML reads; emoji and spaces without a break, too."""
+    about = "a\xa0b\u202ec \x1b[31m\x9b \U0001f9d1\u200d\U0001f4bb größe \\ \" \n"
+    recipe, path = replace(recipes.find("fcn"), name="mine", about=about), tmp_path / "mine.toml"
+    path.write_text(recipe.toml(), encoding="utf-8")
+    assert main(["recipes", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert all(line.isprintable() for line in printed.split("\n")) and "größe" in printed
+    path.write_text(printed, encoding="utf-8")
+    assert recipes.find(str(path)) == recipe
+
+
 FCN = recipes.find("fcn").toml()
 
 

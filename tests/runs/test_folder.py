@@ -21,3 +21,43 @@ def test_overwrite_removes_the_old_files(tmp_path):
         (tmp_path / n).write_text("old")
     runs.claim(tmp_path, overwrite=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def inspected(folder):
+    """What `minimask inspect` leaves, as far as it matters here, beside a file of somebody else's."""
+    (folder / "anatomy").mkdir(parents=True)
+    (folder / "anatomy/index.html").write_text('<meta name="generator" content="minimask inspect">\n<figure id="masks">'
+                                               '<figure id="gone"><figure id="../x">')
+    for name in ("anatomy.json", "masks.png", "mine.png"):
+        (folder / "anatomy" / name).write_text("old")
+
+
+def test_the_page_of_an_earlier_run_does_not_stay_beside_a_new_record(tmp_path):
+    """Neither where a run is begun anew in its folder, nor where it goes on; what is not ours stays."""
+    recipe = replace(recipes.find("digits"), epochs=1)
+    runs.run(recipe, data.digits(), 0, tmp_path)
+    inspected(tmp_path)
+    runs.claim(tmp_path, overwrite=True)  # before anything new is written
+    assert [path.name for path in (tmp_path / "anatomy").iterdir()] == ["mine.png"]
+    (tmp_path / "anatomy/mine.png").unlink()
+    (tmp_path / "anatomy").rmdir()
+    inspected(tmp_path)
+    runs.run(recipe, data.digits(), 1, tmp_path, overwrite=True)
+    assert [path.name for path in (tmp_path / "anatomy").iterdir()] == ["mine.png"]
+    (tmp_path / "anatomy/mine.png").unlink()
+    (tmp_path / "anatomy").rmdir()
+    inspected(tmp_path)
+    runs.run(replace(recipe, epochs=2), data.digits(), 1, tmp_path, resume=True)
+    assert [path.name for path in (tmp_path / "anatomy").iterdir()] == ["mine.png"]
+
+
+def test_a_page_of_somebody_else_stays(tmp_path):
+    (tmp_path / "run/anatomy").mkdir(parents=True)
+    (tmp_path / "run/anatomy/index.html").write_text("mine")
+    inspected(tmp_path / "elsewhere")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/anatomy").symlink_to(tmp_path / "elsewhere/anatomy")
+    for folder in (tmp_path / "run", tmp_path / "linked"):
+        runs.claim(folder, overwrite=True)
+    assert (tmp_path / "run/anatomy/index.html").read_text() == "mine"
+    assert len(list((tmp_path / "elsewhere/anatomy").iterdir())) == 4

@@ -10,6 +10,13 @@ from hypothesis import strategies as st
 from minimask.testing.marking import claim, expect
 
 pytestmark = pytest.mark.lesson13
+HINTS = {
+    1: "The geometric series mu^2 + mu^3 + ... is mu**2 / (1 - mu): np.abs(m) + mu**2 / (1 - mu) * np.abs(v).",
+    2: "With task 1, stays = reach(m, v, mu) <= tau for each matrix; a unit is a column of one and a row of the next: "
+       "stays[i].all(axis=0) & stays[i + 1].all(axis=1).",
+    3: "In the loop over decays first c *= mu, then a, b = (1 - wd) * a, (1 - wd) * b + mu * c. At the end "
+       "a * m + b * v, c * v.",
+}
 TENTHS = st.integers(-10, 10).map(lambda n: n / 10)
 MOMENTA = st.sampled_from([0.0, 0.5, 0.8, 0.9])
 
