@@ -34,8 +34,9 @@ def dask():
 @contextlib.contextmanager
 def process(*words, **environment):
     """A Dask command in a process of its own, ended with the block."""
-    quiet = {"DASK_DISTRIBUTED__ADMIN__LOG_LEVEL": "critical", "OPENBLAS_NUM_THREADS": "1", **environment}
-    with subprocess.Popen([sys.executable, "-m", "dask", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    quiet = {"DASK_DISTRIBUTED__ADMIN__LOG_LEVEL": "critical", "OPENBLAS_NUM_THREADS": "1",
+             "PYTHONPATH": str(Path(train.__file__).parent.parent), **environment}
+    with subprocess.Popen([sys.executable, "-P", "-m", "dask", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                           env={**os.environ, **quiet}) as started:
         try:
             yield started

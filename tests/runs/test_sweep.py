@@ -209,13 +209,16 @@ def test_a_signal_saves_every_run_and_the_same_command_goes_on(who, number, stat
 def test_a_worker_that_is_told_to_go_saves_and_goes(tmp_path):
     """SIGTERM to one process: its run goes on in another, from the very step, and no worker has died."""
     out = tmp_path / "out"
-    with start(tmp_path, toml(tmp_path, LONG), "--jobs", 1, "--out", out) as process:
+    longer = replace(LONG, epochs=60)
+    with start(tmp_path, toml(tmp_path, longer), "--jobs", 1, "--out", out) as process:
         wait_for(lambda: epochs(out / "long-seed0") > 2)
         holder = int((out / "long-seed0/.lock").read_text())
         os.kill(holder, signal.SIGTERM)
+        wait_for(lambda: not running(holder))
+        assert epochs(out / "long-seed0") < 60 and process.poll() is None
         stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0 and stderr == "long-seed0 done\n" and not running(holder)
-    tasks = sweep.tasks([LONG], range(1), out)
+    assert process.returncode == 0 and stderr == "long-seed0 done\n"
+    tasks = sweep.tasks([longer], range(1), out)
     assert digests(tasks) == alone(tmp_path / "alone", tasks)
 
 
