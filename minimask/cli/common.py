@@ -122,8 +122,12 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         with warnings_as_sentences():
             return runs.run(recipe, dataset, seed, folder, overwrite, library, progress, bool(resume), shrink=shrink)
     except KeyboardInterrupt:
-        kept = (f"the record so far and the network of its last whole epoch are in {folder}{go_on}" if folder
-                else "what was finished before is kept")
+        if folder is None:
+            kept = "what was finished before is kept"
+        elif (folder / runs.CHECKPOINT).exists():
+            kept = f"the record so far and the network of its last whole epoch are in {folder}{go_on}"
+        else:
+            kept = f"it had not begun, and nothing is kept{go_on.replace('to go on', 'to begin')}"
         raise Interrupted(f"interrupted while training {recipe.name}; {kept}") from None
     except (train.TrainingError, OutOfMemory) as error:
         raise MinimaskError(f"{error}{f', saved in {folder}' if folder else ''}") from error

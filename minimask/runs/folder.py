@@ -45,7 +45,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
             cannot be written to.
         MinimaskError: another process is at work in `out`.
         TrainingError, KeyboardInterrupt: training was cut short; record and net of the last whole epoch are in `out`,
-            and the very step in its checkpoint.
+            and the very step in its checkpoint; none of them before there is a first checkpoint.
     """
     if seed < 0:
         raise UsageError(f"seed {seed}: give a whole number, 0 or more")
@@ -79,7 +79,8 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
             train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress, keep,
                       folder / CHECKPOINT, resume, every, recipe.augment, shrink is not False)
         finally:
-            if not resume or record["epochs"] is not epochs:  # else no run was taken up, and what is there stays
+            taken_up = record["epochs"] is not epochs if resume else (folder / CHECKPOINT).exists()
+            if taken_up:  # else there is nothing to go on with, and what is there stays
                 write_record(folder, record)
                 write_network(folder, net)
     return net, record
