@@ -12,7 +12,7 @@ import pytest
 
 import minimask
 from minimask.__main__ import main
-from minimask.testing import grading, handed_in, marks, submission
+from minimask.testing import grading, handed_in, marking, marks, submission
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")]
 
@@ -77,6 +77,8 @@ CLASS = {
                                 "grading._verdict = lambda *a: ('passed', '')\n" + WRONG.format("pass")}, 0, "your code changed minimask."),
     "patches-tests": ({"lesson03.py": WRONG.format("sys.modules['test_lesson03'].expect = lambda *a, **k: None")}, 2,
                       "your code changed test_lesson03.expect"),
+    "patches-report": ({"lesson03.py": WRONG.format("pytest = __import__('pytest').TestReport; pytest.failed = property(lambda r: False)")},
+                        2, "your code changed _pytest.reports.TestReport.failed"),
     "prints": ({"lesson03.py": WRONG.format("print('5 passed'); sys.stderr.write('x' * 10**6); os.write(1, b'passed')")}, 2,
                "wrong at [0]: got 4, expected 3"),
     "forges": ({"lesson03.py": WRONG.format(
@@ -155,7 +157,7 @@ def test_the_others_are_marked_as_if_they_were_alone(marked):
     assert rows["links"]["points"] == "0" and "is a link, which is not followed" in rows["links"]["remarks"]
     assert "was changed or removed" in rows["writes"]["remarks"] and "ada" in rows["writes"]["remarks"]
     assert ran.stdout.splitlines()[0].split() == ["submission", "03", "points"]
-    assert "ada             123  7 of 7" in ran.stdout and "18 submissions" in ran.stdout
+    assert "ada             123  7 of 7" in ran.stdout and "19 submissions" in ran.stdout
     assert "100% · " in ran.stderr and "passed" not in ran.stderr
     assert not (place / "survived").exists()
 
@@ -237,3 +239,17 @@ def test_the_check_of_what_marks_cannot_be_patched_by_name(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setitem(minimask.ops.OPS, "add", None)
     assert look(rows) == "minimask.engine.OPS.add"
+
+
+@pytest.mark.parametrize("owner, name, value", [
+    (pytest.TestReport, "failed", property(lambda report: False)),  # a base class's, hidden by one of the same name
+    (pytest.TestReport, "from_item_and_call", classmethod(lambda *words: None)),
+    (marking, "np", None),
+    (marking, "isinstance", lambda *words: True)], ids=["inherited", "classmethod", "module", "builtin"])
+def test_the_check_sees_what_is_added_and_what_is_not_callable(monkeypatch, owner, name, value):
+    rows = submission.fingerprint(sys.modules[__name__])
+    assert submission.changed(rows) == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, value, raising=False)
+        assert submission.changed(rows).endswith(f"{owner.__name__}.{name}")
+    assert submission.changed(rows) == ""
