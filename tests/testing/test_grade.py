@@ -100,11 +100,11 @@ def written(folder, files, **names):
         (folder / name).write_text(text)
 
 
-def graded(*words):
+def graded(*words, cwd=None):
     root = str(Path(minimask.__file__).parent.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     return subprocess.run([sys.executable, "-m", "minimask", "grade", *map(str, words)], capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, timeout=500, env=environment)
+                          stdin=subprocess.DEVNULL, timeout=500, env=environment, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def marked(tests, tmp_path_factory):
     (room / "links/lesson03.py").symlink_to(room / "ada/exercises/lesson03.py")
     began = time.monotonic()
     ran = graded(room, "--tests", tests, "--lessons", "3", "--limit", 3, "--seed", 7, "--jobs", 3, "--csv", out / "m.csv",
-                 "--feedback", out, "--gradescope", out)
+                 "--feedback", out, "--gradescope", out, cwd=room)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     with open(out / "m.csv", newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
@@ -160,6 +160,7 @@ def test_the_others_are_marked_as_if_they_were_alone(marked):
     assert "ada             123  7 of 7" in ran.stdout and "19 submissions" in ran.stdout
     assert "100% · " in ran.stderr and "passed" not in ran.stderr
     assert not (place / "survived").exists()
+    assert not (place / "handed in/.hypothesis").exists(), "nothing is written to what was handed in"
 
 
 def test_the_same_marks_where_nothing_forks(tests, tmp_path, monkeypatch):
@@ -229,6 +230,19 @@ def test_a_text_of_a_submission_is_tamed():
     task = grading.Task("03", 1, failures=["```\n# no heading"])
     assert "````text\n```\n# no heading\n````" in marks.feedback(grading.Mark("ada", [task]))
     assert marks.table([grading.Mark('=HYPERLINK("x")', [task])]).splitlines()[1].startswith("\"'=HYPER")
+
+
+def test_a_failures_first_line_says_what_was_wrong():
+    task, broken = "Lesson 3, task 1", 'E     File "/marked/lesson03.py", line 2\nE       for m in x\nE   SyntaxError: none'
+    assert grading.words(broken, "/marked", task).splitlines() == [
+        f"{task}: SyntaxError: none", '  File "lesson03.py", line 2', "    for m in x"]
+    chained = f"E   Skipped: later\n\nDuring handling:\nE   AssertionError: {task}: your code raised Skipped (later)"
+    assert grading.words(chained, "/marked", task) == f"{task}: your code raised Skipped (later)"
+
+
+def test_a_remark_stands_once_in_the_table():
+    mark = grading.Mark("ada", [grading.Task("03", 1)], ["a.py, b.py were changed or removed"] * 2)
+    assert marks.table([mark]).splitlines()[1] == 'ada,0,0,1,"a.py, b.py were changed or removed"'
 
 
 def test_the_check_of_what_marks_cannot_be_patched_by_name(monkeypatch):
