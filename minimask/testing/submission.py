@@ -177,6 +177,9 @@ def fingerprint(test: types.ModuleType) -> list[tuple[str, Any, str, Any, Any]]:
                     (n, f) for n, f in list(vars(value).items()) if callable(f) or hasattr(type(f), "__get__")])
                 rows.append((f"{module.__name__}.{name}", vars(value), "", frozenset(vars(value)), None))
     enter(test.__name__, vars(test), list(vars(test).items()))
+    for name, value in list(vars(test).items()):
+        if hasattr(handle := getattr(value, "hypothesis", None), "inner_test"):  # the test that @given calls
+            enter(f"{test.__name__}.{name}.hypothesis", vars(handle), list(vars(handle).items()))
     enter("minimask.engine.OPS", OPS, list(OPS.items()))
     return rows
 

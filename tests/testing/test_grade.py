@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import minimask
@@ -253,6 +255,15 @@ def test_the_check_of_what_marks_cannot_be_patched_by_name(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setitem(minimask.ops.OPS, "add", None)
     assert look(rows) == "minimask.engine.OPS.add"
+
+
+def test_the_check_sees_a_test_that_given_no_longer_calls(monkeypatch):
+    test = types.ModuleType("test_lesson03")
+    test.test_task1 = hypothesis.given(hypothesis.strategies.integers())(lambda n: None)
+    rows = submission.fingerprint(test)
+    assert submission.changed(rows) == ""
+    monkeypatch.setattr(test.test_task1.hypothesis, "inner_test", lambda n: None)
+    assert submission.changed(rows) == "test_lesson03.test_task1.hypothesis.inner_test"
 
 
 @pytest.mark.parametrize("owner, name, value", [
