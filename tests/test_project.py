@@ -94,6 +94,22 @@ def test_the_readmes_commands_are_those_that_ci_runs():
     assert {line for _, line in commands() if line.startswith("pip install")} == set(three)
 
 
+def test_the_readme_shows_the_demos_output_as_the_demo_prints_it():
+    """The numbers are one processor's; what stands in which column is not."""
+    from minimask.cli.common import layer_table
+
+    table = next(block for block in blocks("text", README) if block.startswith("layer "))
+    header, *rows = table.split("\n\n")[0].splitlines()
+    *layers, (_, *total, left, dead) = [row.replace(",", "").split() for row in rows]
+    parts = ("weights", "kept", "hidden", "inverted")
+    layers = [{"name": row[0], **dict(zip(parts, map(int, row[1:5])))} | ({"dead": int(row[6])} if row[6:] else {})
+              for row in layers]
+    assert layer_table({"epochs": [{"layers": layers}]}).splitlines() == [header, *rows]
+    assert header.endswith("dead units")  # the demo counts them
+    used, of = re.search(r"signed supermask .* weights left +([\d,]+) of ([\d,]+) ", table).groups()
+    assert int(used.replace(",", "")) == int(total[0]) - int(total[2]) and int(of.replace(",", "")) == int(total[0])
+
+
 @needs_checkout
 def test_the_demos_recipe_is_what_the_grid_chose_and_its_seeds_keep_the_promise():
     """Chosen on held-out training digits; then, at 8 % or fewer, 19 of 20 runs within a point of dense, as README says."""

@@ -74,7 +74,8 @@ def _status(words: Sequence[str]) -> None:
     if done == len(mark.tasks):
         return print(f"all {done} tasks are solved")
     following = next(task for task in mark.tasks if not task.solved)
-    print(f"{done} of {len(mark.tasks)} tasks are solved; next: {following.title}, in {folder}: "
+    where = "" if folder == Path() else f", in {folder}"
+    print(f"{done} of {len(mark.tasks)} tasks are solved; next: {following.title}{where}: "
           f"pytest -m lesson{following.lesson} -k task{following.number}")
     if following.failures:
         print("  " + following.failures[0].splitlines()[0])

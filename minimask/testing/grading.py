@@ -136,11 +136,15 @@ def _session(paths: Sequence[Path], settings: Settings, marker: _Marker) -> int:
              f"--minimask-seed={settings.seed}", f"--minimask-limit={settings.limit or 60}", *map(str, paths)]
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # what was marked leaves nothing behind
     kept = os.environ.pop("PYTEST_ADDOPTS", None)
+    from hypothesis import configuration
+
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="minimask-") as notes:
             warnings.simplefilter("ignore")  # of modules that pytest would have liked to rewrite
+            configuration.set_hypothesis_home_dir(notes)  # else .hypothesis, here, which may be what was handed in
             return int(pytest.main(words, plugins=[marker]))
     finally:
+        configuration.set_hypothesis_home_dir(None)
         sys.dont_write_bytecode = bytecode
         if kept is not None:
             os.environ["PYTEST_ADDOPTS"] = kept
@@ -249,8 +253,9 @@ class _Forking(_Marker):
                         new = sorted(set(touched(self.found)) - seen)
                         seen |= set(new)
                         for one in busy if new else ():  # whoever was at work may have done it
-                            one.mark.remarks += [f"while it was marked{'' if len(busy) == 1 else ', with others,'} "
-                                                 f"{path} was changed or removed" for path in new]
+                            one.mark.remarks.append(
+                                f"while it was marked{'' if len(busy) == 1 else ', with others,'} {', '.join(new)} "
+                                f"{'was' if len(new) == 1 else 'were'} changed or removed")
                         busy.remove(sitting)
                         done += sitting.next
         finally:
@@ -474,7 +479,13 @@ def words(text: str, folder: str, task: str) -> str:
     lines = [line[4:] if line.startswith("E   ") else line[1:].strip()
              for line in text.splitlines() if re.match(r"E( |$)", line)] or text.strip().splitlines()[-1:]
     lines = [line for line in lines if not line.strip().startswith("lesson=<")]
-    said = "\n".join(lines).strip()
+    verdict = [i for i, line in enumerate(lines) if task and line.startswith(f"AssertionError: {task}")]
+    if verdict:  # what it was made of, an exception of the student's, is in its words
+        lines = lines[verdict[-1]:]
+    broken = next((line for line in lines if re.match(r"(Syntax|Indentation|Tab)Error: ", line)), None)
+    if broken and lines[0].lstrip().startswith("File "):
+        lines = [broken, *(line for line in lines if line is not broken)]
+    said = "\n".join(lines).strip().replace(f"{folder}/", "")
     if said.startswith("NotImplementedError"):
         return f"not begun: {lines[0].removeprefix('NotImplementedError').lstrip(': ')}"
     said = re.sub(r"^(AssertionError|Failed|minimask\.\w+\.\w+\.GradientError): ", "", said)
@@ -484,7 +495,7 @@ def words(text: str, folder: str, task: str) -> str:
     places = re.findall(rf"^(?:{re.escape(folder)}/|\S*/)?([\w/]+\.py):(\d+): in (\S+)", text, re.MULTILINE)
     mine = [place for place in places if re.search(rf"{re.escape(place[0])}:{place[1]}:", text)
             and (Path(folder) / place[0]).is_file() and not place[0].startswith("test_")]
-    if mine and not said.startswith(task or "\0"):
+    if mine and (any(verdict) or not said.startswith(task or "\0")):
         said = f"{said}\nat {mine[-1][0]}, line {mine[-1][1]}, in {mine[-1][2]}"
     return said if not task or task in said else f"{task}: {said}"
 

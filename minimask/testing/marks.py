@@ -52,7 +52,7 @@ def table(marks: Sequence[Mark]) -> str:
     writer.writerow(["name", *(f"{task.lesson}.{task.number}" for task in tasks), "points", "of", "remarks"])
     for mark in marks:
         writer.writerow([_cell(mark.name), *(number(task.points) for task in mark.tasks), number(mark.points),
-                         number(mark.of), _cell("; ".join(mark.remarks))])
+                         number(mark.of), _cell("; ".join(dict.fromkeys(mark.remarks)))])
     return out.getvalue()
 
 

@@ -98,7 +98,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     failed = tasks("failed") | tasks("error")
     solved = len(tasks("passed") - failed)
     for lesson_name, task in sorted(failed):
-        terminalreporter.write_line(f"{solved} tasks solved; the next is {task} of {lesson_name}: write it in "
+        tasks_solved = f"{solved} task{'' if solved == 1 else 's'} solved"
+        terminalreporter.write_line(f"{tasks_solved}; the next is {task} of {lesson_name}: write it in "
                                     f"exercises/{lesson_name}.py, then pytest -m {lesson_name} -k {task}")
         terminalreporter.write_line("all at once: pytest exercises; which are solved: minimask course status .")
 

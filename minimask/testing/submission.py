@@ -152,8 +152,11 @@ def fingerprint(test: types.ModuleType) -> list[tuple[str, Any, str, Any, Any]]:
     """All that marks (minimask, the test, pytest, Hypothesis, NumPy, builtins), as rows for :func:`changed`.
 
     A row is a place in words, the names that it stands among, its own, its value, and a function's code and defaults.
+    A row without a name of its own is of a whole class or module: the names there, and those that may not come to them:
+    in a class all (they would hide a base class's), in a module the builtins'.
     """
     rows: list[tuple[str, Any, str, Any, Any]] = []
+    hiding = frozenset(vars(builtins))
 
     def enter(place: str, names: Any, members: Any) -> None:
         for name, value in members:
@@ -164,13 +167,19 @@ def fingerprint(test: types.ModuleType) -> list[tuple[str, Any, str, Any, Any]]:
     modules = [m for name, m in list(sys.modules.items()) if m is not None and (
         name.partition(".")[0] in MARKING or name in MODULES)]
     for module in [*modules, builtins]:
-        members = [(name, value) for name, value in list(vars(module).items()) if callable(value)]
+        members = [(name, value) for name, value in list(vars(module).items())
+                   if callable(value) or isinstance(value, types.ModuleType)]
         enter(module.__name__, vars(module), members)
+        rows.append((module.__name__, vars(module), "", frozenset(vars(module)), hiding))
         for name, value in members:
             if isinstance(value, type) and module is not builtins and value.__module__ == module.__name__:
-                enter(f"{module.__name__}.{name}", vars(value), [
-                    (n, f) for n, f in list(vars(value).items()) if callable(f) or isinstance(f, property)])
+                enter(f"{module.__name__}.{name}", vars(value), [  # methods, properties, class methods
+                    (n, f) for n, f in list(vars(value).items()) if callable(f) or hasattr(type(f), "__get__")])
+                rows.append((f"{module.__name__}.{name}", vars(value), "", frozenset(vars(value)), None))
     enter(test.__name__, vars(test), list(vars(test).items()))
+    for name, value in list(vars(test).items()):
+        if hasattr(handle := getattr(value, "hypothesis", None), "inner_test"):  # the test that @given calls
+            enter(f"{test.__name__}.{name}.hypothesis", vars(handle), list(vars(handle).items()))
     enter("minimask.engine.OPS", OPS, list(OPS.items()))
     return rows
 
@@ -178,6 +187,12 @@ def fingerprint(test: types.ModuleType) -> list[tuple[str, Any, str, Any, Any]]:
 def changed(rows: list[tuple[str, Any, str, Any, Any]]) -> str:
     """The place of something that marks and is no longer what it was; empty if all is well."""
     for place, names, name, value, code in rows:
+        if not name:
+            added = names.keys() - value if code is None else (names.keys() & code) - value
+            for new in added:  # Python itself keeps lists and such there, as __slotnames__, and no functions
+                if not new.startswith("__") or callable(names[new]):
+                    return f"{place}.{new}"
+            continue
         if names.get(name) is not value:
             return place
         if code is not None and (value.__code__, value.__defaults__, value.__kwdefaults__) != code:

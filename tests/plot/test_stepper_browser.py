@@ -377,6 +377,16 @@ def test_text_and_marks_stand_out_in_light_and_dark(page, demo, scheme):
     page.keep(f"backward-{scheme}")
 
 
+def test_the_dot_of_a_zero_is_a_whole_pixel_and_no_haze(page, demo):
+    path, _ = demo
+    page.open(path, "#1/forward/0")
+    dot = page.run("""
+        const canvas = document.querySelector(".legend li:last-child canvas");
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return [...data].filter((value, i) => i % 4 === 3 && value);""")
+    assert set(dot) == {255}
+
+
 def test_everything_has_a_name_and_headings_are_in_order(page, demo):
     """What a screen reader is told: the browser's own tree."""
     for place in ("forward/0", "forward/3", "update/0", "update/2", "backward/6"):

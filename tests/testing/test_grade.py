@@ -6,13 +6,15 @@ import os
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import minimask
 from minimask.__main__ import main
-from minimask.testing import grading, handed_in, marks, submission
+from minimask.testing import grading, handed_in, marking, marks, submission
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")]
 
@@ -77,6 +79,8 @@ CLASS = {
                                 "grading._verdict = lambda *a: ('passed', '')\n" + WRONG.format("pass")}, 0, "your code changed minimask."),
     "patches-tests": ({"lesson03.py": WRONG.format("sys.modules['test_lesson03'].expect = lambda *a, **k: None")}, 2,
                       "your code changed test_lesson03.expect"),
+    "patches-report": ({"lesson03.py": WRONG.format("pytest = __import__('pytest').TestReport; pytest.failed = property(lambda r: False)")},
+                        2, "your code changed _pytest.reports.TestReport.failed"),
     "prints": ({"lesson03.py": WRONG.format("print('5 passed'); sys.stderr.write('x' * 10**6); os.write(1, b'passed')")}, 2,
                "wrong at [0]: got 4, expected 3"),
     "forges": ({"lesson03.py": WRONG.format(
@@ -98,11 +102,11 @@ def written(folder, files, **names):
         (folder / name).write_text(text)
 
 
-def graded(*words):
+def graded(*words, cwd=None):
     root = str(Path(minimask.__file__).parent.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     return subprocess.run([sys.executable, "-m", "minimask", "grade", *map(str, words)], capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, timeout=500, env=environment)
+                          stdin=subprocess.DEVNULL, timeout=500, env=environment, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +131,7 @@ def marked(tests, tmp_path_factory):
     (room / "links/lesson03.py").symlink_to(room / "ada/exercises/lesson03.py")
     began = time.monotonic()
     ran = graded(room, "--tests", tests, "--lessons", "3", "--limit", 3, "--seed", 7, "--jobs", 3, "--csv", out / "m.csv",
-                 "--feedback", out, "--gradescope", out)
+                 "--feedback", out, "--gradescope", out, cwd=room)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     with open(out / "m.csv", newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
@@ -155,13 +159,14 @@ def test_the_others_are_marked_as_if_they_were_alone(marked):
     assert rows["links"]["points"] == "0" and "is a link, which is not followed" in rows["links"]["remarks"]
     assert "was changed or removed" in rows["writes"]["remarks"] and "ada" in rows["writes"]["remarks"]
     assert ran.stdout.splitlines()[0].split() == ["submission", "03", "points"]
-    assert "ada             123  7 of 7" in ran.stdout and "18 submissions" in ran.stdout
+    assert "ada             123  7 of 7" in ran.stdout and "19 submissions" in ran.stdout
     assert "100% · " in ran.stderr and "passed" not in ran.stderr
     sizes = []
     for _ in range(2):  # a process that was left behind would still be writing
         sizes.append((place / "alive").stat().st_size if (place / "alive").exists() else 0)
         time.sleep(1 - len(sizes) / 2)
     assert sizes[0] == sizes[1]
+    assert not (place / "handed in/.hypothesis").exists(), "nothing is written to what was handed in"
 
 
 def test_the_same_marks_where_nothing_forks(tests, tmp_path, monkeypatch):
@@ -233,6 +238,19 @@ def test_a_text_of_a_submission_is_tamed():
     assert marks.table([grading.Mark('=HYPERLINK("x")', [task])]).splitlines()[1].startswith("\"'=HYPER")
 
 
+def test_a_failures_first_line_says_what_was_wrong():
+    task, broken = "Lesson 3, task 1", 'E     File "/marked/lesson03.py", line 2\nE       for m in x\nE   SyntaxError: none'
+    assert grading.words(broken, "/marked", task).splitlines() == [
+        f"{task}: SyntaxError: none", '  File "lesson03.py", line 2', "    for m in x"]
+    chained = f"E   Skipped: later\n\nDuring handling:\nE   AssertionError: {task}: your code raised Skipped (later)"
+    assert grading.words(chained, "/marked", task) == f"{task}: your code raised Skipped (later)"
+
+
+def test_a_remark_stands_once_in_the_table():
+    mark = grading.Mark("ada", [grading.Task("03", 1)], ["a.py, b.py were changed or removed"] * 2)
+    assert marks.table([mark]).splitlines()[1] == 'ada,0,0,1,"a.py, b.py were changed or removed"'
+
+
 def test_the_check_of_what_marks_cannot_be_patched_by_name(monkeypatch):
     rows, look = submission.fingerprint(sys.modules[__name__]), submission.sealed(submission.changed)
     assert look(rows) == ""
@@ -241,3 +259,26 @@ def test_the_check_of_what_marks_cannot_be_patched_by_name(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setitem(minimask.ops.OPS, "add", None)
     assert look(rows) == "minimask.engine.OPS.add"
+
+
+def test_the_check_sees_a_test_that_given_no_longer_calls(monkeypatch):
+    test = types.ModuleType("test_lesson03")
+    test.test_task1 = hypothesis.given(hypothesis.strategies.integers())(lambda n: None)
+    rows = submission.fingerprint(test)
+    assert submission.changed(rows) == ""
+    monkeypatch.setattr(test.test_task1.hypothesis, "inner_test", lambda n: None)
+    assert submission.changed(rows) == "test_lesson03.test_task1.hypothesis.inner_test"
+
+
+@pytest.mark.parametrize("owner, name, value", [
+    (pytest.TestReport, "failed", property(lambda report: False)),  # a base class's, hidden by one of the same name
+    (pytest.TestReport, "from_item_and_call", classmethod(lambda *words: None)),
+    (marking, "np", None),
+    (marking, "isinstance", lambda *words: True)], ids=["inherited", "classmethod", "module", "builtin"])
+def test_the_check_sees_what_is_added_and_what_is_not_callable(monkeypatch, owner, name, value):
+    rows = submission.fingerprint(sys.modules[__name__])
+    assert submission.changed(rows) == ""
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, value, raising=False)
+        assert submission.changed(rows).endswith(f"{owner.__name__}.{name}")
+    assert submission.changed(rows) == ""

@@ -15,7 +15,7 @@ function mark(context, paint, x, y, side, share) { // one number in the middle o
   const left = x + (side - size) / 2, top = y + (side - size) / 2;
   if (share === 0 || Number.isNaN(share)) {
     context.fillStyle = paint.faint;
-    context.fillRect(x + side / 2 - 0.4, y + side / 2 - 0.4, 0.8, 0.8);
+    context.fillRect(Math.floor(x + side / 2), Math.floor(y + side / 2), 1, 1); // between pixels it would be a haze
   } else if (share > 0) {
     context.fillStyle = paint.positive;
     context.fillRect(left, top, size, size);
