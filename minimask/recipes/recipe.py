@@ -100,7 +100,7 @@ class Recipe:
             value = getattr(self, key)
             if not low <= value <= high:
                 raise UsageError(f"{where}: {key} is {value}; the nearest that it may be is "
-                                 f"{low if value < low else high:g}")
+                                 f"{low if value < low else high}")
         for kind, known in (("source", SOURCES), ("schedule", SCHEDULES), ("model", models.MODELS)):
             chosen = getattr(self, kind)
             if chosen not in known:
@@ -204,8 +204,9 @@ def _check(where: str, values: Mapping[str, Any], types: Types) -> None:
         if wanted == (int, float) and not -MOST <= value <= MOST:  # NaN is neither
             raise UsageError(f"{where}: {key} is {brief(value)}, but must be finite")
         if types[key] is int and not -MOST_WHOLE <= value <= MOST_WHOLE:
+            low, high = RANGES.get(key, (-MOST_WHOLE, MOST_WHOLE))
             raise UsageError(f"{where}: {key} is {brief(value)}; the nearest that it may be is "
-                             f"{MOST_WHOLE if value > 0 else -MOST_WHOLE}")
+                             f"{high if value > 0 else low}")
         if types[key] is str and len(value) > MOST_TEXT:
             raise UsageError(f"{where}: {key} has {len(value):,} characters; it may have {MOST_TEXT:,}")
 

@@ -118,6 +118,8 @@ def command_line(run: Run) -> str:
         words += ["--dataset", recipe.dataset]
     if environment.get("blas_threads"):
         words += ["--threads", str(environment["blas_threads"])]
+    if environment.get("source_digest") and not run.record.get("shrink"):  # older records know of no shrinking
+        words += ["--no-shrink"]
     for library, module in backend.LIBRARIES.items():
         if library != "numpy" and module == environment.get("backend"):
             words += ["--backend", library]
@@ -180,10 +182,15 @@ def _marked(label: str, group: Group) -> str:
     return f"{label} {MARK}" if group.unverified else label
 
 
+def _mean(counts: list[int]) -> str:
+    """A whole number where the mean is one."""
+    return f"{np.mean(counts):.1f}".removesuffix(".0")
+
+
 def _dead(group: Group, epoch: int) -> str:
     """How many units of each layer are dead for ever after an epoch, in words, where all runs have counted them."""
     layers = zip(*(run.epochs[epoch]["layers"] for run in group.runs))
-    words = [f"{of[0]['name']} {np.mean([layer['dead'] for layer in of]):.1f} of {of[0]['units']}" for of in layers
+    words = [f"{of[0]['name']} {_mean([layer['dead'] for layer in of])} of {of[0]['units']}" for of in layers
              if all("dead" in layer for layer in of)]
     return f" Units dead for ever: {'; '.join(words)}." if words else ""
 

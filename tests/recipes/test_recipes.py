@@ -189,6 +189,8 @@ FCN = recipes.find("fcn").toml()
     (FCN.replace("epochs = 100", "epochs = 1.5"), r"epochs is 1.5, but must be a whole number"),
     (FCN.replace("epochs = 100", "epochs = true"), r"epochs is True, but must be a whole number"),
     (FCN.replace("epochs = 100", "epochs = 0"), r"epochs is 0; the nearest that it may be is 1"),
+    (FCN.replace("epochs = 100", "epochs = 2000000"), r"epochs is 2000000; the nearest that it may be is 1000000"),
+    (FCN.replace("epochs = 100", f"epochs = {10**20}"), rf"epochs is {10**20}; the nearest that it may be is 1000000"),
     (FCN.replace("lr = 0.05", "lr = -1"), r"lr is -1; the nearest that it may be is 1e-09"),
     (FCN.replace("lr = 0.05", "lr = nan"), r"lr is nan, but must be finite"),
     (FCN.replace("wd = 0.0005", "wd = 1.5"), r"wd is 1.5; the nearest that it may be is 0.999"),

@@ -99,6 +99,16 @@ def test_hardware_time_and_command(tmp_path):
     assert own.toml() in markdown
 
 
+@pytest.mark.parametrize("digest, more, tail", [("a1b2", {}, " --no-shrink"), ("a1b2", {"shrink": True}, ""),
+                                                (None, {}, "")])
+def test_the_command_of_a_run_that_did_not_shrink_says_so(tmp_path, digest, more, tail):
+    """A record without a digest of the source may be from before there was any shrinking: nothing is said of it."""
+    one = record(FCN, **more)
+    one["environment"] |= {"source_digest": digest} if digest else {}
+    run, = reading(tmp_path, one).runs
+    assert report.command_line(run) == f"minimask train fcn --seed S --epochs 3 --threads 1{tail}"
+
+
 # ---- charts ------------------------------------------------------------------------------------------------------------
 
 
@@ -168,6 +178,16 @@ def test_runs_made_differently_are_never_averaged(tmp_path):
     assert "8 runs of 1 recipe." in markdown
     alone = records.groups(reading(tmp_path / "alone", made_on(0), made_on(1)).runs)
     assert [group.label for group in alone] == ["fcn"] and records.kept_apart(alone) == ""
+
+
+@pytest.mark.parametrize("counts, words", [([205], "205 of 300"), ([205, 204], "204.5 of 300")])
+def test_dead_units_are_whole_where_the_mean_is(tmp_path, counts, words):
+    some = [record(FCN, seed) for seed in range(len(counts))]
+    for each, count in zip(some, counts):
+        for entry in each["epochs"]:
+            entry["layers"][0] |= {"units": 300, "dead": count}
+    group, = records.groups(reading(tmp_path, *some).runs)
+    assert report._dead(group, 2) == f" Units dead for ever: dense1 {words}."
 
 
 def test_long_runs_show_some_epochs_and_the_last(tmp_path):
