@@ -44,10 +44,10 @@ def _lines(path: str, net: Sequential, classes: Sequence[str], first: int | None
 
 
 def _summary(failed: list[tuple[str, MinimaskError]], count: int) -> MinimaskError:
-    """One error for all files that could not be taken: the first few with the reason, others by name."""
+    """One error for all files that could not be taken: the first few with the reason, the others by name."""
     if len(failed) == 1:
         return failed[0][1]
-    more = ", ".join(path for path, _ in failed[3:20]) + (", ..." if len(failed) > 20 else "")
+    more = ", ".join(path for path, _ in failed[3:])
     kind = UsageError if all(isinstance(error, UsageError) for _, error in failed) else MinimaskError
     reasons = "; ".join(str(error) for _, error in failed[:3]) + (f"; and {more}" if more else "")
     return kind(f"{len(failed)} of {count} files could not be classified: {reasons}")

@@ -57,8 +57,8 @@ def claim(folder: Path, todo: Iterable[Task], overwrite: bool = False) -> None:
 
     With `overwrite` the runs of `todo` that are there already go, to be begun again.
 
-    Raises UsageError where the folder holds something else, a sweep of another format, or a recipe of the same name
-    that is another one.
+    Raises UsageError where the folder holds something else, a sweep of another format, or runs of a recipe of the same
+    name that is another one.
     """
     index = folder / INDEX
     known: dict[str, Any] = {"format": FORMAT, "recipes": {}, "runs": []}
@@ -70,10 +70,11 @@ def claim(folder: Path, todo: Iterable[Task], overwrite: bool = False) -> None:
     for task in todo:
         files.own_folder(folder, task.name)
     gone = [task for task in todo if task.folder.exists()] if overwrite else []
-    anew = {task.recipe["name"] for task in gone}
+    begun = {name.rpartition("-seed")[0] for name in known["runs"] if (folder / name).exists()}
+    bound = begun - {task.recipe["name"] for task in gone}  # to the recipe that the sweep knows by that name
     for recipe in {task.recipe["name"]: json.loads(json.dumps(task.recipe)) for task in todo}.values():
         name = recipe["name"]
-        known["recipes"][name] = recipe if name in anew else _agreed(folder, known["recipes"], recipe)
+        known["recipes"][name] = _agreed(folder, known["recipes"], recipe) if name in bound else recipe
     for task in gone:
         with _patiently_locked(task.folder):
             runs.claim(task.folder, overwrite)

@@ -436,6 +436,15 @@ def test_a_sweep_of_another_format_or_recipe_is_left_alone(tmp_path):
     assert digests(tasks) == before and index.read_text() == text
 
 
+def test_a_sweep_of_which_no_run_has_begun_may_be_another_one(tmp_path):
+    """A scheduler that cannot be reached, say, leaves sweep.json alone behind."""
+    folder = tmp_path / "sweep"
+    sweep.claim(folder, todo(folder, seeds=2))
+    other = replace(TINY, epochs=1, lr=0.1)
+    sweep.claim(folder, todo(folder, other, seeds=1))
+    assert sweep.read_index(folder)["recipes"]["tiny"] == json.loads(json.dumps(other.as_dict()))
+
+
 def test_a_sweep_takes_more_epochs_and_not_fewer(tmp_path, capsys):
     words = ["sweep", toml(tmp_path, TINY), "--out", str(tmp_path / "out"), "--quiet", "--jobs", "1"]
     assert main(words) == 0
