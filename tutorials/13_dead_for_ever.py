@@ -142,6 +142,9 @@ print(f"largest |m| / tau on the bound: {on_the_bound[0].max() / TAU:.6f} withou
 @plot.chart(8, 3.4, 2, x="step without gradient", y=["score / tau", ""], share=True, legend="",
             title=["on the bound, no decay", "on the bound, with decay"])
 def draw_bound(*panels):
+    """Two panels of scores over tau, step by step without a gradient, and a dashed line at 1: without decay they creep up
+    to it, with decay most rise and fall far below.
+    """
     for ax, course in zip(panels, on_the_bound):
         ax.axhline(1, color=ORANGE, linestyle="--")
         ax.plot(course / TAU, color=BLUE)
@@ -275,6 +278,7 @@ print(f"{np.sum(masks[0] != masks[1])} of {masks[0].size:,} masks of the first l
 # %% jupyter={"source_hidden": true}
 @plot.chart(6.5, 3.4, x="epoch", y="units of the first layer", legend="center left")
 def draw_dead(ax):
+    """Units of the first layer by epoch: those dead for ever rise from none, those in the net fall from 300 as much."""
     ax.plot(range(1, 61), dead, color=ORANGE, label="dead for ever")
     ax.plot(range(1, 61), 300 - np.array(dead), color=BLUE, label="in the net")
 
