@@ -3,7 +3,7 @@
     python benchmarks/picture.py            # print it
     python benchmarks/picture.py --write    # and put it into docs/
 
-The net is `fcn`, seed 0, of the zoo, and the course is the record that lies beside it in benchmarks/records/zoo. It is
+The net is `fcn`, seed 0, of the zoo, and the course is the record in benchmarks/records. It is
 written without matplotlib, so that the same numbers give the same bytes and a test can hold the file to them.
 """
 
@@ -129,7 +129,7 @@ def style():
 def picture():
     """The whole SVG."""
     net, entry = zoo.masked("fcn", seed=0)
-    record = json.loads((HERE / f"records/zoo/{entry.name}.json").read_text())
+    record = json.loads((HERE / f"records/{entry.name}.json").read_text())
     dense = statistics.mean(json.loads((HERE / f"records/fcn-dense-seed{seed}.json").read_text())
                             ["epochs"][-1]["test_accuracy"] for seed in range(5))
     mask = net.masks()["dense1"]  # (784, 300)

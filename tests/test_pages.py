@@ -201,7 +201,7 @@ def test_the_readmes_picture_is_that_of_the_zoo_and_its_words_too():
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     assert module.picture() == module.PICTURE.read_text(encoding="utf-8"), "run: python benchmarks/picture.py --write"
-    first, *_, last = json.loads((ROOT / "benchmarks/records/zoo/fcn-seed0.json").read_text())["epochs"]
+    first, *_, last = json.loads((ROOT / "benchmarks/records/fcn-seed0.json").read_text())["epochs"]
     words = " ".join(re.search(r"!\[(.*?)\]", README, re.DOTALL)[1].split())
     assert (f"from {first['test_accuracy']:.0%} after one epoch to {last['test_accuracy']:.1%} after {last['epoch']}, "
             f"while the weights left fall from {first['weights_left']:.0%} to {last['weights_left']:.1%}"

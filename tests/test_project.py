@@ -142,7 +142,9 @@ def test_the_pages_tables_are_those_of_the_records():
 
 
 def test_the_records_meet_the_papers_row():
-    """Over five seeds: fcn within 0.2 points of accuracy and 0.6 of weights left; the others in their known course."""
+    """Over five seeds: fcn at most 0.2 points of accuracy below, and within 0.6 of weights left; the others in their
+    known course.
+    """
     records = {path.stem: json.loads(path.read_text()) for path in (ROOT / "benchmarks/records").glob("*-seed*.json")}
     assert {r["recipe"]["name"] for r in records.values()} == set(recipes.MEASURED)
     for name, measured in recipes.MEASURED.items():
@@ -154,10 +156,21 @@ def test_the_records_meet_the_papers_row():
         assert ends == pytest.approx(measured, abs=5.01e-5), name
     accuracy, left = recipes.MEASURED["fcn"]
     paper = recipes.PAPER["fcn"]
-    assert abs(accuracy - paper[0]) <= 0.002 and abs(left - paper[1]) <= 0.006
+    assert accuracy >= paper[0] - 0.002 and abs(left - paper[1]) <= 0.006
     for seed in range(5):
         course = [100 * e["weights_left"] for e in records[f"fcn-published-config-seed{seed}"]["epochs"][:4]]
         assert course == pytest.approx([49.6, 36.6, 21.0, 6.3], abs=1.0)
+
+
+@pytest.mark.parametrize("name", ["fcn-seed0", "fcn-seed1", "fcn-best-seed0", "fcn-best-seed1"])
+def test_a_net_that_shrank_took_the_course_of_one_that_did_not(name):
+    """Units are left out from epoch 12 on; rounding leads elsewhere after epoch 50, and not far."""
+    shrunk, whole = (json.loads((ROOT / "benchmarks/records" / folder / f"{name}.json").read_text())["epochs"]
+                     for folder in (".", "unshrunk"))
+    assert next(e["epoch"] for e in shrunk if e["layers"][0]["dead"]) == 12 and len(shrunk) == len(whole) == 100
+    ends = [[(e["test_accuracy"], e["weights_left"], e["flips"]) for e in course] for course in (shrunk, whole)]
+    assert ends[0][:50] == ends[1][:50]
+    assert ends[0][-1][:2] == pytest.approx(ends[1][-1][:2], abs=2e-3)
 
 
 def test_what_was_measured_on_copies_is_what_the_records_say_and_is_marked(capsys):

@@ -142,8 +142,8 @@ print(f"largest |m| / tau on the bound: {on_the_bound[0].max() / TAU:.6f} withou
 @plot.chart(8, 3.4, 2, x="step without gradient", y=["score / tau", ""], share=True, legend="",
             title=["on the bound, no decay", "on the bound, with decay"])
 def draw_bound(*panels):
-    """Two panels of scores over tau, step by step without a gradient, and a dashed line at 1: without decay they creep up
-    to it, with decay most rise and fall far below.
+    """Two panels of scores over tau, step by step without a gradient, and a dashed line at 1: without decay they creep
+    up to it, with decay most rise and fall far below.
     """
     for ax, course in zip(panels, on_the_bound):
         ax.axhline(1, color=ORANGE, linestyle="--")
