@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from served import cifar, fashion, mnist, no_proxy, patience, waits  # noqa: F401 - fixtures
 
-# A shell starts its background jobs with Ctrl-C ignored, and their children too; here it is tested.
+# A shell starts its background jobs with Ctrl-C ignored, and nohup its command with SIGHUP; here both are tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for each in ("SIGTERM", "SIGHUP"):
+    if hasattr(signal, each):
+        signal.signal(getattr(signal, each), signal.SIG_DFL)
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 

@@ -612,7 +612,7 @@ def test_tables_pictures_and_pages_count_the_dead(finished):
     assert [panel.title.split()[0] for panel in panels] == ["dense1", "dense2"]
     assert panels[0].items[-1].y[-1] == pytest.approx(100 * end[0]["dead"] / 300)
     group, = records.groups(records.read([folder]).runs)
-    assert report._dead(group, 5) == f" Units dead for ever: dense1 {end[0]['dead']:.1f} of 300; dense2 {end[1]['dead']:.1f} of 100."
+    assert report._dead(group, 5) == f" Units dead for ever: dense1 {end[0]['dead']} of 300; dense2 {end[1]['dead']} of 100."
     net, _ = runs.load(folder)
     counted = page.numbers(net, record, data.digits(), repeats=1)
     assert [row["dead_for_ever"] for row in counted["degrees"]] == [end[0]["dead"], end[1]["dead"], None]
