@@ -90,6 +90,8 @@ def brief(value: Any, most: int = 60) -> str:
     """At most so many characters of a value's ``repr``, of which no more is made than is shown."""
     import reprlib
 
+    if isinstance(value, int) and value.bit_length() > 1 << 12:  # Python 3.15 tells of more, older ones raise
+        return "a number of thousands of digits"
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = max(most, 20)
     short.maxdict = short.maxlist = short.maxtuple = 6

@@ -200,7 +200,7 @@ def stirred(kind, seed, count=5, **choices):
     found, layers, largest = shrink.dead(net, optimizer), sources(net), 0.0
     order = list(layers)
     for i in range(count):
-        steps(net, optimizer, 1, (seed, i))
+        steps(net, optimizer, 1, 100 * seed + i)
         for made, units in found.items():
             read = order[order.index(made) + 1]
             inputs = units[np.arange(layers[read][0].shape[-2]) % len(units)]
