@@ -5,6 +5,7 @@ Ops and the engine have their rounds over the libraries in test_ops.py and test_
 
 import gc
 import json
+import os
 
 import array_api_strict as strict
 import numpy as np
@@ -327,6 +328,8 @@ def test_training_that_outgrows_the_device_leaves_the_last_whole_epoch(device):
 
 
 def test_the_command_line_says_it_in_one_sentence_and_keeps_the_run(device, folder, capsys):
+    if ("cupy", "keep_hide_invert") not in engine.FAST:
+        pytest.skip("no compiler here (g++) for CuPy's kernels, and plain versions need more room before the first step")
     device.limit = device.held + 900_000  # the net's arrays, and the first products
     assert main(["train", "digits", "--epochs", "1", "--quiet", "--backend", "cupy", "--out", "a"]) == 1
     error = capsys.readouterr().err
@@ -339,6 +342,7 @@ def test_the_command_line_says_it_in_one_sentence_and_keeps_the_run(device, fold
     assert main(["train", "digits", "--epochs", "1", "--quiet", "--backend", "cupy", "--out", "b"]) == 1
     error = capsys.readouterr().err
     assert "memory ran out: out of memory allocating" in error and error.count("\n") == 1 and "bug" not in error
+    assert "saved" not in error and not os.path.exists("b/record.json")
 
 
 def test_a_recipe_of_another_backend_is_built_there(library):

@@ -130,7 +130,8 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
             kept = f"it had not begun, and nothing is kept{go_on.replace('to go on', 'to begin')}"
         raise Interrupted(f"interrupted while training {recipe.name}; {kept}") from None
     except (train.TrainingError, OutOfMemory) as error:
-        raise MinimaskError(f"{error}{f', saved in {folder}' if folder else ''}") from error
+        begun = folder is not None and (folder / runs.CHECKPOINT).exists()
+        raise MinimaskError(f"{error}{f', saved in {folder}' if begun else ''}") from error
 
 
 @contextlib.contextmanager
