@@ -584,4 +584,4 @@ def test_other_warnings_are_left_as_they_are(folder, capsys, monkeypatch, no_pic
     monkeypatch.setattr(runs, "run", warn)
     with pytest.warns(RuntimeWarning, match="overflow"):
         assert train_digits("a") == 1
-    assert capsys.readouterr().err == "minimask: ours\nminimask: stop, saved in a\n"
+    assert capsys.readouterr().err == "minimask: ours\nminimask: stop\n"  # no checkpoint yet: nothing is saved
