@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import data, models, nn, optim, plateau, resnet
+from .. import data, losses, models, nn, optim, optimizers, resnet, schedules
 from ..errors import UsageError, unknown
 from ..fields import MOST_TEXT, MOST_WHOLE, brief, content
 from ..inputs import setting
@@ -24,24 +24,26 @@ if TYPE_CHECKING:  # imported where it is used: `import minimask` stays quick
 
 SOURCES: dict[str, Any] = {"trained": Trained, "signed-supermask": SignedSupermask, "binary": BinarySupermask,
                            "edge-popup": EdgePopup}
-SCHEDULES = ("exponential", "plateau")
+SCHEDULES, LOSSES, METRICS, OPTIMIZERS = schedules.SCHEDULES, losses.LOSSES, losses.METRICS, optimizers.OPTIMIZERS
 
 Types = Mapping[str, type]
 _INITIAL: Types = {"frozen": str, "frozen_distribution": str, "frozen_factor": float, "scores": str,
                    "scores_distribution": str}
 _RESNET: Types = {"width": int, "norm": str}
-#: The settings of every weight source, schedule and model that has some, and their types.
+#: The settings of every weight source, schedule, model, loss and optimizer that has some, and their types.
 SETTINGS: dict[str, Types] = {
     "trained": {"init": str, "distribution": str, "factor": float},
     "signed-supermask": {**_INITIAL, "tau": float, "tau_ratio": float},
     "binary": {**_INITIAL, "tau": float, "tau_ratio": float},
     "edge-popup": {**_INITIAL, "share": float},
-    "exponential": {"rate": float, "epochs": float},
-    "plateau": {"factor": float, "patience": int, "cooldown": int, "min_delta": float, "max_cuts": int},
+    **schedules.SETTINGS, **losses.settings_types(), **optimizers.SETTINGS,
     **{name: _RESNET for name in resnet.RESNETS}}
 TYPES: Types = {"name": str, "about": str, "epochs": int, "lr": float, "wd": float, "model": str,
                 "model_settings": dict, "dataset": str, "augment": bool, "source": str, "source_settings": dict,
-                "batch": int, "momentum": float, "schedule": str, "schedule_settings": dict}
+                "batch": int, "momentum": float, "schedule": str, "schedule_settings": dict, "loss": str,
+                "loss_settings": dict, "optimizer": str, "optimizer_settings": dict, "metric": str, "test_loss": bool}
+#: Keys that came after the first records: where one stands at its default it is left out, so those keep their bytes.
+LATER = ("loss", "loss_settings", "optimizer", "optimizer_settings", "metric", "test_loss")
 #: The largest number that is finite: a whole one may be larger.
 MOST = sys.float_info.max
 #: From where to where a number may lie, the ends included.
@@ -58,13 +60,19 @@ class Recipe:
     Attributes:
         name: letters, digits, '.', '_' and '-'; a run's folder has that name. about: one line on what it is.
         epochs, batch: passes over the training images, images a step.
-        lr, wd, momentum: of :class:`minimask.optim.SGDW`.
+        lr, wd: of the optimizer. momentum: of 'sgdw' (:class:`minimask.optim.SGDW`).
         model, model_settings: builder in :data:`minimask.models.MODELS`, and a ResNet's `width` and `norm`.
         dataset: name in :mod:`minimask.data`. augment: pad, flip and crop its training images.
         source, source_settings: the weight source, a name in SOURCES, and its arguments.
         schedule, schedule_settings: of lr and wd. 'exponential': they fall by the factor `rate` (0.9) every so many
             `epochs` (10), smoothly. 'plateau': they are cut when the training loss stops falling, with the arguments
-            of :class:`minimask.plateau.Plateau`.
+            of :class:`minimask.plateau.Plateau`. Others are in :mod:`minimask.schedules`; each but 'plateau' takes a
+            `warmup` of so many epochs.
+        loss, loss_settings: a name in :data:`minimask.losses.LOSSES`, and its arguments. metric: a name in
+            :data:`minimask.losses.METRICS`, told of the held-out images after every epoch; none unless given.
+            test_loss: whether their loss is told, too.
+        optimizer, optimizer_settings: a name in :data:`minimask.optimizers.OPTIMIZERS`, and its arguments, with those
+            of :func:`minimask.optimizers.build`: `clip_norm`, `undecayed`.
 
     Raises:
         UsageError: an unknown name or setting, a wrong type, a number out of range; the sentence gives the nearest
@@ -86,6 +94,12 @@ class Recipe:
     momentum: float = 0.9
     schedule: str = "exponential"
     schedule_settings: Mapping[str, Any] = field(default_factory=dict)
+    loss: str = "cross-entropy"
+    loss_settings: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str = "sgdw"
+    optimizer_settings: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = ""
+    test_loss: bool = False
 
     def __post_init__(self) -> None:
         where = f"recipe {brief(self.name)}"
@@ -101,7 +115,8 @@ class Recipe:
             if not low <= value <= high:
                 raise UsageError(f"{where}: {key} is {value}; the nearest that it may be is "
                                  f"{low if value < low else high}")
-        for kind, known in (("source", SOURCES), ("schedule", SCHEDULES), ("model", models.MODELS)):
+        for kind, known in (("source", SOURCES), ("schedule", SCHEDULES), ("model", models.MODELS),
+                            ("loss", LOSSES), ("optimizer", OPTIMIZERS)):
             chosen = getattr(self, kind)
             if chosen not in known:
                 raise UsageError(f"{where}: {unknown({'source': 'weight source'}.get(kind, kind), chosen, known)}")
@@ -110,6 +125,8 @@ class Recipe:
         try:  # the values of the settings, by those who know them
             self.weights()
             self.schedule_of(1)
+            self.judge()
+            optimizers.check(self.optimizer, self.lr, self.wd, **self._momentum(), **self.optimizer_settings)
             if self.model_settings.get("width", 1) > MOST_WIDTH:
                 raise UsageError(f"width is {self.model_settings['width']}; the nearest that it may be is {MOST_WIDTH}")
             resnet.check_settings(**self.model_settings)
@@ -133,10 +150,12 @@ class Recipe:
 
     def schedule_of(self, steps_per_epoch: int) -> optim.Schedule:
         """The factor on lr and wd, as a function of the step."""
-        if self.schedule == "plateau":
-            return plateau.Plateau(**self.schedule_settings)
-        settings = {"rate": 0.9, "epochs": 10.0, **self.schedule_settings}
-        return optim.exponential(settings["rate"], every=settings["epochs"] * steps_per_epoch)
+        return SCHEDULES[self.schedule](steps_per_epoch, **self.schedule_settings)
+
+    def judge(self) -> losses.Judge:
+        """What is minimised, and what is told of held-out images."""
+        return losses.Judge(LOSSES[self.loss](**self.loss_settings), self.test_loss,
+                            losses.metric_of(self.metric or None))
 
     def build(self, dataset: data.Dataset, rng: np.random.Generator, backend: str = "numpy") -> nn.Sequential:
         """The net, sized for the data set's images and classes, drawn from rng."""
@@ -155,19 +174,32 @@ class Recipe:
         undrawn: Any = _Undrawn()
         return self._build(shape, len(classes), undrawn, np.random.default_rng(0)).size()
 
-    def optimizer(self, net: nn.Sequential, dataset: data.Dataset) -> optim.SGDW:
-        """SGDW over the net's parameters with this recipe's schedule."""
+    def optimizer_of(self, net: nn.Sequential, dataset: data.Dataset) -> optim.SGD:
+        """The optimizer over the net's parameters, with this recipe's schedule."""
         schedule = self.schedule_of(math.ceil(len(dataset.train_images) / self.batch))
-        return optim.SGDW(net.parameters(), self.lr, self.wd, self.momentum, schedule)
+        return optimizers.build(self.optimizer, net, self.lr, self.wd, schedule, **self._momentum(),
+                                **self.optimizer_settings)
+
+    def _momentum(self) -> dict[str, Any]:
+        """SGDW's, as an argument; UsageError where another optimizer would not look at it."""
+        if self.optimizer == "sgdw":
+            return {"momentum": self.momentum}
+        if self.momentum != 0.9:
+            raise UsageError(f"momentum {self.momentum} is of optimizer 'sgdw', and {self.optimizer!r} does not look "
+                             "at it; leave it out")
+        return {}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for record.json; ``Recipe(**that)`` is this recipe again."""
-        return {key: dict(value) if isinstance(value, Mapping) else value for key, value in vars(self).items()}
+        """Plain data for record.json; ``Recipe(**that)`` is this recipe again. A key of LATER is left out at its default."""
+        standing = {each.name: each.default if each.default_factory is MISSING else each.default_factory()
+                    for each in fields(self) if each.name in LATER}
+        return {key: dict(value) if isinstance(value, Mapping) else value for key, value in vars(self).items()
+                if key not in LATER or value != standing[key]}
 
     def toml(self) -> str:
         """The recipe as TOML, which :func:`read` reads back from a file."""
         values = self.as_dict()
-        tables = {key: values.pop(key) for key in TYPES if TYPES[key] is dict}
+        tables = {key: values.pop(key) for key in TYPES if TYPES[key] is dict and key in values}
         return "\n".join([_lines(values), *(f"[{name}]\n{_lines(table)}" for name, table in tables.items() if table)])
 
 

@@ -51,7 +51,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         raise UsageError(f"seed {seed}: give a whole number, 0 or more")
     rng = np.random.default_rng(seed)
     net = recipe.build(dataset, rng, backend)
-    optimizer = recipe.optimizer(net, dataset)
+    optimizer = recipe.optimizer_of(net, dataset)
     record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
     if not dataset.verified:
         record["unverified"] = True  # not known to be the official files
