@@ -55,7 +55,7 @@ class Loss:
 
     def settings(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, plain data; nothing of plain cross-entropy, which is what was always meant."""
-        given = asdict(self) if is_dataclass(self) else {}
+        given: dict[str, Any] = asdict(self) if is_dataclass(self) else {}
         return {} if self == CrossEntropy() else {"loss": {"name": self.name, **given}}
 
 
@@ -85,8 +85,11 @@ class CrossEntropy(Loss):
         return outputs.argmax(axis=1) == (targets if _are_labels(targets) else targets.argmax(axis=1))
 
     def check(self, targets: np.ndarray, outputs: int) -> None:
+        if targets.ndim == 1 and not _are_labels(targets):
+            raise UsageError(f"cross-entropy: labels are {targets.dtype}, but must be integers, numbers of classes: "
+                             "give labels.astype(int), or for other numbers loss='mse'")
         super().check(targets, outputs)
-        if not _are_labels(targets) and (targets.ndim != 2 or (targets < 0).any() or not np.allclose(
+        if not _are_labels(targets) and ((targets < 0).any() or not np.allclose(
                 targets.sum(axis=1, dtype=float), 1, atol=1e-3)):
             raise UsageError("cross-entropy: targets that are no integer labels must be rows of shares, (n, classes), "
                              "each 0 or more and 1 in sum; for other numbers give loss='mse'")
@@ -266,7 +269,7 @@ def _width(targets: np.ndarray) -> int:
 
 def accuracy(outputs: Iterable[np.ndarray], labels: np.ndarray) -> float:
     """The share of samples whose largest output is at their label, 0 to 1; outputs come batch by batch."""
-    return Judge()(outputs, labels)["test_accuracy"]
+    return Judge()(outputs, labels, 0.0)["test_accuracy"]
 
 
 @dataclass(frozen=True)
@@ -283,8 +286,12 @@ class Judge:
     test_loss: bool = False
     metric: Metric | None = None
 
-    def __call__(self, outputs: Iterable[np.ndarray], targets: np.ndarray) -> dict[str, float]:
-        """The numbers by their names in an entry, from outputs batch by batch and all their targets."""
+    def __call__(self, outputs: Iterable[np.ndarray], targets: np.ndarray, trained: float) -> dict[str, float]:
+        """The numbers by their names in an entry, from outputs batch by batch and all their targets.
+
+        Args:
+            trained: the share that was right while the epoch was trained: told where the loss knows right and wrong.
+        """
         right, loss, done, kept, knows, wanted = 0, 0.0, 0, [], True, self.test_loss
         for some in outputs:
             y = targets[done:done + len(some)]
@@ -297,11 +304,16 @@ class Judge:
             if self.metric is not None:
                 kept.append(some)
             done += len(some)
-        told = {"test_accuracy": right / done} if knows else {}
+        told = {"train_accuracy": trained, "test_accuracy": right / done} if knows else {}
         told |= {"test_loss": loss / done} if wanted else {}
         if self.metric is not None:
             told["test_metric"] = self._measured(np.concatenate(kept), targets)
         return told
+
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it, plain data; nothing where it is as it always was."""
+        return {**self.loss.settings(), **({"test_loss": True} if self.test_loss else {}),
+                **({"metric": metric_name(self.metric)} if self.metric is not None else {})}
 
     def _measured(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         assert self.metric is not None

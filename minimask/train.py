@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from . import loop
+from . import loop, losses
 from .backend import namespace
 from .checkpoint import Keeper, restore
 from .data import Dataset, refuse_faint, refuse_no_numbers
+from .engine import Tensor
 from .errors import UsageError
 from .fast.memory import kept_memory
 from .fast.threads import blas_kernel, blas_threads
 from .loop import Listener
 from .loop import Training as Training
+from .losses import Judge, Loss, Metric
 from .meter import Line
 from .mishaps import TrainingError as TrainingError
 from .nn import Sequential
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.random.Generator, batch: int = 128,
         record: dict[str, Any] | None = None, progress: Progress | None = None,
         on_epoch: Callable[[dict[str, Any]], None] | None = None, checkpoint: str | Path | None = None,
-        resume: bool = False, every: float = 30.0, augment: bool = False, shrink: bool = False) -> dict[str, Any]:
+        resume: bool = False, every: float = 30.0, augment: bool = False, shrink: bool = False,
+        loss: str | Loss | Callable[[Tensor, Any], Tensor] = "cross-entropy", metric: str | Metric | None = None,
+        test_loss: bool = False) -> dict[str, Any]:
     """Trains the net in place and returns the record of the run.
 
     Args:
@@ -55,6 +59,12 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         shrink: train on without the units that are dead for ever (:mod:`minimask.shrink`): the same run up to rounding,
             and faster; the record says so, and how many there are. The net is whole at the end of every epoch; in
             between, what is in its arrays is not up to date.
+        loss: what is minimised: a name in :data:`minimask.losses.LOSSES`, a Loss with settings, or a function of
+            outputs (n, k) and targets that gives the mean over a batch as a scalar Tensor. Targets are the data set's
+            labels, which may be floats.
+        metric: another number of the held-out images, told after every epoch: a name in
+            :data:`minimask.losses.METRICS`, or a function of all outputs (n, k) and targets.
+        test_loss: whether the loss of the held-out images is told, too; it is where there is no accuracy, as of floats.
 
     Training runs where the net's arrays live: `backend=` of its builder says where that is.
 
@@ -73,9 +83,11 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
                          "file, or remove this one")
     if checkpoint is None and resume:
         raise UsageError("fit: resume=True needs checkpoint=FILE, to know from where")
-    training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment)
+    training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment,
+                        Judge(losses.of(loss), test_loss, losses.metric_of(metric)))
     listeners: list[Listener] = [Shrinker()] if shrink else []
     training.record |= {"shrink": True} if shrink else {}
+    training.record |= {"metric": losses.metric_name(training.judge.metric)} if training.judge.metric else {}
     if checkpoint is not None:
         if resume:
             restore(training, checkpoint, epochs)

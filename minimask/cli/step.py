@@ -72,7 +72,8 @@ def _training(recipe: recipes.Recipe, dataset: Dataset, seed: int) -> Training:
     rng = np.random.default_rng(seed)
     net = recipe.build(dataset, rng)
     record = train.new_record(recipe.as_dict(), seed, dataset.name, net)
-    return Training(net, dataset, recipe.optimizer_of(net, dataset), rng, recipe.batch, record, recipe.augment)
+    return Training(net, dataset, recipe.optimizer_of(net, dataset), rng, recipe.batch, record, recipe.augment,
+                    recipe.judge())
 
 
 def _moments(training: Training, recipe: recipes.Recipe, at: Sequence[str | int],

@@ -190,7 +190,7 @@ class Recipe:
         return {}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for record.json; ``Recipe(**that)`` is this recipe again. A key of LATER is left out at its default."""
+        """Plain data for record.json, without keys of LATER at their defaults; ``Recipe(**that)`` is this recipe."""
         standing = {each.name: each.default if each.default_factory is MISSING else each.default_factory()
                     for each in fields(self) if each.name in LATER}
         return {key: dict(value) if isinstance(value, Mapping) else value for key, value in vars(self).items()

@@ -51,13 +51,14 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         raise UsageError(f"seed {seed}: give a whole number, 0 or more")
     rng = np.random.default_rng(seed)
     net = recipe.build(dataset, rng, backend)
-    optimizer = recipe.optimizer_of(net, dataset)
+    optimizer, judge = recipe.optimizer_of(net, dataset), recipe.judge()
+    told: dict[str, Any] = {"loss": judge.loss, "metric": judge.metric, "test_loss": judge.test_loss}
     record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
     if not dataset.verified:
         record["unverified"] = True  # not known to be the official files
     if out is None:
         return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
-                              augment=recipe.augment, shrink=shrink is not False)
+                              augment=recipe.augment, shrink=shrink is not False, **told)
     folder = Path(out)
     if resume:
         began, _ = peek(folder)
@@ -77,7 +78,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         epochs = record["epochs"]
         try:
             train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress, keep,
-                      folder / CHECKPOINT, resume, every, recipe.augment, shrink is not False)
+                      folder / CHECKPOINT, resume, every, recipe.augment, shrink is not False, **told)
         finally:
             taken_up = record["epochs"] is not epochs if resume else (folder / CHECKPOINT).exists()
             if taken_up:  # else there is nothing to go on with, and what is there stays
