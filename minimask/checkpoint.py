@@ -274,15 +274,28 @@ def _continue_record(training: Training, stored: dict[str, Any]) -> None:
     first = stored.get("environment", {})
     before = first["continued"][-1]["environment"] if first.get("continued") else first
     changed = {name: (before[name], value) for name, value in environment.items()
-               if name in before and before[name] != value}
+               if name in before and before[name] != value and name != "own_folder"}
+    if "own_folder" in environment:  # the way to own code is that of today
+        first["own_folder"] = environment["own_folder"]
     if changed:
         first.setdefault("continued", []).append({"step": training.optimizer.steps, "environment": environment})
+        for module, (old, new) in _by_module(*changed.pop("own_code", ({}, {}))).items():
+            warnings.warn(f"{module} has changed since the run was begun or last resumed (digest {old} then, {new} "
+                          f"now): from step {training.optimizer.steps} on the new code trains, and the record says so; "
+                          "for a run of one code put the old one back, or begin anew", UserWarning, stacklevel=4)
+    if changed:
         what = ", ".join(f"{name} was {old} and is {new}" for name, (old, new) in changed.items())
         warnings.warn(f"{what}: the rest of the run may differ in its last digits from one without a stop", UserWarning,
                       stacklevel=4)
     stored.update({name: record[name] for name in ("recipe",) if name in record})
     record.clear()
     record.update(stored)
+
+
+def _by_module(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
+    """Digests of own code that differ, then and now, by module; what is no table of them has none."""
+    then = old if isinstance(old, dict) else {}
+    return {module: (then.get(module), digest) for module, digest in new.items() if then.get(module) != digest}
 
 
 def _prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import data, escape, plot, recipes, runs, train
+from .. import data, escape, own, plot, recipes, runs, train
 from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
 from ..mishaps import Interrupted
@@ -95,6 +95,13 @@ def shared_options(parser: Parser, out: str, threads: str) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
 
 
+def trust_option(parser: Parser) -> None:
+    """Whether own code that a record or a checkpoint names may be run."""
+    parser.add_argument("--trust", action="store_true",
+                        help="run the own code (module:object) that the run names; without it nothing that a record, a "
+                             "checkpoint or a sweep's folder names is ever imported")
+
+
 def load_data(name: str, options: Any) -> data.Dataset:
     """The data set of that name from --data; what there is to say of it is said on stderr."""
     with warnings.catch_warnings(record=True) as caught:
@@ -116,6 +123,7 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         words += ["--allow-unverified"] if options.allow_unverified else []
         words += ["--threads", str(options.threads)] if options.threads else []
         words += ["--plain"] if options.plain else []
+        words += ["--trust"] if options.trust else []
     shrink = False if options.no_shrink or (not resume and getattr(options, "plain", False)) else None  # as it began
     go_on = f"; to go on: {shlex.join(words)}" if resume is not None else ""
     try:
@@ -129,7 +137,7 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         else:
             kept = f"it had not begun, and nothing is kept{go_on.replace('to go on', 'to begin')}"
         raise Interrupted(f"interrupted while training {recipe.name}; {kept}") from None
-    except (train.TrainingError, OutOfMemory) as error:
+    except (train.TrainingError, OutOfMemory, own.OwnError) as error:
         begun = folder is not None and (folder / runs.CHECKPOINT).exists()
         raise MinimaskError(f"{error}{f', saved in {folder}' if begun else ''}") from error
 

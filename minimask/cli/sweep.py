@@ -20,7 +20,7 @@ from ..fast.threads import cores
 from ..meter import Line
 from ..mishaps import Interrupted
 from ..runs import cluster, read_record, sweep, workers
-from .common import Parser, data_options, load_data, shared_options, whole_number
+from .common import Parser, data_options, load_data, shared_options, trust_option, whole_number
 
 
 def command(words: Sequence[str]) -> None:
@@ -29,7 +29,7 @@ def command(words: Sequence[str]) -> None:
     if options.scheduler is not None:
         cluster.refuse_address(options.scheduler)
     sweep.refuse_many(len(options.recipes), options.seeds)
-    chosen = [recipes.find(name) for name in options.recipes]
+    chosen = [recipes.find(name, options.trust).resolve() for name in options.recipes]
     chosen = [replace(recipe, **{key: getattr(options, key) for key in ("epochs", "dataset")
                                  if getattr(options, key) is not None}) for recipe in chosen]
     first, folder, library = options.seed or 0, Path(options.out or "runs/sweep").resolve(), options.backend or "numpy"
@@ -191,5 +191,6 @@ def _parser() -> Parser:
     parser.add_argument("--scheduler", metavar="ADDRESS",
                         help="work on the Dask cluster of this scheduler, such as tcp://host:8786")
     data_options(parser)
+    trust_option(parser)
     shared_options(parser, "runs/sweep", threads="the cores shared among the jobs; 1 on a cluster")
     return parser

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import backend, escape, files, recipes, runs
+from .. import backend, escape, files, own, recipes, runs
 from ..display import MARK, accuracy_name
 from ..errors import UsageError
 from ..fast.threads import blas_threads
-from .common import Parser, data_options, layer_table, load_data, run, say_files, shared_options
+from .common import Parser, data_options, layer_table, load_data, run, say_files, shared_options, trust_option
 
 
 def command(words: Sequence[str]) -> None:
@@ -54,8 +54,10 @@ def _chosen(options: Any) -> tuple[recipes.Recipe, Path]:
                              "--out DIR (`minimask recipes` lists recipes)")
         if options.out is not None:
             raise UsageError(f"{name} is the run that is to go on, in its own folder: leave out --out {options.out}")
-        return recipes.from_dict(runs.peek(Path(name))[0]["record"].get("recipe", {})), Path(name)
-    recipe = recipes.find(name)
+        record = runs.peek(Path(name))[0]["record"]
+        code = own.trusted(record, Path(name)) if options.trust else None
+        return recipes.from_dict(record.get("recipe", {}), code).resolve(), Path(name)
+    recipe = recipes.find(name, options.trust).resolve()
     return recipe, Path(options.out or f"runs/{recipe.name}-seed{options.seed or 0}")
 
 
@@ -105,6 +107,7 @@ def _parser() -> Parser:
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in the folder where it was stopped, or begin where there is none; "
                              "what is not said stays as it was, but for --threads and --plain, which are said again")
+    trust_option(parser)
     parser.add_argument("--plain", action="store_true",
                         help="take the plain version of every op, on one thread: to step through it")
     shared_options(parser, "runs/RECIPE-seedS", threads="as NumPy is set up")

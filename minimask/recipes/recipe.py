@@ -269,11 +269,16 @@ def _check(where: str, values: Mapping[str, Any], types: Types) -> None:
 NEW_IN_TOML = r"""\\[ex]|\{[^}"']*\n|,\s*\}"""
 
 
-def read(path: str | Path) -> Recipe:
+#: What tells that a folder is a run's or a sweep's.
+MADE = ("record.json", "sweep.json")
+
+
+def read(path: str | Path, trust: bool = False) -> Recipe:
     """The recipe in a TOML file, as :meth:`Recipe.toml` writes it; UsageError for anything else.
 
     Who names a recipe file gives it leave to import the own code that it names, from its folder first, as who starts a
-    script lets it import what lies beside it. Nothing is imported yet.
+    script lets it import what lies beside it; nothing is imported yet. But what lies in a run's or a sweep's folder
+    came with that, and may be anybody's: it takes `trust`.
     """
     import pathlib
     import tomllib
@@ -281,7 +286,9 @@ def read(path: str | Path) -> Recipe:
     text = ""
     try:
         text = content(pathlib.Path(path), MOST_BYTES).decode("utf-8").replace("\r\n", "\n")
-        return from_dict(tomllib.loads(text), own.Code(str(pathlib.Path(path).resolve().parent)))
+        folder = pathlib.Path(path).resolve().parent
+        came_along = any((place / name).exists() for place in (folder, folder.parent) for name in MADE)
+        return from_dict(tomllib.loads(text), own.Code(str(folder)) if trust or not came_along else None)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); `minimask recipes fcn > my.toml` writes a recipe "
                          "to begin with") from error

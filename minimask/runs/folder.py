@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checkpoint, data, fields, files, plot, recipes, train
+from .. import checkpoint, data, fields, files, own, plot, recipes, train
 from ..data import Dataset
 from ..errors import MinimaskError, UsageError
 from ..nn import Sequential
@@ -53,11 +53,13 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
     net = recipe.build(dataset, rng, backend)
     optimizer = recipe.optimizer(net, dataset)
     record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
+    record["environment"] |= own.environment(recipe.own_code().values(), recipe.code, Path(out) if out else None)
     if not dataset.verified:
         record["unverified"] = True  # not known to be the official files
     if out is None:
-        return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
-                              augment=recipe.augment, shrink=shrink is not False)
+        with own.blamed():
+            return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
+                                  augment=recipe.augment, shrink=shrink is not False)
     folder = Path(out)
     if resume:
         began, _ = peek(folder)
@@ -71,7 +73,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         except (OSError, files.WriteError) as error:
             warnings.warn(f"{error}; training goes on", UserWarning, stacklevel=2)
 
-    with files.locked(folder):
+    with files.locked(folder), own.blamed():
         if not resume:
             claim(folder, overwrite)
         epochs = record["epochs"]
@@ -80,6 +82,8 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
                       folder / CHECKPOINT, resume, every, recipe.augment, shrink is not False)
         finally:
             taken_up = record["epochs"] is not epochs if resume else (folder / CHECKPOINT).exists()
+            if isinstance(optimizer.schedule, Plateau) and optimizer.schedule.finished and recipe.own_code():
+                record["ended"] = True
             if taken_up:  # else there is nothing to go on with, and what is there stays
                 write_record(folder, record)
                 write_network(folder, net)
@@ -89,6 +93,8 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
 def finished(record: dict[str, Any]) -> bool:
     """Whether a record has all epochs of its recipe, or its plateau schedule has made the last cut."""
     recipe = recipes.from_dict(record["recipe"])
+    if "schedule" in recipe.own_code():  # what it says is not asked: that would run it
+        return len(record["epochs"]) >= recipe.epochs or record.get("ended") is True
     schedule = recipe.schedule_of(1)
     if isinstance(schedule, Plateau):
         for entry in record["epochs"]:

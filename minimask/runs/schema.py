@@ -24,7 +24,7 @@ STATES = ("kept", "hidden", "inverted")
 TEXTS = ("minimask", "python", "numpy", "backend", "system", "processor", "blas_kernel", "simd", "device",
          "source_digest")
 ENVIRONMENT: dict[str, type] = {**dict.fromkeys(TEXTS, str), "cores": int, "blas_threads": int, "tf32": bool,
-                                "continued": list}
+                                "continued": list, "own_code": dict, "own_folder": str}
 #: Layers of a net, characters of a name, and runs of a sweep, at most.
 MOST_LAYERS, MOST_NAME, MOST_RUNS = 10_000, 200, 100_000
 #: Weights of a net that a record may ask for: 19 times those of Conv8, the paper's largest.
