@@ -27,6 +27,7 @@ import numpy as np
 
 from . import files
 from .backend import to_host
+from .data.preprocess import DEFAULT
 from .errors import MinimaskError, UsageError
 from .fields import Fields, parse
 from .loop import Listener
@@ -123,6 +124,7 @@ def settings(training: Training) -> dict[str, Any]:
     schedule = training.optimizer.schedule
     return {"dataset": training.dataset.name, "images": fingerprint(training.dataset), "batch": training.batch,
             "augment": training.augment,
+            **({"preprocess": training.dataset.prepare.name} if training.dataset.prepare.name != DEFAULT else {}),
             "weights": {name: {"source": type(source).__name__, **source.settings}
                         for name, source in training.net.weights().items()},
             **training.optimizer.settings(), "schedule": schedule.settings() if isinstance(schedule, Plateau) else {}}

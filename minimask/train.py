@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -15,7 +16,8 @@ import numpy as np
 from . import loop
 from .backend import namespace
 from .checkpoint import Keeper, restore
-from .data import Dataset, refuse_faint, refuse_no_numbers
+from .data import Dataset, Preprocess, refuse_no_numbers
+from .data.preprocess import IMAGE, said_aloud
 from .errors import UsageError
 from .fast.memory import kept_memory
 from .fast.threads import blas_kernel, blas_threads
@@ -39,7 +41,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     """Trains the net in place and returns the record of the run.
 
     Args:
-        net, dataset, optimizer: the optimizer was made for ``net.parameters()``.
+        net, dataset, optimizer: the optimizer was made for ``net.parameters()``. Images are preprocessed as the data
+            set says; where nothing is said and they do not look like images, fit says aloud what it does.
         epochs: passes over the training images, 1 or more; each in a fresh order drawn from rng.
         batch: images a step; the short last batch is kept.
         record: a record to write into, so that the caller holds what there is if training is cut short; a new
@@ -74,6 +77,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     if checkpoint is None and resume:
         raise UsageError("fit: resume=True needs checkpoint=FILE, to know from where")
     training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment)
+    if sentence := said_aloud(dataset.name, dataset.input_shape, dataset.prepare):
+        warnings.warn(sentence, UserWarning, stacklevel=3)
     listeners: list[Listener] = [Shrinker()] if shrink else []
     training.record |= {"shrink": True} if shrink else {}
     if checkpoint is not None:
@@ -88,16 +93,21 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
 
 
 @kept_memory()
-def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250) -> float:
+def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250,
+             prepare: Preprocess | None = None) -> float:
     """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest logit is at their label.
+
+    Args:
+        prepare: what is done to raw images, `dataset.prepare`; every image is standardised by itself unless given.
 
     Raises:
         TrainingError: the net gives NaN for an image, or there is no image.
         UsageError: labels that do not fit, images so faint that standardising would make all of them blank.
     """
+    prepare = prepare or IMAGE
     refuse_no_numbers(images, "evaluate")
-    refuse_faint(np.asarray(images), "evaluate")
-    return loop.evaluate(net, images, labels, batch)
+    prepare.refuse(np.asarray(images), "evaluate")
+    return loop.evaluate(net, images, labels, prepare, batch)
 
 
 # ---- the record ----------------------------------------------------------------------------------------------------
