@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -17,6 +17,7 @@ from .backend import namespace
 from .checkpoint import Keeper, restore
 from .data import Dataset, refuse_faint, refuse_no_numbers
 from .errors import UsageError
+from .evaluation import measure
 from .fast.memory import kept_memory
 from .fast.threads import blas_kernel, blas_threads
 from .loop import Listener
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.random.Generator, batch: int = 128,
         record: dict[str, Any] | None = None, progress: Progress | None = None,
         on_epoch: Callable[[dict[str, Any]], None] | None = None, checkpoint: str | Path | None = None,
-        resume: bool = False, every: float = 30.0, augment: bool = False, shrink: bool = False) -> dict[str, Any]:
+        resume: bool = False, every: float = 30.0, augment: bool = False, shrink: bool = False, epoch_0: bool = False,
+        listeners: Sequence[Listener] = ()) -> dict[str, Any]:
     """Trains the net in place and returns the record of the run.
 
     Args:
@@ -55,6 +57,9 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         shrink: train on without the units that are dead for ever (:mod:`minimask.shrink`): the same run up to rounding,
             and faster; the record says so, and how many there are. The net is whole at the end of every epoch; in
             between, what is in its arrays is not up to date.
+        epoch_0: measure the net before its first step, on all images; the record keeps it as "epoch_0".
+        listeners: told of every step and epoch, before a checkpoint is kept (:class:`minimask.loop.Listener`), a
+            :class:`minimask.log.Lines` for example.
 
     Training runs where the net's arrays live: `backend=` of its builder says where that is.
 
@@ -74,17 +79,18 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     if checkpoint is None and resume:
         raise UsageError("fit: resume=True needs checkpoint=FILE, to know from where")
     training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment)
-    listeners: list[Listener] = [Shrinker()] if shrink else []
+    told: list[Listener] = [Start()] if epoch_0 else []
+    told += [*([Shrinker()] if shrink else []), *listeners]
     training.record |= {"shrink": True} if shrink else {}
     if checkpoint is not None:
         if resume:
             restore(training, checkpoint, epochs)
-        listeners.append(Keeper(checkpoint, every, resumed=resume))
+        told.append(Keeper(checkpoint, every, resumed=resume))
     if progress:
-        listeners.append(Shown(progress))
+        told.append(Shown(progress))
     if on_epoch:
-        listeners.append(Called(on_epoch))
-    return training.run(epochs, listeners)
+        told.append(Called(on_epoch))
+    return training.run(epochs, told)
 
 
 @kept_memory()
@@ -241,6 +247,26 @@ class Shown(Listener):
         self.progress.stop()
 
     end = cut_short
+
+
+class Start(Listener):
+    """Measures a net before its first step, on the loop: "epoch_0" of the record, an entry like every epoch's.
+
+    Its numbers of the training images are measured as those of the test images are, of each image as it is.
+    """
+
+    def begin(self, training: Training) -> None:
+        record, net, dataset = training.record, training.net, training.dataset
+        if "epoch_0" in record:
+            return  # of a run that goes on
+        if training.optimizer.steps or record["epochs"]:
+            raise UsageError(f"fit: epoch 0 is over: the run has made {training.optimizer.steps} steps; begin it anew "
+                             "to measure the net before its first")
+        loss, right = measure(net, dataset.train_images, dataset.train_labels)
+        record["epoch_0"] = {
+            "epoch": 0, "step": 0, "train_loss": loss, "train_accuracy": right,
+            "test_accuracy": loop.evaluate(net, dataset.test_images, dataset.test_labels),
+            "weights_left": net.weights_left(), "flips": 0, "seconds": 0.0, "layers": net.layer_counts()}
 
 
 class Called(Listener):
