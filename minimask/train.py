@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -19,6 +19,7 @@ from .checkpoint import Keeper, restore
 from .data import Dataset, Preprocess, refuse_no_numbers
 from .data.preprocess import IMAGE, said_aloud
 from .errors import UsageError
+from .evaluation import measure
 from .fast.memory import kept_memory
 from .fast.threads import blas_kernel, blas_threads
 from .loop import Listener
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.random.Generator, batch: int = 128,
         record: dict[str, Any] | None = None, progress: Progress | None = None,
         on_epoch: Callable[[dict[str, Any]], None] | None = None, checkpoint: str | Path | None = None,
-        resume: bool = False, every: float = 30.0, augment: bool = False, shrink: bool = False) -> dict[str, Any]:
+        resume: bool = False, every: float = 30.0, augment: bool = False, shrink: bool = False, epoch_0: bool = False,
+        listeners: Sequence[Listener] = ()) -> dict[str, Any]:
     """Trains the net in place and returns the record of the run.
 
     Args:
@@ -58,6 +60,9 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         shrink: train on without the units that are dead for ever (:mod:`minimask.shrink`): the same run up to rounding,
             and faster; the record says so, and how many there are. The net is whole at the end of every epoch; in
             between, what is in its arrays is not up to date.
+        epoch_0: measure the net before its first step, on all images; the record keeps it as "epoch_0".
+        listeners: told of every step and epoch, before a checkpoint is kept (:class:`minimask.loop.Listener`), a
+            :class:`minimask.log.Lines` for example.
 
     Training runs where the net's arrays live: `backend=` of its builder says where that is.
 
@@ -79,17 +84,18 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment)
     if sentence := said_aloud(dataset.name, dataset.input_shape, dataset.prepare):
         warnings.warn(sentence, UserWarning, stacklevel=3)
-    listeners: list[Listener] = [Shrinker()] if shrink else []
+    told: list[Listener] = [Start()] if epoch_0 else []
+    told += [*([Shrinker()] if shrink else []), *listeners]
     training.record |= {"shrink": True} if shrink else {}
     if checkpoint is not None:
         if resume:
             restore(training, checkpoint, epochs)
-        listeners.append(Keeper(checkpoint, every, resumed=resume))
+        told.append(Keeper(checkpoint, every, resumed=resume))
     if progress:
-        listeners.append(Shown(progress))
+        told.append(Shown(progress))
     if on_epoch:
-        listeners.append(Called(on_epoch))
-    return training.run(epochs, listeners)
+        told.append(Called(on_epoch))
+    return training.run(epochs, told)
 
 
 @kept_memory()
@@ -251,6 +257,26 @@ class Shown(Listener):
         self.progress.stop()
 
     end = cut_short
+
+
+class Start(Listener):
+    """Measures a net before its first step, on the loop: "epoch_0" of the record, an entry like every epoch's.
+
+    Its numbers of the training images are measured as those of the test images are, of each image as it is.
+    """
+
+    def begin(self, training: Training) -> None:
+        record, net, dataset = training.record, training.net, training.dataset
+        if "epoch_0" in record:
+            return  # of a run that goes on
+        if training.optimizer.steps or record["epochs"]:
+            raise UsageError(f"fit: epoch 0 is over: the run has made {training.optimizer.steps} steps; begin it anew "
+                             "to measure the net before its first")
+        loss, right = measure(net, dataset.train_images, dataset.train_labels, dataset.prepare)
+        record["epoch_0"] = {
+            "epoch": 0, "step": 0, "train_loss": loss, "train_accuracy": right,
+            "test_accuracy": loop.evaluate(net, dataset.test_images, dataset.test_labels, dataset.prepare),
+            "weights_left": net.weights_left(), "flips": 0, "seconds": 0.0, "layers": net.layer_counts()}
 
 
 class Called(Listener):

@@ -31,8 +31,12 @@ TRIES = 3
 PATIENCE, PAUSE = 300.0, 1.0
 
 
-def tasks(chosen: Sequence[recipes.Recipe], seeds: Sequence[int], sweep: str | Path, **common: Any) -> list[Task]:
+def tasks(chosen: Sequence[recipes.Recipe], seeds: Sequence[int], sweep: str | Path,
+          made: Mapping[str, Mapping[str, Any]] | None = None, **common: Any) -> list[Task]:
     """Every recipe with every seed, all recipes with the first seed first.
+
+    Args:
+        made: of recipes of a grid, by their names, what was set (recipes.grid). common: of every Task.
 
     Raises UsageError where two runs have one name, or there are more than schema.MOST_RUNS.
     """
@@ -42,7 +46,8 @@ def tasks(chosen: Sequence[recipes.Recipe], seeds: Sequence[int], sweep: str | P
             raise UsageError(f"two runs of the sweep are called {name}-seed{seeds[0]}; give every recipe once and a "
                              "name of its own")
     settings = [recipe.as_dict() for recipe in chosen]
-    return [Task(recipe, seed, str(sweep), **common) for seed in seeds for recipe in settings]
+    return [Task(recipe, seed, str(sweep), made=(made or {}).get(recipe["name"]), **common)
+            for seed in seeds for recipe in settings]
 
 
 def refuse_many(recipes: int, seeds: int) -> None:
