@@ -27,6 +27,7 @@ import numpy as np
 
 from . import files
 from .backend import to_host
+from .data.preprocess import DEFAULT
 from .errors import MinimaskError, UsageError
 from .fields import Fields, parse
 from .loop import Listener
@@ -55,7 +56,8 @@ RUN: dict[str, tuple[type, ...]] = {
     "steps": (int,), "schedule": (dict, float), "rng": (dict,), "record": (dict,)}
 #: What a record of a run holds, as far as it is there, and of which types; its epochs always are.
 RECORD: dict[str, tuple[type, ...]] = {
-    "recipe": (dict,), "environment": (dict,), "seed": (int, type(None)), "dataset": (str, type(None))}
+    "recipe": (dict,), "environment": (dict,), "seed": (int, type(None)), "dataset": (str, type(None)),
+    "init_seed": (int,), "order_seed": (int,), "made": (dict,)}
 #: At most this share of the time goes into checkpoints, however large the net and slow the disk.
 SHARE = 0.02
 
@@ -123,6 +125,7 @@ def settings(training: Training) -> dict[str, Any]:
     schedule = training.optimizer.schedule
     return {"dataset": training.dataset.name, "images": fingerprint(training.dataset), "batch": training.batch,
             "augment": training.augment,
+            **({"preprocess": training.dataset.prepare.name} if training.dataset.prepare.name != DEFAULT else {}),
             "weights": {name: {"source": type(source).__name__, **source.settings}
                         for name, source in training.net.weights().items()},
             **training.optimizer.settings(), "schedule": schedule.settings() if isinstance(schedule, Plateau) else {}}
@@ -135,9 +138,9 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def origin(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Recipe and seed of a record; without the number of epochs, since no step depends on it."""
+    """Recipe and seeds of a record; without the number of epochs, since no step depends on it."""
     recipe = {name: value for name, value in record.get("recipe", {}).items() if name not in ("epochs", "about")}
-    return {"recipe": recipe, "seed": record.get("seed")}
+    return {"recipe": recipe, **{name: record.get(name) for name in ("seed", "init_seed", "order_seed")}}
 
 
 def restore(training: Training, path: str | Path, epochs: int) -> None:
@@ -401,11 +404,14 @@ def _check_record(record: dict[str, Any]) -> None:
         again.of("step", int), again.of("environment", dict)
     for number, entry in enumerate(Fields(record, where).of("epochs", list), 1):
         _check_entry(Fields(entry, f"epoch {number} of {where}"), number)
+    if "epoch_0" in record:
+        _check_entry(Fields(record["epoch_0"], f"epoch 0 of {where}"), 0)
 
 
 def _check_entry(entry: Fields, number: int) -> None:
     """ValueError unless an epoch of a record has its number, its numbers, and layers whose weights add up."""
-    entry.integer("epoch", number, number), entry.integer("step", 1, 1 << 53), entry.integer("flips", 0, 1 << 53)
+    entry.integer("epoch", number, number), entry.integer("step", min(number, 1), 1 << 53)
+    entry.integer("flips", 0, 1 << 53)
     for name in ("train_accuracy", "test_accuracy", "weights_left"):
         entry.number(name, 0, math.nextafter(1, 2))
     entry.number("train_loss", 0, math.inf), entry.number("seconds", 0, math.inf)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import checkpoint, escape, files, own, recipes, runs, train
-from ..data import Dataset, standardise
+from ..data import Dataset
 from ..data import augment as augmented
 from ..errors import UsageError
 from ..loop import Training, to_net
@@ -110,7 +110,7 @@ def _recorded(training: Training, image: int) -> recording.Recording:
     chosen = order[training.step * training.batch:(training.step + 1) * training.batch]
     raw = augmented(images[chosen], training.rng) if training.augment else images[chosen]
     training.rng.bit_generator.state = bits
-    return recording.record(training.net, to_net(training.net, standardise(raw)),
+    return recording.record(training.net, to_net(training.net, training.dataset.prepare(raw)),
                             training.dataset.train_labels[chosen], training.optimizer, image)
 
 

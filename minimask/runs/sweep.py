@@ -31,8 +31,12 @@ TRIES = 3
 PATIENCE, PAUSE = 300.0, 1.0
 
 
-def tasks(chosen: Sequence[recipes.Recipe], seeds: Sequence[int], sweep: str | Path, **common: Any) -> list[Task]:
+def tasks(chosen: Sequence[recipes.Recipe], seeds: Sequence[int], sweep: str | Path,
+          made: Mapping[str, Mapping[str, Any]] | None = None, **common: Any) -> list[Task]:
     """Every recipe with every seed, all recipes with the first seed first.
+
+    Args:
+        made: of recipes of a grid, by their names, what was set (recipes.grid). common: of every Task.
 
     Raises UsageError where two runs have one name, or there are more than schema.MOST_RUNS.
     """
@@ -43,7 +47,8 @@ def tasks(chosen: Sequence[recipes.Recipe], seeds: Sequence[int], sweep: str | P
                              "name of its own")
     parts: list[dict[str, Any]] = [{
         "recipe": recipe.as_dict(), "code": recipe.code,
-        "digests": own.digests(recipe.own_code().values(), recipe.code)} for recipe in chosen]
+        "digests": own.digests(recipe.own_code().values(), recipe.code),
+        "made": (made or {}).get(recipe.name)} for recipe in chosen]
     return [Task(seed=seed, sweep=str(sweep), **part, **common) for seed in seeds for part in parts]
 
 

@@ -25,6 +25,7 @@ from .. import checkpoint, data, files, own, recipes, runs, train
 from ..backend import load
 from ..errors import MinimaskError, ran_out
 from ..fast.threads import blas_threads, cores
+from ..log import Log
 from ..mishaps import SIGNALS
 
 #: While this file is in the sweep's folder, its runs save their state and stop.
@@ -42,6 +43,7 @@ class Task:
         backend: array library. threads: of the matrix products, None leaves them alone. shrink: see runs.run.
         source: digest of the package's source that the worker must have, see train.source_digest; None takes any.
         code: the leave to import the recipe's own code. digests: those that it must have, by module.
+        init_seed, order_seed, made, epoch_0, log: see runs.run.
     """
 
     recipe: Mapping[str, Any]
@@ -55,10 +57,15 @@ class Task:
     source: str | None = None
     code: own.Code | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
+    init_seed: int | None = None
+    order_seed: int | None = None
+    made: Mapping[str, Any] | None = None
+    epoch_0: bool = False
+    log: Log | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.recipe['name']}-seed{self.seed}"
+        return runs.name_of(self.recipe["name"], self.seed, self.init_seed, self.order_seed)
 
     @property
     def folder(self) -> Path:
@@ -138,7 +145,8 @@ def _train(task: Task, leaving: Callable[[], bool]) -> bool:
         if finished(task):  # by the worker that had it before, meanwhile
             return False
         runs.run(recipe, dataset, task.seed, folder, backend=task.backend, progress=watch,
-                 resume=(folder / runs.CHECKPOINT).exists(), shrink=task.shrink)
+                 resume=(folder / runs.CHECKPOINT).exists(), shrink=task.shrink, init_seed=task.init_seed,
+                 order_seed=task.order_seed, made=task.made, epoch_0=task.epoch_0, log=task.log)
     return True
 
 
@@ -154,7 +162,8 @@ def finished(task: Task) -> bool:
     except MinimaskError as error:
         raise MinimaskError(f"{error}; remove the folder to begin that run again") from error
     there = {**checkpoint.origin(record), "dataset": record["dataset"]}
-    here = {**checkpoint.origin({"recipe": task.recipe, "seed": task.seed}), "dataset": task.recipe["dataset"]}
+    here = {**checkpoint.origin({"recipe": task.recipe, "seed": task.seed, "init_seed": task.init_seed,
+                                 "order_seed": task.order_seed}), "dataset": task.recipe["dataset"]}
     for sentence in checkpoint.differences(there, here):
         raise MinimaskError(f"{task.folder} holds another run: {sentence}; give another folder with --out")
     return runs.finished({**record, "recipe": task.recipe}) and (task.folder / "network.npz").exists()
