@@ -27,6 +27,7 @@ import numpy as np
 
 from . import files
 from .backend import to_host
+from .data.preprocess import DEFAULT
 from .errors import MinimaskError, UsageError
 from .fields import Fields, parse
 from .loop import Listener
@@ -56,7 +57,8 @@ RUN: dict[str, tuple[type, ...]] = {
     "steps": (int,), "schedule": (dict, float), "rng": (dict,), "record": (dict,)}
 #: What a record of a run holds, as far as it is there, and of which types; its epochs always are.
 RECORD: dict[str, tuple[type, ...]] = {
-    "recipe": (dict,), "environment": (dict,), "seed": (int, type(None)), "dataset": (str, type(None))}
+    "recipe": (dict,), "environment": (dict,), "seed": (int, type(None)), "dataset": (str, type(None)),
+    "init_seed": (int,), "order_seed": (int,), "made": (dict,)}
 #: At most this share of the time goes into checkpoints, however large the net and slow the disk.
 SHARE = 0.02
 
@@ -124,6 +126,7 @@ def settings(training: Training) -> dict[str, Any]:
     schedule = training.optimizer.schedule
     return {"dataset": training.dataset.name, "images": fingerprint(training.dataset), "batch": training.batch,
             "augment": training.augment, **training.judge.settings(),
+            **({"preprocess": training.dataset.prepare.name} if training.dataset.prepare.name != DEFAULT else {}),
             "weights": {name: {"source": type(source).__name__, **source.settings}
                         for name, source in training.net.weights().items()},
             **training.optimizer.settings(), "schedule": described(schedule)}
@@ -136,9 +139,9 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def origin(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Recipe and seed of a record; without the number of epochs, since no step depends on it."""
+    """Recipe and seeds of a record; without the number of epochs, since no step depends on it."""
     recipe = {name: value for name, value in record.get("recipe", {}).items() if name not in ("epochs", "about")}
-    return {"recipe": recipe, "seed": record.get("seed")}
+    return {"recipe": recipe, **{name: record.get(name) for name in ("seed", "init_seed", "order_seed")}}
 
 
 def restore(training: Training, path: str | Path, epochs: int) -> None:
@@ -276,15 +279,28 @@ def _continue_record(training: Training, stored: dict[str, Any]) -> None:
     first = stored.get("environment", {})
     before = first["continued"][-1]["environment"] if first.get("continued") else first
     changed = {name: (before[name], value) for name, value in environment.items()
-               if name in before and before[name] != value}
+               if name in before and before[name] != value and name != "own_folder"}
+    if "own_folder" in environment:  # the way to own code is that of today
+        first["own_folder"] = environment["own_folder"]
     if changed:
         first.setdefault("continued", []).append({"step": training.optimizer.steps, "environment": environment})
+        for module, (old, new) in _by_module(*changed.pop("own_code", ({}, {}))).items():
+            warnings.warn(f"{module} has changed since the run was begun or last resumed (digest {old} then, {new} "
+                          f"now): from step {training.optimizer.steps} on the new code trains, and the record says so; "
+                          "for a run of one code put the old one back, or begin anew", UserWarning, stacklevel=4)
+    if changed:
         what = ", ".join(f"{name} was {old} and is {new}" for name, (old, new) in changed.items())
         warnings.warn(f"{what}: the rest of the run may differ in its last digits from one without a stop", UserWarning,
                       stacklevel=4)
     stored.update({name: record[name] for name in ("recipe",) if name in record})
     record.clear()
     record.update(stored)
+
+
+def _by_module(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
+    """Digests of own code that differ, then and now, by module; what is no table of them has none."""
+    then = old if isinstance(old, dict) else {}
+    return {module: (then.get(module), digest) for module, digest in new.items() if then.get(module) != digest}
 
 
 def _prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -390,11 +406,14 @@ def _check_record(record: dict[str, Any], own_loss: bool) -> None:
         again.of("step", int), again.of("environment", dict)
     for number, entry in enumerate(Fields(record, where).of("epochs", list), 1):
         _check_entry(Fields(entry, f"epoch {number} of {where}"), number, own_loss)
+    if "epoch_0" in record:
+        _check_entry(Fields(record["epoch_0"], f"epoch 0 of {where}"), 0, own_loss)
 
 
 def _check_entry(entry: Fields, number: int, own_loss: bool) -> None:
     """ValueError unless an epoch of a record has its number, its numbers, and layers whose weights add up."""
-    entry.integer("epoch", number, number), entry.integer("step", 1, 1 << 53), entry.integer("flips", 0, 1 << 53)
+    entry.integer("epoch", number, number), entry.integer("step", min(number, 1), 1 << 53)
+    entry.integer("flips", 0, 1 << 53)
     least = -math.inf if own_loss else 0
     for name in ("train_accuracy", "test_accuracy"):
         if name in entry.left or "test_loss" not in entry.left:  # floats as targets have no accuracy

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -151,7 +151,7 @@ class Training:
         chosen = self.order[self.step * self.batch:(self.step + 1) * self.batch]
         state, bits = net.state(), self.rng.bit_generator.state  # to go back to: batch norm renews its statistics
         raw, y = images[chosen], labels[chosen]
-        x = to_net(net, standardise(augmented(raw, self.rng) if self.augment else raw))
+        x = to_net(net, self.dataset.prepare(augmented(raw, self.rng) if self.augment else raw))
         logits = net(x, training=True)
         loss = self.judge.loss(logits, y)
         loss_value = loss.item()
@@ -172,8 +172,8 @@ class Training:
         """After the last step: evaluates the net, adds the epoch's entry to the record, and returns it."""
         arrays, masks, images = self.net.arrays(), self.net.masks(), len(self.dataset.train_images)
         refuse_not_finite(arrays, self.epoch, self.step)
-        told = self.judge(outputs(self.net, self.dataset.test_images), self.dataset.test_labels, self.right / images)
-        loss = self.loss_sum / images
+        given = outputs(self.net, self.dataset.test_images, self.dataset.prepare)
+        loss, told = self.loss_sum / images, self.judge(given, self.dataset.test_labels, self.right / images)
         entry = {"epoch": self.epoch, "step": self.optimizer.steps, "train_loss": loss, **told,
                  "weights_left": self.net.weights_left(),
                  "flips": sum(int(np.count_nonzero(mask != self.last_masks[name])) for name, mask in masks.items()),
@@ -187,19 +187,20 @@ class Training:
         return entry
 
 
-def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250) -> float:
+def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray,
+             prepare: Callable[[np.ndarray], np.ndarray] = standardise, batch: int = 250) -> float:
     """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest output is at their label."""
     if len(images) and np.shape(labels) != (len(images),):
         raise UsageError(f"evaluate: {len(images)} images but labels of shape {np.shape(labels)}; give one label each")
-    return accuracy(outputs(net, images, batch), labels)
+    return accuracy(outputs(net, images, prepare, batch), labels)
 
 
-def outputs(net: Sequential, images: np.ndarray, batch: int = 250) -> Iterator[np.ndarray]:
+def outputs(net: Sequential, images: np.ndarray, prepare: Any = standardise, batch: int = 250) -> Iterator[np.ndarray]:
     """What the net gives for raw images, on the host, (n, k) a batch; TrainingError for NaN, and without any image."""
     if len(images) == 0:
         raise TrainingError("evaluate: there are no images; give at least one")
     for start in range(0, len(images), batch):
-        x = to_net(net, standardise(images[start:start + batch]))
+        x = to_net(net, prepare(images[start:start + batch]))
         with no_grad():
             logits = to_host(net(x).data)
         if not np.isfinite(logits).all():

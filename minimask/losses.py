@@ -225,6 +225,19 @@ def of(loss: str | Loss | Callable[[Tensor, Any], Tensor]) -> Loss:
     return loss if isinstance(loss, Loss) else Own(loss)
 
 
+def takes_two(function: Callable[..., Any]) -> bool:
+    """Whether a function can be called with outputs and targets; a class cannot: what it makes can."""
+    import inspect
+
+    try:
+        inspect.signature(function).bind(0, 0)
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature
+        pass
+    return not isinstance(function, type)
+
+
 @op
 def binary_cross_entropy(xp: Any, logits: Array, targets: Array, /) -> tuple[Array, Pullback]:
     r"""Mean of -(t log sigma(x) + (1 - t) log(1 - sigma(x))): twice the same shape -> scalar. dx = (sigma(x) - t)/n.

@@ -7,7 +7,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -15,7 +16,8 @@ import numpy as np
 from . import loop, losses
 from .backend import namespace
 from .checkpoint import Keeper, restore
-from .data import Dataset, refuse_faint, refuse_no_numbers
+from .data import Dataset, Preprocess, refuse_no_numbers
+from .data.preprocess import IMAGE, said_aloud
 from .engine import Tensor
 from .errors import UsageError
 from .fast.memory import kept_memory
@@ -37,13 +39,14 @@ if TYPE_CHECKING:
 def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.random.Generator, batch: int = 128,
         record: dict[str, Any] | None = None, progress: Progress | None = None,
         on_epoch: Callable[[dict[str, Any]], None] | None = None, checkpoint: str | Path | None = None,
-        resume: bool = False, every: float = 30.0, augment: bool = False, shrink: bool = False,
-        loss: str | Loss | Callable[[Tensor, Any], Tensor] = "cross-entropy", metric: str | Metric | None = None,
-        test_loss: bool = False) -> dict[str, Any]:
+        resume: bool = False, every: float = 30.0, augment: bool = False, shrink: bool = False, epoch_0: bool = False,
+        listeners: Sequence[Listener] = (), loss: str | Loss | Callable[[Tensor, Any], Tensor] = "cross-entropy",
+        metric: str | Metric | None = None, test_loss: bool = False) -> dict[str, Any]:
     """Trains the net in place and returns the record of the run.
 
     Args:
-        net, dataset, optimizer: the optimizer was made for ``net.parameters()``.
+        net, dataset, optimizer: the optimizer was made for ``net.parameters()``. Images are preprocessed as the data
+            set says; where nothing is said and they do not look like images, fit says aloud what it does.
         epochs: passes over the training images, 1 or more; each in a fresh order drawn from rng.
         batch: images a step; the short last batch is kept.
         record: a record to write into, so that the caller holds what there is if training is cut short; a new
@@ -59,6 +62,9 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         shrink: train on without the units that are dead for ever (:mod:`minimask.shrink`): the same run up to rounding,
             and faster; the record says so, and how many there are. The net is whole at the end of every epoch; in
             between, what is in its arrays is not up to date.
+        epoch_0: measure the net before its first step, on all images; the record keeps it as "epoch_0".
+        listeners: told of every step and epoch, before a checkpoint is kept (:class:`minimask.loop.Listener`), a
+            :class:`minimask.log.Lines` for example.
         loss: what is minimised: a name in :data:`minimask.losses.LOSSES`, a Loss with settings, or a function of
             outputs (n, k) and targets that gives the mean over a batch as a scalar Tensor. Targets are the data set's
             labels, which may be floats.
@@ -85,31 +91,39 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         raise UsageError("fit: resume=True needs checkpoint=FILE, to know from where")
     training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment,
                         Judge(losses.of(loss), test_loss, losses.metric_of(metric)))
-    listeners: list[Listener] = [Shrinker()] if shrink else []
+    if sentence := said_aloud(dataset.name, dataset.input_shape, dataset.prepare):
+        warnings.warn(sentence, UserWarning, stacklevel=3)
+    told: list[Listener] = [Start()] if epoch_0 else []
+    told += [*([Shrinker()] if shrink else []), *listeners]
     training.record |= {"shrink": True} if shrink else {}
     training.record |= {"metric": losses.metric_name(training.judge.metric)} if training.judge.metric else {}
     if checkpoint is not None:
         if resume:
             restore(training, checkpoint, epochs)
-        listeners.append(Keeper(checkpoint, every, resumed=resume))
+        told.append(Keeper(checkpoint, every, resumed=resume))
     if progress:
-        listeners.append(Shown(progress))
+        told.append(Shown(progress))
     if on_epoch:
-        listeners.append(Called(on_epoch))
-    return training.run(epochs, listeners)
+        told.append(Called(on_epoch))
+    return training.run(epochs, told)
 
 
 @kept_memory()
-def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250) -> float:
+def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250,
+             prepare: Preprocess | None = None) -> float:
     """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest logit is at their label.
+
+    Args:
+        prepare: what is done to raw images, `dataset.prepare`; every image is standardised by itself unless given.
 
     Raises:
         TrainingError: the net gives NaN for an image, or there is no image.
         UsageError: labels that do not fit, images so faint that standardising would make all of them blank.
     """
+    prepare = prepare or IMAGE
     refuse_no_numbers(images, "evaluate")
-    refuse_faint(np.asarray(images), "evaluate")
-    return loop.evaluate(net, images, labels, batch)
+    prepare.refuse(np.asarray(images), "evaluate")
+    return loop.evaluate(net, images, labels, prepare, batch)
 
 
 # ---- the record ----------------------------------------------------------------------------------------------------
@@ -253,6 +267,28 @@ class Shown(Listener):
         self.progress.stop()
 
     end = cut_short
+
+
+class Start(Listener):
+    """Measures a net before its first step, on the loop: "epoch_0" of the record, an entry like every epoch's.
+
+    Its numbers of the training images are measured as those of the test images are, of each image as it is.
+    """
+
+    def begin(self, training: Training) -> None:
+        record, net, dataset = training.record, training.net, training.dataset
+        if "epoch_0" in record:
+            return  # of a run that goes on
+        if training.optimizer.steps or record["epochs"]:
+            raise UsageError(f"fit: epoch 0 is over: the run has made {training.optimizer.steps} steps; begin it anew "
+                             "to measure the net before its first")
+        there = Judge(training.judge.loss, test_loss=True)(
+            loop.outputs(net, dataset.train_images, dataset.prepare), dataset.train_labels, 0.0)
+        told = training.judge(loop.outputs(net, dataset.test_images, dataset.prepare), dataset.test_labels,
+                              there.get("test_accuracy", 0.0))
+        record["epoch_0"] = {
+            "epoch": 0, "step": 0, "train_loss": there["test_loss"], **told,
+            "weights_left": net.weights_left(), "flips": 0, "seconds": 0.0, "layers": net.layer_counts()}
 
 
 class Called(Listener):

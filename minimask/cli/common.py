@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import data, escape, plot, recipes, runs, train
+from .. import data, escape, own, plot, recipes, runs, train
 from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
+from ..log import Log
 from ..mishaps import Interrupted
 
 #: The commands, and what each does. Each is the function `command` of module NAME.
@@ -86,6 +87,10 @@ def shared_options(parser: Parser, out: str, threads: str) -> None:
     """Seed, folder, threads, and how much is said."""
     parser.add_argument("--seed", type=whole_number(0), metavar="S",
                         help="of weights and batches; same seed, same run (default: 0)")
+    parser.add_argument("--init-seed", type=whole_number(0), metavar="S",
+                        help="draw frozen weights and scores from this seed: those of the run with that --seed")
+    parser.add_argument("--order-seed", type=whole_number(0), metavar="S",
+                        help="draw the order of the images and their augmentation from this seed: those of that run")
     parser.add_argument("--out", metavar="DIR", help=f"folder for the results (default: {out})")
     parser.add_argument("--threads", type=whole_number(1), metavar="N",
                         help=f"threads of the matrix products (default: {threads})")
@@ -93,6 +98,33 @@ def shared_options(parser: Parser, out: str, threads: str) -> None:
                         help="train with all units, those that are dead for ever too: the same up to rounding, slower")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that is in the folder already")
     parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
+
+
+def trust_option(parser: Parser) -> None:
+    """Whether own code that a record or a checkpoint names may be run."""
+    parser.add_argument("--trust", action="store_true",
+                        help="run the own code (module:object) that the run names; without it nothing that a record, a "
+                             "checkpoint or a sweep's folder names is ever imported")
+
+
+def recipe_options(parser: Parser) -> None:
+    """What is set in a recipe, and what is written down while it trains."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="another value for a key of the recipe, as in its file: --set wd=1e-4, --set "
+                             "source_settings.tau=0.02; may be given for several keys")
+    parser.add_argument("--epoch-0", action="store_true",
+                        help="measure the net before its first step, too; the record keeps it as \"epoch_0\"")
+    parser.add_argument("--log", action="store_true", help="write log.jsonl into a run's folder, a line an epoch")
+    parser.add_argument("--every-step", action="store_true", help="the same with a line a step, too")
+    parser.add_argument("--tensorboard", action="store_true",
+                        help="write TensorBoard's event files, too (needs tensorboardX)")
+
+
+def log_of(options: Any) -> Log | None:
+    """What log is asked for."""
+    if not (options.log or options.every_step or options.tensorboard):
+        return None
+    return Log(options.every_step, options.tensorboard)
 
 
 def load_data(name: str, options: Any) -> data.Dataset:
@@ -105,8 +137,9 @@ def load_data(name: str, options: Any) -> data.Dataset:
 
 
 def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, overwrite: bool, options: Any, seed: int,
-         library: str = "numpy") -> Any:
-    """Trains; when it is cut short, the error says what was kept, where, and how to go on."""
+        library: str = "numpy", **how: Any) -> Any:
+    """Trains, as `how` says beside (runs.run); when it is cut short, the error says what was kept, where, and how to
+    go on."""
     progress = None if options.quiet else train.Progress(recipe.name)
     resume = getattr(options, "resume", None)  # None: the demo, which takes seconds and is begun anew
     words = ["minimask", "train", getattr(options, "recipe", recipe.name), "--resume"]
@@ -116,11 +149,16 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         words += ["--allow-unverified"] if options.allow_unverified else []
         words += ["--threads", str(options.threads)] if options.threads else []
         words += ["--plain"] if options.plain else []
+        words += ["--trust"] if options.trust else []
+        words += [word for each in options.set for word in ("--set", each)]
+        words += [f"--{name}-seed={seed}" for name, seed in (("init", options.init_seed), ("order", options.order_seed))
+                  if seed is not None and "--out" in words]
     shrink = False if options.no_shrink or (not resume and getattr(options, "plain", False)) else None  # as it began
     go_on = f"; to go on: {shlex.join(words)}" if resume is not None else ""
     try:
         with warnings_as_sentences():
-            return runs.run(recipe, dataset, seed, folder, overwrite, library, progress, bool(resume), shrink=shrink)
+            return runs.run(recipe, dataset, seed, folder, overwrite, library, progress, bool(resume), shrink=shrink,
+                            **how)
     except KeyboardInterrupt:
         if folder is None:
             kept = "what was finished before is kept"
@@ -129,7 +167,7 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         else:
             kept = f"it had not begun, and nothing is kept{go_on.replace('to go on', 'to begin')}"
         raise Interrupted(f"interrupted while training {recipe.name}; {kept}") from None
-    except (train.TrainingError, OutOfMemory) as error:
+    except (train.TrainingError, OutOfMemory, own.OwnError) as error:
         begun = folder is not None and (folder / runs.CHECKPOINT).exists()
         raise MinimaskError(f"{error}{f', saved in {folder}' if begun else ''}") from error
 

@@ -8,11 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import backend, escape, files, recipes, runs
+from .. import backend, escape, files, own, recipes, runs
 from ..display import MARK, accuracy_name
 from ..errors import UsageError
 from ..fast.threads import blas_threads
-from .common import Parser, data_options, layer_table, load_data, run, say_files, shared_options
+from ..recipes import grid
+from .common import (
+    Parser,
+    data_options,
+    layer_table,
+    load_data,
+    log_of,
+    recipe_options,
+    run,
+    say_files,
+    shared_options,
+    trust_option,
+)
 
 
 def command(words: Sequence[str]) -> None:
@@ -20,7 +32,10 @@ def command(words: Sequence[str]) -> None:
     options: Any = _parser().parse_args(words)
     if options.resume and options.overwrite:
         raise UsageError("--resume goes on with a run, --overwrite replaces it: give one of them")
-    recipe, folder = _chosen(options)
+    if None not in (options.seed, options.init_seed, options.order_seed):
+        raise UsageError("--init-seed and --order-seed leave nothing for --seed to draw; leave one of the three out")
+    log = log_of(options)
+    recipe, folder, made = _chosen(options)
     digest = _as_it_was(options, folder, recipe.name) if options.resume else ""
     if options.epochs is not None:
         recipe = replace(recipe, epochs=options.epochs)
@@ -30,11 +45,14 @@ def command(words: Sequence[str]) -> None:
     backend.load(library)
     dataset = load_data(recipe.dataset, options)
     settings = ", ".join(f"{name} {value}" for name, value in recipe.source_settings.items())
+    seeds = f"seed {seed}" + "".join(f", {name} of seed {value}" for name, value in (
+        ("weights", options.init_seed), ("order", options.order_seed)) if value is not None)
     print(f"{recipe.name}: {recipe.model} on {dataset.name}, {recipe.source} ({settings}), {recipe.epochs} epochs, "
-          f"seed {seed}")
+          f"{seeds}")
     with files.locked(folder), blas_threads(1 if options.plain else options.threads), \
             backend.plain() if options.plain else contextlib.nullcontext():
-        net, record = run(recipe, dataset, folder, options.overwrite, options, seed, library)
+        net, record = run(recipe, dataset, folder, options.overwrite, options, seed, library, made=made, log=log,
+                          init_seed=options.init_seed, order_seed=options.order_seed, epoch_0=options.epoch_0)
         if digest == runs.peek(folder)[1]:
             print(f"it was finished already, after {len(record['epochs'])} epochs; a larger --epochs N trains on")
         print(layer_table(record))
@@ -44,8 +62,9 @@ def command(words: Sequence[str]) -> None:
         say_files(folder, net, record, dataset)
 
 
-def _chosen(options: Any) -> tuple[recipes.Recipe, Path]:
-    """What is trained, and where: a recipe in a folder, or with --resume the run in a folder, whose recipe it has."""
+def _chosen(options: Any) -> tuple[recipes.Recipe, Path, dict[str, Any] | None]:
+    """What is trained, where, and what was set to make it: a recipe in a folder, or with --resume the run in a folder,
+    whose recipe it has."""
     name = options.recipe
     if options.resume and name not in recipes.RECIPES and (not name.endswith(".toml") or Path(name).is_dir()):
         if not (Path(name) / runs.CHECKPOINT).exists():
@@ -54,9 +73,21 @@ def _chosen(options: Any) -> tuple[recipes.Recipe, Path]:
                              "--out DIR (`minimask recipes` lists recipes)")
         if options.out is not None:
             raise UsageError(f"{name} is the run that is to go on, in its own folder: leave out --out {options.out}")
-        return recipes.from_dict(runs.peek(Path(name))[0]["record"].get("recipe", {})), Path(name)
-    recipe = recipes.find(name)
-    return recipe, Path(options.out or f"runs/{recipe.name}-seed{options.seed or 0}")
+        if options.set:
+            raise UsageError(f"{name} is the run that is to go on, with the recipe that it has: leave out --set "
+                             f"{options.set[0]}")
+        record = runs.peek(Path(name))[0]["record"]
+        code = own.trusted(record, Path(name)) if options.trust else None
+        return recipes.from_dict(record.get("recipe", {}), code).resolve(), Path(name), None
+    recipe, made = recipes.find(name, options.trust), None
+    if options.set:
+        cells = grid.cells(recipe, grid.choices(options.set))
+        if len(cells) > 1:
+            raise UsageError(f"--set gives {len(cells)} recipes, and train takes one; `minimask sweep` trains all of "
+                             "them")
+        recipe, made = cells[0].recipe, cells[0].as_dict()
+    called = runs.name_of(recipe.name, options.seed or 0, options.init_seed, options.order_seed)
+    return recipe.resolve(), Path(options.out or f"runs/{called}"), made
 
 
 def _as_it_was(options: Any, folder: Path, name: str) -> str:
@@ -81,7 +112,8 @@ def _as_it_was(options: Any, folder: Path, name: str) -> str:
                          "begun for; give as many or more, or leave it out")
     library = record.get("environment", {}).get("backend")
     was = {"seed": record.get("seed"), "epochs": recipe.get("epochs"),
-           "dataset": record.get("dataset"),
+           "dataset": record.get("dataset"), "init_seed": record.get("init_seed"),
+           "order_seed": record.get("order_seed"),
            "backend": next((name for name, module in backend.LIBRARIES.items() if module == library), None)}
     for name, value in was.items():
         if getattr(options, name) is None:
@@ -105,7 +137,9 @@ def _parser() -> Parser:
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in the folder where it was stopped, or begin where there is none; "
                              "what is not said stays as it was, but for --threads and --plain, which are said again")
+    trust_option(parser)
     parser.add_argument("--plain", action="store_true",
                         help="take the plain version of every op, on one thread: to step through it")
+    recipe_options(parser)
     shared_options(parser, "runs/RECIPE-seedS", threads="as NumPy is set up")
     return parser

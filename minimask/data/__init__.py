@@ -4,9 +4,10 @@ images.py reads what `minimask predict` is given.
 """
 
 from .files import DataError
+from .preprocess import PREPROCESSINGS, Preprocess, refuse_faint, refuse_no_numbers, standardise
 from .sets import (DATASETS, OUTLINES, Dataset, augment, blank, cifar10, cifar100, digits, fashion_mnist, load,
-                   mnist, outline, refuse_faint, refuse_no_numbers, standardise, validation)
+                   mnist, outline, validation)
 
-__all__ = ["DATASETS", "OUTLINES", "DataError", "Dataset", "augment", "blank", "cifar10", "cifar100",
-           "digits", "fashion_mnist", "load", "mnist", "outline", "refuse_faint",
+__all__ = ["DATASETS", "OUTLINES", "PREPROCESSINGS", "DataError", "Dataset", "Preprocess", "augment", "blank",
+           "cifar10", "cifar100", "digits", "fashion_mnist", "load", "mnist", "outline", "refuse_faint",
            "refuse_no_numbers", "standardise", "validation"]

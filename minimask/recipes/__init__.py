@@ -1,4 +1,4 @@
-"""What to train and how: a recipe (recipe.py), and those of the paper and its relatives (table.py)."""
+"""What to train and how: a recipe (recipe.py), those of the paper and its relatives (table.py), grids (grid.py)."""
 
 from .recipe import (LATER, LOSSES, METRICS, OPTIMIZERS, RANGES, SCHEDULES, SETTINGS, SOURCES, TYPES, Recipe, from_dict,
                      read)

@@ -5,15 +5,16 @@ A recipe is plain data: :meth:`Recipe.toml` writes it down, and :func:`read` rea
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import data, losses, models, nn, optim, optimizers, resnet, schedules
+from .. import data, losses, models, nn, optim, optimizers, own, resnet, schedules
 from ..errors import UsageError, unknown
 from ..fields import MOST_TEXT, MOST_WHOLE, brief, content
 from ..inputs import setting
@@ -25,6 +26,9 @@ if TYPE_CHECKING:  # imported where it is used: `import minimask` stays quick
 SOURCES: dict[str, Any] = {"trained": Trained, "signed-supermask": SignedSupermask, "binary": BinarySupermask,
                            "edge-popup": EdgePopup}
 SCHEDULES, LOSSES, METRICS, OPTIMIZERS = schedules.SCHEDULES, losses.LOSSES, losses.METRICS, optimizers.OPTIMIZERS
+#: The keys that name a thing which is made with settings, and what is known by name; a name with a colon is own code.
+KINDS: dict[str, Collection[str]] = {"source": SOURCES, "schedule": SCHEDULES, "model": models.MODELS, "loss": LOSSES,
+                                     "optimizer": OPTIMIZERS}
 
 Types = Mapping[str, type]
 _INITIAL: Types = {"frozen": str, "frozen_distribution": str, "frozen_factor": float, "scores": str,
@@ -73,6 +77,8 @@ class Recipe:
             test_loss: whether their loss is told, too.
         optimizer, optimizer_settings: a name in :data:`minimask.optimizers.OPTIMIZERS`, and its arguments, with those
             of :func:`minimask.optimizers.build`: `clip_norm`, `undecayed`.
+        code: the leave to import own code, ``module:object`` in place of a name (:mod:`minimask.own`); no part of the
+            recipe. A recipe without it can be read and compared, and only what is minimask's can be made of it.
 
     Raises:
         UsageError: an unknown name or setting, a wrong type, a number out of range; the sentence gives the nearest
@@ -100,10 +106,11 @@ class Recipe:
     optimizer_settings: Mapping[str, Any] = field(default_factory=dict)
     metric: str = ""
     test_loss: bool = False
+    code: own.Code | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         where = f"recipe {brief(self.name)}"
-        _check(where, vars(self), TYPES)
+        _check(where, self._values(), TYPES)
         if not self.name.strip(".") or not all(c.isascii() and (c.isalnum() or c in "._-") for c in self.name):
             raise UsageError(f"{where}: a name is made of letters, digits, '.', '_' and '-'")
         for key in ("name", "dataset"):
@@ -115,21 +122,35 @@ class Recipe:
             if not low <= value <= high:
                 raise UsageError(f"{where}: {key} is {value}; the nearest that it may be is "
                                  f"{low if value < low else high}")
-        for kind, known in (("source", SOURCES), ("schedule", SCHEDULES), ("model", models.MODELS),
-                            ("loss", LOSSES), ("optimizer", OPTIMIZERS)):
+        for kind, known in KINDS.items():
             chosen = getattr(self, kind)
+            if own.is_own(chosen):
+                own.refuse_name(f"{where}: {kind}", chosen)
+                own.refuse_settings(f"{where}: {kind} {chosen!r}", getattr(self, f"{kind}_settings"))
+                continue
             if chosen not in known:
                 raise UsageError(f"{where}: {unknown({'source': 'weight source'}.get(kind, kind), chosen, known)}")
             _check(f"{where}: {kind} {chosen!r}", getattr(self, f"{kind}_settings"), SETTINGS.get(chosen, {}))
+        if own.is_own(self.metric):
+            own.refuse_name(f"{where}: metric", self.metric)
         self._floats()
         try:  # the values of the settings, by those who know them
-            self.weights()
-            self.schedule_of(1)
-            self.judge()
-            optimizers.check(self.optimizer, self.lr, self.wd, **self._momentum(), **self.optimizer_settings)
-            if self.model_settings.get("width", 1) > MOST_WIDTH:
-                raise UsageError(f"width is {self.model_settings['width']}; the nearest that it may be is {MOST_WIDTH}")
-            resnet.check_settings(**self.model_settings)
+            if not own.is_own(self.source):
+                self.weights()
+            if not own.is_own(self.schedule):
+                self.schedule_of(1)
+            if not own.is_own(self.loss):
+                LOSSES[self.loss](**self.loss_settings)
+            if self.metric and not own.is_own(self.metric):
+                losses.metric_of(self.metric)
+            momentum = self._momentum()
+            if not own.is_own(self.optimizer):
+                optimizers.check(self.optimizer, self.lr, self.wd, **momentum, **self.optimizer_settings)
+            if not own.is_own(self.model):
+                if self.model_settings.get("width", 1) > MOST_WIDTH:
+                    raise UsageError(f"width is {self.model_settings['width']}; the nearest that it may be is "
+                                     f"{MOST_WIDTH}")
+                resnet.check_settings(**self.model_settings)
         except (UsageError, ValueError) as error:
             raise UsageError(f"{where}: {error}") from error
 
@@ -141,21 +162,64 @@ class Recipe:
                 object.__setattr__(self, key, setting(value))
             elif kind is dict:
                 types = SETTINGS.get(getattr(self, key.removesuffix("_settings")), {})
-                object.__setattr__(self, key, {name: setting(each) if types[name] is float else each
+                object.__setattr__(self, key, {name: setting(each) if types.get(name) is float else each
                                                for name, each in value.items()})
+
+    def own_code(self) -> dict[str, str]:
+        """What of it is own code: key -> ``module:object``."""
+        return {kind: getattr(self, kind) for kind in (*KINDS, "metric") if own.is_own(getattr(self, kind))}
+
+    def resolve(self) -> Recipe:
+        """Itself, after its own code has been imported: what is wrong with it is said now. Errors: see own.find."""
+        for kind in self.own_code():
+            self._find(kind)
+        return self
+
+    def _find(self, kind: str) -> Callable[..., Any]:
+        return own.find(f"recipe {brief(self.name)}: {kind}", getattr(self, kind), self.code)
+
+    def _make_own(self, kind: str, fits: Callable[[Any], bool], needed: str, *args: Any, **more: Any) -> Any:
+        """What own code makes of these arguments and its settings, which must fit; OwnError, UsageError."""
+        function, settings = self._find(kind), getattr(self, f"{kind}_settings")
+        where = f"recipe {brief(self.name)}: {kind} = {getattr(self, kind)!r}"
+        with own.blamed(f"{where}: "):
+            try:
+                inspect.signature(function).bind(*args, **more, **settings)
+            except TypeError as error:
+                given = ", ".join([*(str(each)[:40] for each in args), *more, *settings])
+                raise UsageError(f"{where} does not take what it is given ({given}): {error}") from error
+            except ValueError:  # of what has no signature
+                pass
+            made = function(*args, **more, **settings)
+        if not fits(made):
+            raise UsageError(f"{where} gives a {type(made).__name__}, but needed is {needed}")
+        return made
 
     def weights(self) -> WeightSource:
         """The weight source, as a template."""
+        if own.is_own(self.source):
+            return self._make_own("source", lambda made: hasattr(made, "draw"), "a weight source, with a method draw")
         return SOURCES[self.source](**self.source_settings)
 
     def schedule_of(self, steps_per_epoch: int) -> optim.Schedule:
         """The factor on lr and wd, as a function of the step."""
+        if own.is_own(self.schedule):
+            return self._make_own("schedule", callable, "a function of the step", steps_per_epoch)
         return SCHEDULES[self.schedule](steps_per_epoch, **self.schedule_settings)
 
     def judge(self) -> losses.Judge:
         """What is minimised, and what is told of held-out images."""
-        return losses.Judge(LOSSES[self.loss](**self.loss_settings), self.test_loss,
-                            losses.metric_of(self.metric or None))
+        metric = self._find("metric") if own.is_own(self.metric) else losses.metric_of(self.metric or None)
+        return losses.Judge(self._loss(), self.test_loss, metric)
+
+    def _loss(self) -> losses.Loss:
+        """What is minimised; own code is the loss itself, or makes it: where it has settings or takes no pair."""
+        if not own.is_own(self.loss):
+            return LOSSES[self.loss](**self.loss_settings)
+        loss = self._find("loss")
+        if self.loss_settings or not losses.takes_two(loss):
+            loss = self._make_own("loss", callable, "a loss, a function of outputs and targets")
+        return losses.of(loss)
 
     def build(self, dataset: data.Dataset, rng: np.random.Generator, backend: str = "numpy") -> nn.Sequential:
         """The net, sized for the data set's images and classes, drawn from rng."""
@@ -163,9 +227,12 @@ class Recipe:
 
     def _build(self, input_shape: tuple[int, ...], classes: int, weights: WeightSource, rng: np.random.Generator,
                backend: str = "numpy") -> nn.Sequential:
+        common: dict[str, Any] = {"weights": weights, "rng": rng, "input_shape": input_shape, "backend": backend}
+        if own.is_own(self.model):
+            return self._make_own("model", lambda made: isinstance(made, nn.Sequential), "a minimask.nn.Sequential",
+                                  classes=classes, **common)
         end: dict[str, Any] = {"units": (*models.FCN[:-1], classes)} if self.model == "fcn" else {"classes": classes}
-        return models.MODELS[self.model](weights=weights, rng=rng, input_shape=input_shape, backend=backend,
-                                         **end, **self.model_settings)
+        return models.MODELS[self.model](**common, **end, **self.model_settings)
 
     def size(self, input_shape: tuple[int, ...] | None = None, classes: Sequence[str] | None = None) -> int:
         """How many weights its net has, on its data set unless others' shape and classes are given; none is drawn."""
@@ -177,6 +244,9 @@ class Recipe:
     def optimizer_of(self, net: nn.Sequential, dataset: data.Dataset) -> optim.SGD:
         """The optimizer over the net's parameters, with this recipe's schedule."""
         schedule = self.schedule_of(math.ceil(len(dataset.train_images) / self.batch))
+        if own.is_own(self.optimizer):
+            return self._make_own("optimizer", lambda made: isinstance(made, optim.SGD), "a minimask.optim.SGD",
+                                  net.parameters(), self.lr, self.wd, schedule=schedule)
         return optimizers.build(self.optimizer, net, self.lr, self.wd, schedule, **self._momentum(),
                                 **self.optimizer_settings)
 
@@ -193,8 +263,11 @@ class Recipe:
         """Plain data for record.json, without keys of LATER at their defaults; ``Recipe(**that)`` is this recipe."""
         standing = {each.name: each.default if each.default_factory is MISSING else each.default_factory()
                     for each in fields(self) if each.name in LATER}
-        return {key: dict(value) if isinstance(value, Mapping) else value for key, value in vars(self).items()
+        return {key: dict(value) if isinstance(value, Mapping) else value for key, value in self._values().items()
                 if key not in LATER or value != standing[key]}
+
+    def _values(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "code"}
 
     def toml(self) -> str:
         """The recipe as TOML, which :func:`read` reads back from a file."""
@@ -247,15 +320,26 @@ def _check(where: str, values: Mapping[str, Any], types: Types) -> None:
 NEW_IN_TOML = r"""\\[ex]|\{[^}"']*\n|,\s*\}"""
 
 
-def read(path: str | Path) -> Recipe:
-    """The recipe in a TOML file, as :meth:`Recipe.toml` writes it; UsageError for anything else."""
+#: What tells that a folder is a run's or a sweep's.
+MADE = ("record.json", "sweep.json")
+
+
+def read(path: str | Path, trust: bool = False) -> Recipe:
+    """The recipe in a TOML file, as :meth:`Recipe.toml` writes it; UsageError for anything else.
+
+    Who names a recipe file gives it leave to import the own code that it names, from its folder first, as who starts a
+    script lets it import what lies beside it; nothing is imported yet. But what lies in a run's or a sweep's folder
+    came with that, and may be anybody's: it takes `trust`.
+    """
     import pathlib
     import tomllib
 
     text = ""
     try:
         text = content(pathlib.Path(path), MOST_BYTES).decode("utf-8").replace("\r\n", "\n")
-        return from_dict(tomllib.loads(text))
+        folder = pathlib.Path(path).resolve().parent
+        came_along = any((place / name).exists() for place in (folder, folder.parent) for name in MADE)
+        return from_dict(tomllib.loads(text), own.Code(str(folder)) if trust or not came_along else None)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); `minimask recipes fcn > my.toml` writes a recipe "
                          "to begin with") from error
@@ -277,10 +361,13 @@ def _newer(text: str) -> str:
             "texts, line ends and a last comma in a table between braces) needs Python 3.15")
 
 
-def from_dict(values: Mapping[str, Any]) -> Recipe:
-    """A recipe from plain data; UsageError for unknown and missing keys and for what :class:`Recipe` refuses."""
+def from_dict(values: Mapping[str, Any], code: own.Code | None = None) -> Recipe:
+    """A recipe from plain data; UsageError for unknown and missing keys and for what :class:`Recipe` refuses.
+
+    code: the leave to import own code that it names; plain data gives none, wherever it is from.
+    """
     _check("recipe", {key: value for key, value in values.items() if key not in TYPES}, TYPES)
     missing = [key for key in ("name", "about", "epochs", "lr", "wd") if key not in values]
     if missing:
         raise UsageError(f"recipe lacks {', '.join(missing)}; `minimask recipes fcn` shows a whole one")
-    return Recipe(**values)
+    return Recipe(**values, code=code)

@@ -4,7 +4,8 @@ records.py finds and checks what runs have left, report.py makes tables and a pa
 side by side.
 """
 
-from .folder import CHECKPOINT, FILES, claim, finished, load, peek, read_record, run, write_pictures, write_record
+from .folder import (CHECKPOINT, FILES, LOG, claim, drawn, finished, load, name_of, peek, read_record, run,
+                     write_pictures, write_record)
 
-__all__ = ["CHECKPOINT", "FILES", "claim", "finished", "load", "peek", "read_record", "run", "write_pictures",
-           "write_record"]
+__all__ = ["CHECKPOINT", "FILES", "LOG", "claim", "drawn", "finished", "load", "name_of", "peek", "read_record", "run",
+           "write_pictures", "write_record"]

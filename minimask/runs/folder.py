@@ -12,33 +12,42 @@ import json
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import checkpoint, data, fields, files, plot, recipes, train
+from .. import checkpoint, data, fields, files, own, plot, recipes, train
 from ..data import Dataset
 from ..errors import MinimaskError, UsageError
+from ..log import Log, event_files, listeners
 from ..nn import Sequential
 from ..plateau import Plateau
 from . import schema
 
 #: What tells of the end of a run, and all that a run leaves.
-END = ("network.npz", "masks.png", "training.png")
-CHECKPOINT = "checkpoint.npz"
-FILES = ("record.json", *END, CHECKPOINT, "dense.json")
+END = ("network.npz", "masks.png", "training.png", "evaluation.json", "mistakes.png")
+CHECKPOINT, LOG = "checkpoint.npz", "log.jsonl"
+FILES = ("record.json", *END, CHECKPOINT, "dense.json", LOG)
 
 
 def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | None = None, overwrite: bool = False,
         backend: str = "numpy", progress: train.Progress | None = None, resume: bool = False,
-        every: float = 30.0, shrink: bool | None = None) -> tuple[Sequential, dict[str, Any]]:
+        every: float = 30.0, shrink: bool | None = None, init_seed: int | None = None, order_seed: int | None = None,
+        made: Mapping[str, Any] | None = None, epoch_0: bool = False,
+        log: Log | None = None) -> tuple[Sequential, dict[str, Any]]:
     """Trains a recipe from a seed; returns the net and its record, and keeps both in folder `out` if one is given.
 
     Args:
         resume: go on where the checkpoint in `out` stands, see :func:`minimask.train.fit`. every: seconds between two
             checkpoints. shrink: train on without the units that are dead for ever; as the run began when it is resumed,
             else yes, unless said.
+        init_seed: draws frozen weights and scores in place of `seed`: those of the run with that seed.
+        order_seed: draws the order of the images and their augmentation in place of `seed`: that of the run with that
+            seed. made: what was set to make this recipe (:meth:`minimask.recipes.grid.Cell.as_dict`), for the record.
+        epoch_0: measure the net before its first step, too. log: what is kept beside the record, in `out`; a run that
+            is resumed goes on with the log that it has.
 
     Raises:
         UsageError: `out` holds a run already and neither `overwrite` nor `resume` is set, or holds none to resume, or
@@ -47,18 +56,20 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         TrainingError, KeyboardInterrupt: training was cut short; record and net of the last whole epoch are in `out`,
             and the very step in its checkpoint; none of them before there is a first checkpoint.
     """
-    if seed < 0:
-        raise UsageError(f"seed {seed}: give a whole number, 0 or more")
-    rng = np.random.default_rng(seed)
-    net = recipe.build(dataset, rng, backend)
+    net, rng = drawn(recipe, dataset, seed, init_seed, order_seed, backend)
     optimizer, judge = recipe.optimizer_of(net, dataset), recipe.judge()
     told: dict[str, Any] = {"loss": judge.loss, "metric": judge.metric, "test_loss": judge.test_loss}
     record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
+    record["environment"] |= own.environment(recipe.own_code().values(), recipe.code, Path(out) if out else None)
+    record |= {name: int(value) for name, value in (("init_seed", init_seed), ("order_seed", order_seed))
+               if value is not None}
+    record |= {"made": dict(made)} if made else {}
     if not dataset.verified:
         record["unverified"] = True  # not known to be the official files
     if out is None:
-        return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
-                              augment=recipe.augment, shrink=shrink is not False, **told)
+        with own.blamed():
+            return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
+                                  augment=recipe.augment, shrink=shrink is not False, epoch_0=epoch_0, **told)
     folder = Path(out)
     if resume:
         began, _ = peek(folder)
@@ -72,24 +83,55 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         except (OSError, files.WriteError) as error:
             warnings.warn(f"{error}; training goes on", UserWarning, stacklevel=2)
 
-    with files.locked(folder):
+    with files.locked(folder), own.blamed():
         if not resume:
             claim(folder, overwrite)
         epochs = record["epochs"]
         try:
             train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress, keep,
-                      folder / CHECKPOINT, resume, every, recipe.augment, shrink is not False, **told)
+                      folder / CHECKPOINT, resume, every, recipe.augment, shrink is not False, epoch_0,
+                      listeners(folder / LOG, log, resume), **told)
         finally:
             taken_up = record["epochs"] is not epochs if resume else (folder / CHECKPOINT).exists()
+            if isinstance(optimizer.schedule, Plateau) and optimizer.schedule.finished and recipe.own_code():
+                record["ended"] = True
             if taken_up:  # else there is nothing to go on with, and what is there stays
                 write_record(folder, record)
                 write_network(folder, net)
     return net, record
 
 
+def drawn(recipe: recipes.Recipe, dataset: Dataset, seed: int, init_seed: int | None = None,
+          order_seed: int | None = None, backend: str = "numpy") -> tuple[Sequential, np.random.Generator]:
+    """A run's net, and the generator that the order of its images comes from.
+
+    One generator draws both, the net first. With a seed for each, both are what the run with that one seed has: so
+    weights of seed 1 in the order of seed 2 share their weights with run 1 and their order with run 2, to the bit.
+
+    Raises UsageError for a seed below 0.
+    """
+    for given in (seed, init_seed or 0, order_seed or 0):
+        if given < 0:
+            raise UsageError(f"seed {given}: give a whole number, 0 or more")
+    rng = np.random.default_rng(seed if init_seed is None else init_seed)
+    net = recipe.build(dataset, rng, backend)
+    if init_seed is not None or order_seed is not None:
+        rng = np.random.default_rng(seed if order_seed is None else order_seed)
+        recipe.build(dataset, rng)  # for what is drawn before the order
+    return net, rng
+
+
+def name_of(recipe: str, seed: int, init_seed: int | None = None, order_seed: int | None = None) -> str:
+    """What a run's folder is called."""
+    return (f"{recipe}-seed{seed}" + ("" if init_seed is None else f"-init{init_seed}")
+            + ("" if order_seed is None else f"-order{order_seed}"))
+
+
 def finished(record: dict[str, Any]) -> bool:
     """Whether a record has all epochs of its recipe, or its plateau schedule has made the last cut."""
     recipe = recipes.from_dict(record["recipe"])
+    if "schedule" in recipe.own_code():  # what it says is not asked: that would run it
+        return len(record["epochs"]) >= recipe.epochs or record.get("ended") is True
     schedule = recipe.schedule_of(1)
     if isinstance(schedule, Plateau):
         for entry in record["epochs"]:
@@ -112,7 +154,7 @@ def claim(folder: Path, overwrite: bool) -> None:
     present = files.claim(folder, "a run already", "give another folder with --out, --resume to go on with it, or "
                           "--overwrite to replace it", FILES, lambda path: overwrite)
     try:
-        for path in [*present, *_anatomy(folder)]:
+        for path in [*present, *_anatomy(folder), *event_files(folder)]:
             path.unlink()
     except OSError as error:
         raise UsageError(f"{folder} cannot be written to ({error.strerror}); give another folder with --out") from error

@@ -211,7 +211,7 @@ def _check_name(recipe: recipes.Recipe) -> None:
     known = recipes.RECIPES.get(recipe.name)
     if known is None or recipes.shipped(recipe) or recipes.shipped(recipe, recipes.FORMER):
         return
-    for name, value in vars(recipe).items():
+    for name, value in recipe.as_dict().items():
         if name not in ("about", "epochs", "dataset") and value != getattr(known, name):
             raise ValueError(f"disagrees with its recipe: it calls itself {recipe.name!r}, but its {name} is "
                              f"{value!r}, and {getattr(known, name)!r} in the recipe of that name; give other "

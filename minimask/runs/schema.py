@@ -13,6 +13,7 @@ from typing import Any
 from .. import data, recipes
 from ..errors import MinimaskError, UsageError
 from ..fields import MOST_WHOLE, Fields, brief, refuse_unbounded
+from ..recipes import grid
 
 #: From where to where the numbers of an epoch lie, and which of them are whole.
 NUMBERS: dict[str, tuple[float, float]] = {
@@ -27,7 +28,9 @@ STATES = ("kept", "hidden", "inverted")
 TEXTS = ("minimask", "python", "numpy", "backend", "system", "processor", "blas_kernel", "simd", "device",
          "source_digest")
 ENVIRONMENT: dict[str, type] = {**dict.fromkeys(TEXTS, str), "cores": int, "blas_threads": int, "tf32": bool,
-                                "continued": list}
+                                "continued": list, "own_code": dict, "own_folder": str}
+#: Seeds that a record has only where weights and order came from two.
+SEEDS = ("init_seed", "order_seed")
 #: Layers of a net, characters of a name, and runs of a sweep, at most.
 MOST_LAYERS, MOST_NAME, MOST_RUNS = 10_000, 200, 100_000
 #: Weights of a net that a record may ask for: 19 times those of Conv8, the paper's largest.
@@ -45,8 +48,11 @@ def record(value: Mapping[str, Any]) -> None:
     for part, inside in value.items():
         if part != "epochs":
             refuse_unbounded({part: inside}, f"is damaged or of another kind: its {part:.40}")
-    if not 0 <= value["seed"] < 1 << 128:
-        raise ValueError(f"is damaged or of another kind: its seed is {brief(value['seed'], 40)}")
+    for name in ("seed", *(name for name in SEEDS if name in value)):
+        if type(value[name]) is not int or not 0 <= value[name] < 1 << 128:
+            raise ValueError(f"is damaged or of another kind: its {name} is {brief(value[name], 40)}")
+    if "made" in value and not (type(value["made"]) is dict and grid.agrees(value["made"], value["recipe"])):
+        raise ValueError(f"is damaged or of another kind: its recipe was not made by {brief(value['made'], 80)}")
     if not 0 < len(value["dataset"]) <= MOST_NAME:
         raise ValueError(f"is damaged or of another kind: its dataset is {brief(value['dataset'], 40)}")
     for name, kind in ENVIRONMENT.items():
@@ -55,11 +61,16 @@ def record(value: Mapping[str, Any]) -> None:
                              f"{name} is {brief(value['environment'][name], 40)}")
     if type(value.get("unverified", False)) is not bool:
         raise ValueError(f"is damaged or of another kind: its unverified is {brief(value['unverified'], 40)}")
-    for number, entry in enumerate(value["epochs"], 1):
+    for number, entry in numbered(value):
         try:
-            _entry(entry, number, value["epochs"][0], "loss" in value["recipe"])
+            _entry(entry, number, value["epochs"][0] if value["epochs"] else entry, "loss" in value["recipe"])
         except ValueError as error:
             raise ValueError(f"epoch {number} {error}") from error
+
+
+def numbered(value: Mapping[str, Any]) -> list[tuple[int, Any]]:
+    """The entries of a record with the numbers of their epochs; the last is that of epoch 0, where there is one."""
+    return [*enumerate(value["epochs"], 1), *((0, value[name]) for name in ("epoch_0",) if name in value)]
 
 
 def _entry(entry: Any, number: int, first: Mapping[str, Any], own_loss: bool = False) -> None:
@@ -71,6 +82,7 @@ def _entry(entry: Any, number: int, first: Mapping[str, Any], own_loss: bool = F
             continue
         low = -1e300 if own_loss and name.endswith("_loss") else low
         value: Any = entry.get(name)
+        low = min(low, number)  # epoch 0 has no step
         if type(value) not in ((int,) if name in WHOLE_NUMBERS else (int, float)) or not low <= value <= high:
             raise ValueError(f"has {name} {brief(value, 40)}; needed is a "
                              f"{'whole ' if name in WHOLE_NUMBERS else ''}number from {low:g} to {high:g}")
@@ -144,7 +156,7 @@ def agree(value: Mapping[str, Any], recipe: recipes.Recipe, dataset: data.Datase
         raise ValueError(f"disagrees with its recipe, whose net does not fit its data: {error}") from error
     if size is not None and size > MOST_WEIGHTS:
         raise ValueError(f"asks for a net of {size:,} weights, but {MOST_WEIGHTS:,} are the most")
-    for number, entry in enumerate(value["epochs"], 1):
+    for number, entry in numbered(value):
         try:
             _agree(entry["layers"], recipe, size)
         except ValueError as error:
