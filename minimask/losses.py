@@ -242,14 +242,16 @@ def takes_two(function: Callable[..., Any]) -> bool:
 def binary_cross_entropy(xp: Any, logits: Array, targets: Array, /) -> tuple[Array, Pullback]:
     r"""Mean of -(t log sigma(x) + (1 - t) log(1 - sigma(x))): twice the same shape -> scalar. dx = (sigma(x) - t)/n.
 
-    It is max(x, 0) - x t + log(1 + e^-|x|), in which nothing overflows.
+    It is max(x, 0) - x t + log(1 + e^-|x|), in which nothing overflows; its slope (1 - t) sigma(x) - t sigma(-x), in
+    which nothing cancels where t is 0 or 1.
     """
     if logits.shape != targets.shape:
         raise ValueError(f"binary_cross_entropy: logits {logits.shape} and targets {targets.shape}; give one each")
     n, small = math.prod(logits.shape), xp.exp(-xp.abs(logits))
     value = xp.sum(xp.where(logits > 0, logits, logits * 0) - logits * targets + xp.log1p(small)) / n
-    yes = xp.where(logits > 0, 1 / (1 + small), small / (1 + small))  # sigma(x)
-    return value, lambda g: (lambda: (yes - targets) * (g / n), lambda: -logits * (g / n))
+    large = 1 / (1 + small)
+    yes, no = (xp.where(side, large, small * large) for side in (logits > 0, logits <= 0))  # sigma(x), sigma(-x)
+    return value, lambda g: (lambda: (yes * (1 - targets) - no * targets) * (g / n), lambda: -logits * (g / n))
 
 
 # ---- targets -------------------------------------------------------------------------------------------------------
