@@ -26,7 +26,7 @@ from .meter import Line
 from .mishaps import TrainingError as TrainingError
 from .nn import Sequential
 from .optim import SGD
-from .shrink import Shrinker
+from .shrink import Shrinker, dead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     if checkpoint is None and resume:
         raise UsageError("fit: resume=True needs checkpoint=FILE, to know from where")
     training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment)
-    told: list[Listener] = [Start()] if epoch_0 else []
+    told: list[Listener] = [Start(shrink)] if epoch_0 else []  # the whole net, before units of it are left out
     told += [*([Shrinker()] if shrink else []), *listeners]
     training.record |= {"shrink": True} if shrink else {}
     if checkpoint is not None:
@@ -253,7 +253,13 @@ class Start(Listener):
     """Measures a net before its first step, on the loop: "epoch_0" of the record, an entry like every epoch's.
 
     Its numbers of the training images are measured as those of the test images are, of each image as it is.
+
+    Args:
+        units: count those that are dead for ever, too, as the entries of a run that shrinks its net do.
     """
+
+    def __init__(self, units: bool = False):
+        self.units = units
 
     def begin(self, training: Training) -> None:
         record, net, dataset = training.record, training.net, training.dataset
@@ -262,11 +268,15 @@ class Start(Listener):
         if training.optimizer.steps or record["epochs"]:
             raise UsageError(f"fit: epoch 0 is over: the run has made {training.optimizer.steps} steps; begin it anew "
                              "to measure the net before its first")
+        layers, found = net.layer_counts(), dead(net, training.optimizer) if self.units else {}
+        for row in layers:
+            if row["name"] in found:
+                row |= {"units": len(found[row["name"]]), "dead": int(found[row["name"]].sum())}
         loss, right = measure(net, dataset.train_images, dataset.train_labels)
         record["epoch_0"] = {
             "epoch": 0, "step": 0, "train_loss": loss, "train_accuracy": right,
             "test_accuracy": loop.evaluate(net, dataset.test_images, dataset.test_labels),
-            "weights_left": net.weights_left(), "flips": 0, "seconds": 0.0, "layers": net.layer_counts()}
+            "weights_left": net.weights_left(), "flips": 0, "seconds": 0.0, "layers": layers}
 
 
 class Called(Listener):

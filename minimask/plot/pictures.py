@@ -162,6 +162,8 @@ def course(records: Record | Sequence[Record], columns: int = 3) -> Picture:
     """
     some = [records] if isinstance(records, dict) else list(records)
     runs = [_entries(record) for record in some]
+    if all("epoch_0" in record for record in some):
+        runs = [[record["epoch_0"], *entries] for record, entries in zip(some, runs)]
     planned = {record.get("recipe", {}).get("epochs") for record in some}
     if len(planned) > 1:
         raise MinimaskError(f"plot: records of {' and '.join(sorted(map(str, planned)))} epochs are no one series; "
