@@ -209,7 +209,8 @@ class Progress:
         """An epoch is done, of so many: its entry in the record."""
         now, done = self.clock(), entry["epoch"]
         remaining = (now - self.started) / (done - self.done) * (epochs - done)
-        numbers = (f"test {entry['test_accuracy']:.2%} · left {entry['weights_left']:.1%}"
+        loss = f" (loss {entry['test_loss']:.4f})" if "test_loss" in entry else ""
+        numbers = (f"test {entry['test_accuracy']:.2%}{loss} · left {entry['weights_left']:.1%}"
                    + (f" · {remaining:.0f} s to go" if done < epochs else f" · {now - self.started:.1f} s"))
         self.last = f" · {numbers}"
         line = f"{self.label} epoch {done}/{epochs} · loss {entry['train_loss']:.4f} · {numbers}".strip()

@@ -43,7 +43,8 @@ def command(words: Sequence[str]) -> None:
     if end:
         mark = MARK * bool(record.get("unverified"))
         about += f", epoch {end['epoch']}: {end['test_accuracy']:.2%}{mark} of the images held out"
-    exported = export.save(out, net, data.outline(record["dataset"])[1], about, options.codec, record["seed"])
+    exported = export.save(out, net, data.outline(record["dataset"])[1], about, options.codec,
+                           record.get("init_seed", record["seed"]))
     floats = 4 * net.size()
     ratio = f" ({floats / exported.size:,.0f} to 1)" if exported.size < floats else ", each weight as it is"
     print(f"{escape.line(out)}: {exported.size:,} bytes in place of {floats:,} as float32{ratio}")

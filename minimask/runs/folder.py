@@ -56,6 +56,8 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         TrainingError, KeyboardInterrupt: training was cut short; record and net of the last whole epoch are in `out`,
             and the very step in its checkpoint; none of them before there is a first checkpoint.
     """
+    if out is None and log is not None:
+        raise UsageError("a log lies in the run's folder: say which, out=FOLDER")
     net, rng = drawn(recipe, dataset, seed, init_seed, order_seed, backend)
     optimizer = recipe.optimizer(net, dataset)
     record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)

@@ -156,7 +156,8 @@ def read(places: Iterable[str | Path]) -> Reading:
     for path in dict.fromkeys(path for place in places for path in _files(Path(place), reading)):
         try:
             record = fields.read(path)
-            if "recipe" not in record and "format" not in record and path.name not in RUN_FILES:
+            if "made_by" in record or (
+                    "recipe" not in record and "format" not in record and path.name not in RUN_FILES):
                 reading.foreign.append(path)
                 continue
             run = Run(path, record, check(record))

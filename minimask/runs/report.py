@@ -248,19 +248,22 @@ def _course(group: Group) -> Chart:
     courses = [run.course if began else run.epochs for run in group.runs]
     names = [layer["name"] for layer in group.runs[0].epochs[0]["layers"]]
     last_one = shortest - 1 + began
+    loss = ["test_loss"] * all("test_loss" in entry for course in courses for entry in course)
     shown = sorted({*range(0, last_one + 1, max(1, shortest // 20)), last_one})  # some 20 epochs, the last among them
     whole = {name: np.mean([[course[i][name] for i in shown] for course in courses], axis=0)
-             for name in ("test_accuracy", "weights_left", "flips")}  # each (epochs shown,)
+             for name in ("test_accuracy", "weights_left", "flips", *loss)}  # each (epochs shown,)
     counts = np.array([[[[layer[part] for part in schema.STATES] for layer in course[i]["layers"]] for i in shown]
                        for course in courses])  # (runs, epochs shown, layers, 3)
     shares = 100 * counts.mean(0) / counts[0].sum(-1, keepdims=True)  # (epochs shown, layers, 3)
     rows = [[f"{100 * whole['test_accuracy'][i]:.2f}", f"{100 * whole['weights_left'][i]:.2f}",
-             f"{whole['flips'][i]:,.0f}", *(" / ".join(f"{share:.1f}" for share in layer) for layer in shares[i])]
+             f"{whole['flips'][i]:,.0f}", *(f"{whole[name][i]:.4f}" for name in loss),
+             *(" / ".join(f"{share:.1f}" for share in layer) for layer in shares[i])]
             for i in range(len(shown))]
-    table = Table(["epoch", f"{accuracy([group])}, %", "weights left, %", "flips",
+    table = Table(["epoch", f"{accuracy([group])}, %", "weights left, %", "flips", *("test loss" for _ in loss),
                    *(f"{name}: kept / hidden / inverted, %" for name in names)],
                   [[str(i + 1 - began), *row] for i, row in zip(shown, rows)])
     last, left, flips, *layers = rows[-1]
+    layers = layers[len(loss):]
     return Chart(f"course {group.label}", f"{_marked(group.label, group)}: kept, hidden and inverted over time",
                  f"{group.seeds}{', means over them' if len(group.runs) > 1 else ''}. After {shortest} epochs: "
                  f"{accuracy([group])} {last} %, {left} % of the weights left ({rows[0][1]} % after epoch "
