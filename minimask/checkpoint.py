@@ -395,8 +395,8 @@ def _check_record(record: dict[str, Any]) -> None:
 
 def _check_entry(entry: Fields, number: int) -> None:
     """ValueError unless an epoch of a record has its number, its numbers, and layers whose weights add up."""
-    entry.integer("epoch", number, number), entry.integer("step", min(number, 1), 1 << 53)
-    entry.integer("flips", 0, 1 << 53)
+    entry.integer("epoch", number, number), entry.integer("flips", 0, 1 << 53)
+    entry.integer("step", 1 if number else 0, 1 << 53 if number else 0)
     for name in ("train_accuracy", "test_accuracy", "weights_left"):
         entry.number(name, 0, math.nextafter(1, 2))
     entry.number("train_loss", 0, math.inf), entry.number("seconds", 0, math.inf)

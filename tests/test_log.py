@@ -157,6 +157,7 @@ def test_overwrite_takes_the_log_away(whole, tmp_path):
 
 def test_the_command_line_says_what_is_kept(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runs, "write_pictures", lambda *_: [])
     (tmp_path / "tiny.toml").write_text(replace(TINY, epochs=1).toml())
     for words, kinds in ((["--log"], {"run": 1, "epoch": 1}), (["--every-step"], {"run": 1, "step": STEPS, "epoch": 1}),
                          (["--log", "--epoch-0"], {"run": 1, "epoch": 2})):
@@ -274,7 +275,7 @@ def test_an_epoch_0_that_is_none_is_refused(wrong, whole):
 def test_charts_and_reports_begin_at_epoch_0_where_all_runs_have_it(whole, tmp_path):
     record = whole[1]
     without = {name: value for name, value in record.items() if name != "epoch_0"}
-    first = [item for item in plot.course(record).panels[-1].items if item.__class__.__name__ == "Line"][0]
+    first = next(item for item in plot.course(record).panels[-1].items if item.__class__.__name__ == "Line")
     assert list(first.x) == [0, 1, 2, 3]
     for some in (without, [record, without]):
         assert next(item for item in plot.course(some).panels[-1].items if item.__class__.__name__ == "Line").x[0] == 1

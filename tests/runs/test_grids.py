@@ -24,6 +24,7 @@ NAMES = [f"tiny-wd_{wd}-source.tau_{tau}" for wd in ("0.0001", "0.0003") for tau
 def tiny(tmp_path, monkeypatch):
     """A folder with tiny.toml, in which sweeps are worked off by threads of this process."""
     monkeypatch.setattr(workers, "Processes", lambda jobs: concurrent.futures.ThreadPoolExecutor(jobs))
+    monkeypatch.setattr(runs, "write_pictures", lambda *_: [])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(TINY.toml())
     return tmp_path
@@ -127,7 +128,8 @@ def test_weights_are_those_of_the_one_seed_and_the_order_that_of_the_other():
         runs.drawn(TINY, digits, 0, order_seed=-1)
 
 
-def test_a_run_goes_on_to_the_bit_with_its_seeds_and_with_no_others(tmp_path):
+def test_a_run_goes_on_to_the_bit_with_its_seeds_and_with_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "write_pictures", lambda *_: [])
     digits, two = data.digits(), replace(TINY, epochs=2)
     seeds = {"init_seed": 1, "order_seed": 2}
     runs.run(two, digits, 0, tmp_path / "whole", **seeds)
