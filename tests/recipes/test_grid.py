@@ -47,6 +47,12 @@ def test_every_combination_is_a_recipe_with_a_name_of_its_values():
         assert not grid.agrees({**cell.as_dict(), "values": {"wd": 0.5}}, cell.recipe.as_dict())
 
 
+def test_a_value_that_is_the_default_agrees_with_a_record_that_leaves_it_out():
+    [cell] = made("fcn", "momentum=0.9")
+    plain = cell.recipe.as_dict()
+    assert grid.agrees(cell.as_dict(), plain) and grid.agrees(cell.as_dict(), {k: v for k, v in plain.items() if k != "momentum"})
+
+
 @pytest.mark.parametrize("words", [["wd=0.0001", "lr=1"], ["lr=1.0", "wd=1e-4"], ["lr = 1e0", " wd = 1E-4"]])
 def test_the_name_comes_from_the_values_in_whatever_order_and_spelling(words):
     assert [cell.recipe.name for cell in made("fcn", *words)] == ["fcn-lr_1-wd_0.0001"]
