@@ -277,7 +277,7 @@ def _continue_record(training: Training, stored: dict[str, Any]) -> None:
     first = stored.get("environment", {})
     before = first["continued"][-1]["environment"] if first.get("continued") else first
     changed = {name: (before[name], value) for name, value in environment.items()
-               if name in before and before[name] != value}
+               if name in before and before[name] != value and name != "data"}  # where its files lie changes nothing
     if changed:
         first.setdefault("continued", []).append({"step": training.optimizer.steps, "environment": environment})
         what = ", ".join(f"{name} was {old} and is {new}" for name, (old, new) in changed.items())

@@ -15,9 +15,9 @@ import numpy as np
 
 from . import loop
 from .backend import namespace
-from .checkpoint import Keeper, restore
-from .data import Dataset, Preprocess, refuse_no_numbers
-from .data.preprocess import IMAGE, said_aloud
+from .checkpoint import Keeper, fingerprint, restore
+from .data import OUTLINES, Dataset, Preprocess, refuse_no_numbers
+from .data.preprocess import DEFAULT, IMAGE, said_aloud
 from .errors import UsageError
 from .evaluation import measure
 from .fast.memory import kept_memory
@@ -87,6 +87,7 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     told: list[Listener] = [Start()] if epoch_0 else []
     told += [*([Shrinker()] if shrink else []), *listeners]
     training.record |= {"shrink": True} if shrink else {}
+    training.record |= {"data": described(dataset)} if is_own(dataset) else {}
     if checkpoint is not None:
         if resume:
             restore(training, checkpoint, epochs)
@@ -124,6 +125,19 @@ def new_record(recipe: dict[str, Any] | None = None, seed: int | None = None, da
     """The record of a run before its first epoch: plain data for JSON, its layout is "format" 1."""
     return {"format": 1, "recipe": recipe or {}, "seed": seed, "dataset": dataset,
             "environment": environment(net), "epochs": []}
+
+
+def is_own(dataset: Dataset) -> bool:
+    """Whether a record has to describe a data set: not one of minimask's, or preprocessed in another way than they are.
+    """
+    return dataset.name.removesuffix("-validation") not in OUTLINES or dataset.prepare.name != DEFAULT
+
+
+def described(dataset: Dataset) -> dict[str, Any]:
+    """What a record says of a data set of one's own: a digest of its raw images and labels, the shape of an image, the
+    names of the classes, and how it is preprocessed."""
+    return {"digest": fingerprint(dataset)[:16], "input": list(dataset.input_shape), "classes": list(dataset.classes),
+            "preprocess": dataset.prepare.name}
 
 
 def environment(net: Sequential | None = None) -> dict[str, Any]:

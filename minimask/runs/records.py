@@ -72,6 +72,12 @@ class Run:
         return ", then ".join(dict.fromkeys(str(each.get("source_digest") or "unknown")
                                             for each in self._environments()))
 
+    @property
+    def data(self) -> str:
+        """What a data set of one's own was: the digest of its images and labels, and their preprocessing; else ""."""
+        found = self.record.get("data", {})
+        return f"data {_short(found['digest'])}, preprocess {found['preprocess']}" if found else ""
+
     def _environments(self) -> list[Mapping[str, Any]]:
         """That of its beginning, and of every place where it was resumed with another."""
         later = [each.get("environment") for each in self.environment.get("continued") or () if isinstance(each, dict)]
@@ -223,8 +229,8 @@ def _check_name(recipe: recipes.Recipe) -> None:
 
 def key(run: Run) -> str:
     """What two runs must have in common to be averaged, as text."""
-    return json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}, run.arithmetic, run.source],
-                      sort_keys=True)
+    return json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}, run.arithmetic, run.source,
+                       *([run.data] if run.data else [])], sort_keys=True)
 
 
 def groups(found: Iterable[Run]) -> list[Group]:
@@ -241,12 +247,13 @@ def groups(found: Iterable[Run]) -> list[Group]:
 
 def _label(run: Run, others: Sequence[Run]) -> str:
     """The recipe's name, and the settings and circumstances that tell it from other groups of that name."""
-    here = run.recipe.as_dict()
+    here = {**recipes.NEWER, **run.recipe.as_dict()}
     same = [other for other in others if other.recipe.name == run.recipe.name]
-    there = [other.recipe.as_dict() for other in same]
+    there = [{**recipes.NEWER, **other.recipe.as_dict()} for other in same]
     differ = [name for name in here if name != "about" and any(other[name] != here[name] for other in there)]
     settings = [f"{name.replace('_', ' ')} {_plain(here[name])}" for name in differ]
     settings += [run.arithmetic] if any(other.arithmetic != run.arithmetic for other in same) else []
+    settings += [run.data or "other data"] if any(other.data != run.data for other in same) else []
     settings += [f"source {_short(run.source)}"] if any(other.source != run.source for other in same) else []
     return run.recipe.name + (f" ({', '.join(settings)})" if settings else "")
 
@@ -275,11 +282,14 @@ def _by_recipe(groups: Iterable[Group]) -> dict[str, list[Run]]:
     """A run of every group, by recipe and whether its data is verified."""
     made: dict[str, list[Run]] = {}
     for group in groups:
-        what = json.dumps([group.unverified, {**group.recipe.as_dict(), "about": ""}], sort_keys=True)
+        run = group.runs[0]
+        what = json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}, run.data], sort_keys=True)
         made.setdefault(what, []).append(group.runs[0])
     return made
 
 
 def _plain(value: Any) -> str:
     """A setting in words."""
+    if value in ("", {}):
+        return "as usual"
     return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, Mapping) else str(value)
