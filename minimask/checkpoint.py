@@ -27,6 +27,7 @@ import numpy as np
 
 from . import files
 from .backend import to_host
+from .data.preprocess import DEFAULT
 from .errors import MinimaskError, UsageError
 from .fields import Fields, parse
 from .loop import Listener
@@ -124,6 +125,7 @@ def settings(training: Training) -> dict[str, Any]:
     schedule = training.optimizer.schedule
     return {"dataset": training.dataset.name, "images": fingerprint(training.dataset), "batch": training.batch,
             "augment": training.augment,
+            **({"preprocess": training.dataset.prepare.name} if training.dataset.prepare.name != DEFAULT else {}),
             "weights": {name: {"source": type(source).__name__, **source.settings}
                         for name, source in training.net.weights().items()},
             **training.optimizer.settings(), "schedule": schedule.settings() if isinstance(schedule, Plateau) else {}}
@@ -275,7 +277,7 @@ def _continue_record(training: Training, stored: dict[str, Any]) -> None:
     first = stored.get("environment", {})
     before = first["continued"][-1]["environment"] if first.get("continued") else first
     changed = {name: (before[name], value) for name, value in environment.items()
-               if name in before and before[name] != value}
+               if name in before and before[name] != value and name != "data"}  # where its files lie changes nothing
     if changed:
         first.setdefault("continued", []).append({"step": training.optimizer.steps, "environment": environment})
         what = ", ".join(f"{name} was {old} and is {new}" for name, (old, new) in changed.items())

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .backend import asarray, to_host
-from .data import standardise
+from .data import Preprocess
+from .data.preprocess import IMAGE
 from .engine import no_grad
 from .errors import UsageError
 from .mishaps import TrainingError, cause
@@ -84,8 +85,10 @@ def _share(part: Any, whole: Any) -> float | None:
     return float(part) / float(whole) if whole else None
 
 
-def logits(net: Sequential, images: np.ndarray, batch: int = 250) -> np.ndarray:
+def logits(net: Sequential, images: np.ndarray, batch: int = 250, prepare: Preprocess = IMAGE) -> np.ndarray:
     """Raw images (n, H, W, C) on the host -> (n, classes) float64 logits on the host, as loop.evaluate computes them.
+
+    prepare: what is done to raw images, `dataset.prepare`.
 
     Raises TrainingError: the net gives NaN or infinity for an image, or there is no image.
     """
@@ -96,7 +99,7 @@ def logits(net: Sequential, images: np.ndarray, batch: int = 250) -> np.ndarray:
         # of an exported net nothing can be trained
         like = parameters[0].data if parameters else next(iter(net.weights().values())).effective().data
         for start in range(0, len(images), batch):
-            x = asarray(standardise(images[start:start + batch]), like)
+            x = asarray(prepare(images[start:start + batch]), like)
             found.append(to_host(net(x).data).astype(np.float64))
             if not np.isfinite(found[-1]).all():
                 chosen = np.arange(start, start + len(found[-1]))
@@ -111,20 +114,21 @@ def log_softmax(given: np.ndarray) -> np.ndarray:
     return given - np.log(np.exp(given).sum(axis=1, keepdims=True))
 
 
-def measure(net: Sequential, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def measure(net: Sequential, images: np.ndarray, labels: np.ndarray,
+            prepare: Preprocess = IMAGE) -> tuple[float, float]:
     """The mean cross-entropy of raw images, and the share whose largest logit is at their label; raises as logits."""
-    given = logits(net, images)
+    given = logits(net, images, prepare=prepare)
     losses = -log_softmax(given)[np.arange(len(labels)), labels]
     return float(losses.mean()), int(np.count_nonzero(given.argmax(axis=1) == labels)) / len(labels)
 
 
 def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...],
-             most: int = 10) -> Evaluation:
+             most: int = 10, prepare: Preprocess = IMAGE) -> Evaluation:
     """How the net classifies raw images (n, H, W, C); with its `most` most confident mistakes.
 
     Raises UsageError: the net has another number of classes. TrainingError as logits.
     """
-    given = logits(net, images)
+    given = logits(net, images, prepare=prepare)
     if given.shape[1] != len(classes):
         raise UsageError(f"evaluate: the net tells {given.shape[1]} classes apart, but the data has {len(classes)}")
     log_p = log_softmax(given)  # (n, classes)

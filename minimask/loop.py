@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -150,7 +150,7 @@ class Training:
         chosen = self.order[self.step * self.batch:(self.step + 1) * self.batch]
         state, bits = net.state(), self.rng.bit_generator.state  # to go back to: batch norm renews its statistics
         raw, y = images[chosen], labels[chosen]
-        x = to_net(net, standardise(augmented(raw, self.rng) if self.augment else raw))
+        x = to_net(net, self.dataset.prepare(augmented(raw, self.rng) if self.augment else raw))
         logits = net(x, training=True)
         loss = ops.cross_entropy(logits, y)
         loss_value = loss.item()
@@ -171,7 +171,7 @@ class Training:
         """After the last step: evaluates the net, adds the epoch's entry to the record, and returns it."""
         arrays, masks, images = self.net.arrays(), self.net.masks(), len(self.dataset.train_images)
         refuse_not_finite(arrays, self.epoch, self.step)
-        test_accuracy = evaluate(self.net, self.dataset.test_images, self.dataset.test_labels)
+        test_accuracy = evaluate(self.net, self.dataset.test_images, self.dataset.test_labels, self.dataset.prepare)
         loss = self.loss_sum / images
         entry = {"epoch": self.epoch, "step": self.optimizer.steps, "train_loss": loss,
                  "train_accuracy": self.right / images, "test_accuracy": test_accuracy,
@@ -187,7 +187,8 @@ class Training:
         return entry
 
 
-def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250) -> float:
+def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray,
+             prepare: Callable[[np.ndarray], np.ndarray] = standardise, batch: int = 250) -> float:
     """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest logit is at their label.
 
     Raises:
@@ -200,7 +201,7 @@ def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int
     right = 0
     with no_grad():
         for start in range(0, len(images), batch):
-            x = to_net(net, standardise(images[start:start + batch]))
+            x = to_net(net, prepare(images[start:start + batch]))
             logits = to_host(net(x).data)
             if not np.isfinite(logits).all():
                 chosen = np.arange(start, start + len(logits))

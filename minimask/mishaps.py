@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backend import Array, to_host
-from .data import refuse_faint
 from .engine import Tensor, no_grad
 from .errors import MinimaskError, UsageError
 
@@ -156,7 +155,7 @@ def refuse_misfits(net: Sequential, dataset: Dataset, batch: int, rng: np.random
         raise TrainingError("fit: before epoch 1, step 1: a held-out image holds NaN or infinity: "
                             f"{_bad_image(dataset.test_images, np.arange(len(dataset.test_images)))}")
     for part in ("train_images", "test_images"):
-        refuse_faint(getattr(dataset, part), f"fit: data set {dataset.name!r}, {part}")
+        dataset.prepare.refuse(getattr(dataset, part), f"fit: data set {dataset.name!r}, {part}")
 
 
 def refuse_not_finite(arrays: Mapping[str, np.ndarray], epoch: int, step: int) -> None:

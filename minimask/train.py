@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,8 +15,9 @@ import numpy as np
 
 from . import loop
 from .backend import namespace
-from .checkpoint import Keeper, restore
-from .data import Dataset, refuse_faint, refuse_no_numbers
+from .checkpoint import Keeper, fingerprint, restore
+from .data import OUTLINES, Dataset, Preprocess, refuse_no_numbers
+from .data.preprocess import DEFAULT, IMAGE, said_aloud
 from .errors import UsageError
 from .evaluation import measure
 from .fast.memory import kept_memory
@@ -41,7 +43,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     """Trains the net in place and returns the record of the run.
 
     Args:
-        net, dataset, optimizer: the optimizer was made for ``net.parameters()``.
+        net, dataset, optimizer: the optimizer was made for ``net.parameters()``. Images are preprocessed as the data
+            set says; where nothing is said and they do not look like images, fit says aloud what it does.
         epochs: passes over the training images, 1 or more; each in a fresh order drawn from rng.
         batch: images a step; the short last batch is kept.
         record: a record to write into, so that the caller holds what there is if training is cut short; a new
@@ -79,9 +82,12 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     if checkpoint is None and resume:
         raise UsageError("fit: resume=True needs checkpoint=FILE, to know from where")
     training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment)
+    if sentence := said_aloud(dataset.name, dataset.input_shape, dataset.prepare):
+        warnings.warn(sentence, UserWarning, stacklevel=3)
     told: list[Listener] = [Start(shrink)] if epoch_0 else []  # the whole net, before units of it are left out
     told += [*([Shrinker()] if shrink else []), *listeners]
     training.record |= {"shrink": True} if shrink else {}
+    training.record |= {"data": described(dataset)} if is_own(dataset) else {}
     if checkpoint is not None:
         if resume:
             restore(training, checkpoint, epochs)
@@ -94,16 +100,21 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
 
 
 @kept_memory()
-def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250) -> float:
+def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250,
+             prepare: Preprocess | None = None) -> float:
     """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest logit is at their label.
+
+    Args:
+        prepare: what is done to raw images, `dataset.prepare`; every image is standardised by itself unless given.
 
     Raises:
         TrainingError: the net gives NaN for an image, or there is no image.
         UsageError: labels that do not fit, images so faint that standardising would make all of them blank.
     """
+    prepare = prepare or IMAGE
     refuse_no_numbers(images, "evaluate")
-    refuse_faint(np.asarray(images), "evaluate")
-    return loop.evaluate(net, images, labels, batch)
+    prepare.refuse(np.asarray(images), "evaluate")
+    return loop.evaluate(net, images, labels, prepare, batch)
 
 
 # ---- the record ----------------------------------------------------------------------------------------------------
@@ -114,6 +125,19 @@ def new_record(recipe: dict[str, Any] | None = None, seed: int | None = None, da
     """The record of a run before its first epoch: plain data for JSON, its layout is "format" 1."""
     return {"format": 1, "recipe": recipe or {}, "seed": seed, "dataset": dataset,
             "environment": environment(net), "epochs": []}
+
+
+def is_own(dataset: Dataset) -> bool:
+    """Whether a record has to describe a data set: not one of minimask's, or preprocessed in another way than they are.
+    """
+    return dataset.name.removesuffix("-validation") not in OUTLINES or dataset.prepare.name != DEFAULT
+
+
+def described(dataset: Dataset) -> dict[str, Any]:
+    """What a record says of a data set of one's own: a digest of its raw images and labels, the shape of an image, the
+    names of the classes, and how it is preprocessed."""
+    return {"digest": fingerprint(dataset)[:16], "input": list(dataset.input_shape), "classes": list(dataset.classes),
+            "preprocess": dataset.prepare.name}
 
 
 def environment(net: Sequential | None = None) -> dict[str, Any]:
@@ -273,10 +297,10 @@ class Start(Listener):
         for row in layers:
             if row["name"] in found:
                 row |= {"units": len(found[row["name"]]), "dead": int(found[row["name"]].sum())}
-        loss, right = measure(net, dataset.train_images, dataset.train_labels)
+        loss, right = measure(net, dataset.train_images, dataset.train_labels, dataset.prepare)
         record["epoch_0"] = {
             "epoch": 0, "step": 0, "train_loss": loss, "train_accuracy": right,
-            "test_accuracy": loop.evaluate(net, dataset.test_images, dataset.test_labels),
+            "test_accuracy": loop.evaluate(net, dataset.test_images, dataset.test_labels, dataset.prepare),
             "weights_left": net.weights_left(), "flips": 0, "seconds": 0.0, "layers": layers}
 
 

@@ -357,11 +357,13 @@ def test_seconds_are_of_training_alone(monkeypatch):
 
 
 def test_every_epoch_has_a_fresh_order_of_rng(monkeypatch):
-    seen, real = [], loop.standardise
+    seen, real = [], data.Preprocess.__call__
     net, o, rng = net_opt()
     d = tiny()
     monkeypatch.setattr(
-        loop, "standardise", lambda x, *a: (seen.append(x.tobytes()) if len(x) == 20 else None) or real(x, *a)
+        data.Preprocess,
+        "__call__",
+        lambda self, x, *a: (seen.append(x.tobytes()) if len(x) == 20 else None) or real(self, x, *a),
     )
     train.fit(net, d, o, 3, rng, batch=20)
     assert len(set(seen)) == 3 and d.train_images.tobytes() not in seen

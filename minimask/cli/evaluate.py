@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import escape, evaluation, export, files, plot, runs, zoo
-from ..data import Dataset
+from ..data import Dataset, Preprocess
 from ..display import MARK, UNVERIFIED, columns
 from ..errors import UsageError
 from ..evaluation import Evaluation
 from ..fast.memory import kept_memory
 from ..nn import Sequential
-from .common import Parser, load_data, whole_number
+from .common import Parser, load_data_of, other_data, whole_number
 
 #: The first words of evaluation.json, by which a later one knows that it may take its place.
 MADE = '{"made_by": "minimask evaluate"'
@@ -28,13 +28,13 @@ MOST_CLASSES, MOST_PAIRS = 20, 20
 
 
 class Asked(NamedTuple):
-    """What is evaluated: in words, the net, its data, names of its classes, the accuracy that it is known to have, and
-    the folder for what is found; None where it is only printed."""
+    """What is evaluated: in words, the net, what it does to raw images before, the data, the accuracy that it is known
+    to have on it, and the folder for what is found; None where it is only printed."""
 
     about: str
     net: Sequential
+    prepare: Preprocess
     dataset: Dataset
-    classes: tuple[str, ...]
     known: float | None
     out: Path | None
 
@@ -50,7 +50,7 @@ def command(words: Sequence[str]) -> None:
     images, labels = ((dataset.train_images, dataset.train_labels) if options.train else
                       (dataset.test_images, dataset.test_labels))
     with kept_memory():
-        found = evaluation.evaluate(asked.net, images, labels, asked.classes, options.mistakes)
+        found = evaluation.evaluate(asked.net, images, labels, dataset.classes, options.mistakes, asked.prepare)
     part = "training" if options.train else "held-out" if dataset.name.endswith("-validation") else "test"
     values = {"format": 1, "about": asked.about, "data": dataset.name, "part": part,
               "unverified": not dataset.verified, **found.as_dict()}
@@ -71,13 +71,15 @@ def command(words: Sequence[str]) -> None:
 def _of_run(options: Any) -> Asked:
     """A run's net on the data that it was trained on, or on other data of its shape."""
     folder = Path(options.file)
-    trained_on = runs.read_record(folder)["dataset"]
-    dataset = load_data(options.dataset or trained_on, options)
-    net, record = runs.load(folder, dataset if dataset.name == trained_on else None)
-    end = record["epochs"][-1] if record["epochs"] and dataset.name == trained_on else {}
+    record = runs.read_record(folder)
+    own = options.dataset in (None, record["dataset"])
+    dataset = load_data_of(folder, record, options) if own else other_data(options.dataset, options)
+    net, record = runs.load(folder, dataset if own else None)
+    end = record["epochs"][-1] if record["epochs"] and own else {}
     called = runs.name_of(record["recipe"].get("name"), record["seed"], record.get("init_seed"),
                           record.get("order_seed"))
-    return Asked(called, net, dataset, dataset.classes, end.get("test_accuracy"), Path(options.out or folder))
+    return Asked(called, net, dataset.prepare if own else runs.prepare_of(folder, record), dataset,
+                 end.get("test_accuracy"), Path(options.out or folder))
 
 
 def _of_file(options: Any) -> Asked:
@@ -88,12 +90,12 @@ def _of_file(options: Any) -> Asked:
     name = options.dataset or (known.dataset if known else None)
     if name is None:
         raise UsageError(f"{options.file} does not say what data it was made for; name it with --dataset")
-    dataset = load_data(name, options)
+    dataset = other_data(name, options)
     if tuple(exported.classes) != dataset.classes:
         raise UsageError(f"{options.file} tells {len(exported.classes)} classes apart ({_few(exported.classes)}), and "
                          f"{dataset.name} has {len(dataset.classes)} ({_few(dataset.classes)}): they must be the same; "
                          "name the data set that it was made for with --dataset")
-    return Asked(exported.about or str(path), exported.net, dataset, dataset.classes, None,
+    return Asked(exported.about or str(path), exported.net, exported.prepare, dataset, None,
                  Path(options.out) if options.out else None)
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from .. import checkpoint, escape, files, recipes, runs, train
-from ..data import Dataset, standardise
+from ..data import Dataset
 from ..data import augment as augmented
 from ..errors import UsageError
 from ..loop import Training, to_net
 from ..mishaps import uninterrupted
 from ..plot import recording, stepper
-from .common import Parser, load_data, whole_number
+from .common import Parser, load_data, load_data_of, whole_number
 
 #: Words for a step of a run, and what the page calls them.
 WORDS = {"start": "before training", "middle": "in the middle", "end": "at the end"}
@@ -33,7 +33,7 @@ def command(words: Sequence[str]) -> None:
     run = (folder / "record.json").exists() or folder.is_dir()
     record = runs.read_record(folder) if run else None
     recipe = recipes.from_dict(record["recipe"]) if record else recipes.find(options.what or "digits")
-    dataset = load_data(record["dataset"] if record else recipe.dataset, options)
+    dataset = load_data_of(folder, record, options) if record else recipe.prepared(load_data(recipe, options))
     training = _training(recipe, dataset, record["seed"] if record else options.seed or 0)
     at = options.at or ([] if record else ["start"] if options.what else list(WORDS))
     if at:
@@ -107,7 +107,7 @@ def _recorded(training: Training, image: int) -> recording.Recording:
     chosen = order[training.step * training.batch:(training.step + 1) * training.batch]
     raw = augmented(images[chosen], training.rng) if training.augment else images[chosen]
     training.rng.bit_generator.state = bits
-    return recording.record(training.net, to_net(training.net, standardise(raw)),
+    return recording.record(training.net, to_net(training.net, training.dataset.prepare(raw)),
                             training.dataset.train_labels[chosen], training.optimizer, image)
 
 

@@ -94,6 +94,12 @@ class Run:
         return ", then ".join(dict.fromkeys(str(each.get("source_digest") or "unknown")
                                             for each in self._environments()))
 
+    @property
+    def data(self) -> str:
+        """What a data set of one's own was: the digest of its images and labels, and their preprocessing; else ""."""
+        found = self.record.get("data", {})
+        return f"data {_short(found['digest'])}, preprocess {found['preprocess']}" if found else ""
+
     def _environments(self) -> list[Mapping[str, Any]]:
         """That of its beginning, and of every place where it was resumed with another."""
         later = [each.get("environment") for each in self.environment.get("continued") or () if isinstance(each, dict)]
@@ -234,7 +240,7 @@ def _check_name(recipe: recipes.Recipe) -> None:
     known = recipes.RECIPES.get(recipe.name)
     if known is None or recipes.shipped(recipe) or recipes.shipped(recipe, recipes.FORMER):
         return
-    for name, value in vars(recipe).items():
+    for name, value in recipe.as_dict().items():
         if name not in ("about", "epochs", "dataset") and value != getattr(known, name):
             raise ValueError(f"disagrees with its recipe: it calls itself {recipe.name!r}, but its {name} is "
                              f"{value!r}, and {getattr(known, name)!r} in the recipe of that name; give other "
@@ -247,7 +253,7 @@ def _check_name(recipe: recipes.Recipe) -> None:
 def key(run: Run) -> str:
     """What two runs must have in common to be averaged, as text."""
     return json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}, run.arithmetic, run.source,
-                       run.own_seeds], sort_keys=True)
+                       run.own_seeds, *([run.data] if run.data else [])], sort_keys=True)
 
 
 def groups(found: Iterable[Run]) -> list[Group]:
@@ -274,12 +280,13 @@ def _rank(run: Run) -> tuple[str, list[tuple[str, bool, float, str]]]:
 
 def _label(run: Run, others: Sequence[Run]) -> str:
     """The recipe's name, and the settings and circumstances that tell it from other groups of that name."""
-    here = run.recipe.as_dict()
+    here = {**recipes.NEWER, **run.recipe.as_dict()}
     same = [other for other in others if other.recipe.name == run.recipe.name]
-    there = [other.recipe.as_dict() for other in same]
+    there = [{**recipes.NEWER, **other.recipe.as_dict()} for other in same]
     differ = [name for name in here if name != "about" and any(other[name] != here[name] for other in there)]
     settings = [f"{name.replace('_', ' ')} {_plain(here[name])}" for name in differ]
     settings += [run.arithmetic] if any(other.arithmetic != run.arithmetic for other in same) else []
+    settings += [run.data or "other data"] if any(other.data != run.data for other in same) else []
     settings += [f"source {_short(run.source)}"] if any(other.source != run.source for other in same) else []
     settings += [f"{'weights' if name == 'init_seed' else 'order'} of seed {seed}"
                  for name, seed in run.own_seeds.items()]
@@ -312,11 +319,14 @@ def _by_recipe(groups: Iterable[Group]) -> dict[str, list[Run]]:
     """A run of every group, by recipe and whether its data is verified."""
     made: dict[str, list[Run]] = {}
     for group in groups:
-        what = json.dumps([group.unverified, {**group.recipe.as_dict(), "about": ""}], sort_keys=True)
+        run = group.runs[0]
+        what = json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}, run.data], sort_keys=True)
         made.setdefault(what, []).append(group.runs[0])
     return made
 
 
 def _plain(value: Any) -> str:
     """A setting in words."""
+    if value in ("", {}):
+        return "as usual"
     return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, Mapping) else str(value)

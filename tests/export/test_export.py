@@ -583,7 +583,9 @@ def test_images_are_taken_by_what_is_held_for_them(monkeypatch):
     net = small(SignedSupermask(tau=0.02))
     images, sizes = np.random.default_rng(0).integers(0, 256, (9, 28, 28, 1)), []
     whole = predict.classify(net, images)
-    monkeypatch.setattr(predict, "standardise", lambda part, dtype: sizes.append(len(part)) or data.standardise(part, dtype))
+    monkeypatch.setattr(
+        data.Preprocess, "__call__", lambda self, part, dtype: sizes.append(len(part)) or data.standardise(part, dtype)
+    )
     for allowed, expected in ((4 * cost.of(net).numbers, [4, 4, 1]), (1, [1] * 9), (1 << 26, [9])):
         monkeypatch.setattr(predict, "BATCH_NUMBERS", allowed)
         sizes.clear()

@@ -206,7 +206,7 @@ def test_the_command_in_a_report_makes_that_recipe(words, more, tmp_path, monkey
     _, command, *rest = shlex.split(report.command_line(run))
     asked = []
     monkeypatch.setattr("minimask.cli.train.run", lambda recipe, *_, **how: asked.append((recipe, how)) or 1 / 0)
-    monkeypatch.setattr("minimask.cli.train.load_data", lambda name, options: data.blank(name))
+    monkeypatch.setattr("minimask.cli.train.load_data", lambda recipe, options: data.blank(recipe.dataset))
     main([command, *("0" if word == "S" else word for word in rest), "--out", str(tmp_path / "out")])
     [(recipe, how)] = asked
     assert recipe == run.recipe and how["made"] == run.record["made"]
