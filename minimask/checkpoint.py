@@ -279,7 +279,7 @@ def _continue_record(training: Training, stored: dict[str, Any]) -> None:
     first = stored.get("environment", {})
     before = first["continued"][-1]["environment"] if first.get("continued") else first
     changed = {name: (before[name], value) for name, value in environment.items()
-               if name in before and before[name] != value and name != "own_folder"}
+               if name in before and before[name] != value and name not in ("own_folder", "data")}  # where files lie
     if "own_folder" in environment:  # the way to own code is that of today
         first["own_folder"] = environment["own_folder"]
     if changed:
@@ -412,8 +412,8 @@ def _check_record(record: dict[str, Any], own_loss: bool) -> None:
 
 def _check_entry(entry: Fields, number: int, own_loss: bool) -> None:
     """ValueError unless an epoch of a record has its number, its numbers, and layers whose weights add up."""
-    entry.integer("epoch", number, number), entry.integer("step", min(number, 1), 1 << 53)
-    entry.integer("flips", 0, 1 << 53)
+    entry.integer("epoch", number, number), entry.integer("flips", 0, 1 << 53)
+    entry.integer("step", 1 if number else 0, 1 << 53 if number else 0)
     least = -math.inf if own_loss else 0
     for name in ("train_accuracy", "test_accuracy"):
         if name in entry.left or "test_loss" not in entry.left:  # floats as targets have no accuracy

@@ -15,9 +15,9 @@ import numpy as np
 
 from . import loop, losses
 from .backend import namespace
-from .checkpoint import Keeper, restore
-from .data import Dataset, Preprocess, refuse_no_numbers
-from .data.preprocess import IMAGE, said_aloud
+from .checkpoint import Keeper, fingerprint, restore
+from .data import OUTLINES, Dataset, Preprocess, refuse_no_numbers
+from .data.preprocess import DEFAULT, IMAGE, said_aloud
 from .engine import Tensor
 from .errors import UsageError
 from .fast.memory import kept_memory
@@ -29,7 +29,7 @@ from .meter import Line
 from .mishaps import TrainingError as TrainingError
 from .nn import Sequential
 from .optim import SGD
-from .shrink import Shrinker
+from .shrink import Shrinker, dead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,10 +93,11 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
                         Judge(losses.of(loss), test_loss, losses.metric_of(metric)))
     if sentence := said_aloud(dataset.name, dataset.input_shape, dataset.prepare):
         warnings.warn(sentence, UserWarning, stacklevel=3)
-    told: list[Listener] = [Start()] if epoch_0 else []
+    told: list[Listener] = [Start(shrink)] if epoch_0 else []  # the whole net, before units of it are left out
     told += [*([Shrinker()] if shrink else []), *listeners]
     training.record |= {"shrink": True} if shrink else {}
     training.record |= {"metric": losses.metric_name(training.judge.metric)} if training.judge.metric else {}
+    training.record |= {"data": described(dataset)} if is_own(dataset) else {}
     if checkpoint is not None:
         if resume:
             restore(training, checkpoint, epochs)
@@ -134,6 +135,19 @@ def new_record(recipe: dict[str, Any] | None = None, seed: int | None = None, da
     """The record of a run before its first epoch: plain data for JSON, its layout is "format" 1."""
     return {"format": 1, "recipe": recipe or {}, "seed": seed, "dataset": dataset,
             "environment": environment(net), "epochs": []}
+
+
+def is_own(dataset: Dataset) -> bool:
+    """Whether a record has to describe a data set: not one of minimask's, or preprocessed in another way than they are.
+    """
+    return dataset.name.removesuffix("-validation") not in OUTLINES or dataset.prepare.name != DEFAULT
+
+
+def described(dataset: Dataset) -> dict[str, Any]:
+    """What a record says of a data set of one's own: a digest of its raw images and labels, the shape of an image, the
+    names of the classes, and how it is preprocessed."""
+    return {"digest": fingerprint(dataset)[:16], "input": list(dataset.input_shape), "classes": list(dataset.classes),
+            "preprocess": dataset.prepare.name}
 
 
 def environment(net: Sequential | None = None) -> dict[str, Any]:
@@ -229,7 +243,8 @@ class Progress:
         """An epoch is done, of so many: its entry in the record."""
         now, done = self.clock(), entry["epoch"]
         remaining = (now - self.started) / (done - self.done) * (epochs - done)
-        numbers = (f"test {entry['test_accuracy']:.2%} · left {entry['weights_left']:.1%}"
+        loss = f" (loss {entry['test_loss']:.4f})" if "test_loss" in entry else ""
+        numbers = (f"test {entry['test_accuracy']:.2%}{loss} · left {entry['weights_left']:.1%}"
                    + (f" · {remaining:.0f} s to go" if done < epochs else f" · {now - self.started:.1f} s"))
         self.last = f" · {numbers}"
         line = f"{self.label} epoch {done}/{epochs} · loss {entry['train_loss']:.4f} · {numbers}".strip()
@@ -273,7 +288,13 @@ class Start(Listener):
     """Measures a net before its first step, on the loop: "epoch_0" of the record, an entry like every epoch's.
 
     Its numbers of the training images are measured as those of the test images are, of each image as it is.
+
+    Args:
+        units: count those that are dead for ever, too, as the entries of a run that shrinks its net do.
     """
+
+    def __init__(self, units: bool = False):
+        self.units = units
 
     def begin(self, training: Training) -> None:
         record, net, dataset = training.record, training.net, training.dataset
@@ -282,13 +303,17 @@ class Start(Listener):
         if training.optimizer.steps or record["epochs"]:
             raise UsageError(f"fit: epoch 0 is over: the run has made {training.optimizer.steps} steps; begin it anew "
                              "to measure the net before its first")
+        layers, found = net.layer_counts(), dead(net, training.optimizer) if self.units else {}
+        for row in layers:
+            if row["name"] in found:
+                row |= {"units": len(found[row["name"]]), "dead": int(found[row["name"]].sum())}
         there = Judge(training.judge.loss, test_loss=True)(
             loop.outputs(net, dataset.train_images, dataset.prepare), dataset.train_labels, 0.0)
         told = training.judge(loop.outputs(net, dataset.test_images, dataset.prepare), dataset.test_labels,
                               there.get("test_accuracy", 0.0))
         record["epoch_0"] = {
             "epoch": 0, "step": 0, "train_loss": there["test_loss"], **told,
-            "weights_left": net.weights_left(), "flips": 0, "seconds": 0.0, "layers": net.layer_counts()}
+            "weights_left": net.weights_left(), "flips": 0, "seconds": 0.0, "layers": layers}
 
 
 class Called(Listener):

@@ -116,7 +116,7 @@ def test_every_loss_learns_classes_and_tells_their_accuracy(loss):
     record = train.fit(net, dataset(labels, ("low", "high"), x), optimizers.Adam(net.parameters(), 0.01), 20, rng, 20, loss=loss,
                        test_loss=True)
     first, last = record["epochs"][0], record["epochs"][-1]
-    assert last["test_accuracy"] > 0.8 and last["train_loss"] < first["train_loss"] and last["test_loss"] > 0
+    assert last["test_accuracy"] > 0.7 and last["train_loss"] < first["train_loss"] and last["test_loss"] > 0
     assert list(last)[2:6] == ["train_loss", "train_accuracy", "test_accuracy", "test_loss"]
 
 
