@@ -264,6 +264,13 @@ def spread(targets: np.ndarray, width: int) -> np.ndarray:
     return targets[:, None] if targets.ndim == 1 else targets
 
 
+def refuse_targets(name: str, dataset: Any) -> None:
+    """UsageError where a data set's labels are no classes, which is what `name` is about."""
+    if not _are_labels(dataset.test_labels):
+        raise UsageError(f"{name}: it is about classes, but the targets of data set {dataset.name!r} are "
+                         f"{dataset.test_labels.dtype} of shape (n{', k' * (dataset.test_labels.ndim - 1)})")
+
+
 def _are_labels(targets: np.ndarray) -> bool:
     return targets.ndim == 1 and targets.dtype.kind in "iu"
 
@@ -284,6 +291,9 @@ def _width(targets: np.ndarray) -> int:
 
 def accuracy(outputs: Iterable[np.ndarray], labels: np.ndarray) -> float:
     """The share of samples whose largest output is at their label, 0 to 1; outputs come batch by batch."""
+    if not _are_labels(labels):
+        raise UsageError(f"accuracy: labels are {labels.dtype} of shape {labels.shape}, but must be integers (n,), the "
+                         "numbers of classes; of other targets a loss or a metric is told")
     return Judge()(outputs, labels, 0.0)["test_accuracy"]
 
 

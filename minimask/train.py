@@ -243,8 +243,11 @@ class Progress:
         """An epoch is done, of so many: its entry in the record."""
         now, done = self.clock(), entry["epoch"]
         remaining = (now - self.started) / (done - self.done) * (epochs - done)
-        loss = f" (loss {entry['test_loss']:.4f})" if "test_loss" in entry else ""
-        numbers = (f"test {entry['test_accuracy']:.2%}{loss} · left {entry['weights_left']:.1%}"
+        told = [f"{entry['test_accuracy']:.2%}"] if "test_accuracy" in entry else []
+        told += [f"loss {entry['test_loss']:.4f}"] if "test_loss" in entry else []
+        told += [f"metric {entry['test_metric']:.4g}"] if "test_metric" in entry else []
+        more = f" ({', '.join(told[1:])})" if told[1:] else ""
+        numbers = (f"test {told[0]}{more} · left {entry['weights_left']:.1%}"
                    + (f" · {remaining:.0f} s to go" if done < epochs else f" · {now - self.started:.1f} s"))
         self.last = f" · {numbers}"
         line = f"{self.label} epoch {done}/{epochs} · loss {entry['train_loss']:.4f} · {numbers}".strip()
