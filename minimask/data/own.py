@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..fields import brief, is_line
+from ..files import to_read
 from .files import DataError
 from .preprocess import refuse_no_numbers
 from .sets import Dataset
@@ -193,10 +194,29 @@ def from_npz(path: str | Path, held_out: float = HELD_OUT, seed: int = 0, prepro
 
 def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     """Every array of an .npz, by name."""
-    with reading(path, "an .npz file as numpy.savez writes it"), np.load(path, allow_pickle=False) as file:
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array without a name")
-        return {name: file[name] for name in file.files}
+    import zipfile
+
+    with reading(path, "an .npz file as numpy.savez writes it"), to_read(path) as file, zipfile.ZipFile(file) as archive:
+        return {info.filename.removesuffix(".npy"): _npz_array(archive, info) for info in archive.infolist()}
+
+
+def _npz_array(archive: Any, info: Any) -> np.ndarray:
+    """The array in a member of an .npz: numbers or texts, whose header promises no more than the member has."""
+    from numpy.lib import format as layout
+
+    readers: dict[tuple[int, int], Any] = {(1, 0): layout.read_array_header_1_0, (2, 0): layout.read_array_header_2_0}
+    with archive.open(info) as member:
+        version = layout.read_magic(member)
+        if version not in readers:
+            raise ValueError(f"{info.filename} is of version {version[0]}.{version[1]}")
+        shape, columns_first, dtype = readers[version](member)
+        if dtype.hasobject:
+            raise ValueError(f"{info.filename} holds objects, which are never unpickled")
+        size = math.prod(shape) * dtype.itemsize
+        content = member.read(size) if member.tell() + size == info.file_size else b""
+        if len(content) != size or member.read(1):
+            raise ValueError(f"{info.filename} promises {size:,} bytes and holds others")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if columns_first else "C")
 
 
 @contextlib.contextmanager
@@ -297,7 +317,7 @@ def _header(path: Path, lines: Lines, place: int | None) -> tuple[list[str], Lin
     place: of the column of classes, which are no numbers.
     """
     first = lines[0][1]
-    if all(_is_number(text) for at, text in enumerate(first) if at != place):
+    if all(_is_number(text.replace(",", ".", 1)) for at, text in enumerate(first) if at != place):
         return [str(at + 1) for at in range(len(first))], lines
     if len(lines) < 2:
         raise DataError(f"{path} holds a line of names and nothing else; needed are rows of numbers")
