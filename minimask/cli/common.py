@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import data, escape, plot, recipes, runs, train
+from .. import data, escape, own, plot, recipes, runs, train
 from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
 from ..log import Log
@@ -107,6 +107,13 @@ def shared_options(parser: Parser, out: str, threads: str) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
 
 
+def trust_option(parser: Parser) -> None:
+    """Whether own code that a record or a checkpoint names may be run."""
+    parser.add_argument("--trust", action="store_true",
+                        help="run the own code (module:object) that the run names; without it nothing that a record, a "
+                             "checkpoint or a sweep's folder names is ever imported")
+
+
 def recipe_options(parser: Parser) -> None:
     """What is set in a recipe, and what is written down while it trains."""
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
@@ -181,6 +188,7 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         words += ["--allow-unverified"] if options.allow_unverified else []
         words += ["--threads", str(options.threads)] if options.threads else []
         words += ["--plain"] if options.plain else []
+        words += ["--trust"] if options.trust else []
         words += [word for each in options.set for word in ("--set", each)]
         words += [f"--{name}-seed={seed}" for name, seed in (("init", options.init_seed), ("order", options.order_seed))
                   if seed is not None and "--out" in words]
@@ -198,7 +206,7 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         else:
             kept = f"it had not begun, and nothing is kept{go_on.replace('to go on', 'to begin')}"
         raise Interrupted(f"interrupted while training {recipe.name}; {kept}") from None
-    except (train.TrainingError, OutOfMemory) as error:
+    except (train.TrainingError, OutOfMemory, own.OwnError) as error:
         begun = folder is not None and (folder / runs.CHECKPOINT).exists()
         raise MinimaskError(f"{error}{f', saved in {folder}' if begun else ''}") from error
 

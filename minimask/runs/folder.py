@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checkpoint, data, fields, files, plot, recipes, train
+from .. import checkpoint, data, fields, files, own, plot, recipes, train
 from ..data import Dataset
 from ..errors import MinimaskError, UsageError
 from ..log import BEGINS, Log, event_files, listeners
@@ -60,8 +60,10 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         raise UsageError("a log lies in the run's folder: say which, out=FOLDER")
     dataset = recipe.prepared(dataset)
     net, rng = drawn(recipe, dataset, seed, init_seed, order_seed, backend)
-    optimizer = recipe.optimizer(net, dataset)
+    optimizer, judge = recipe.optimizer_of(net, dataset), recipe.judge()
+    told: dict[str, Any] = {"loss": judge.loss, "metric": judge.metric, "test_loss": judge.test_loss}
     record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
+    record["environment"] |= own.environment(recipe.own_code().values(), recipe.code, Path(out) if out else None)
     record |= {name: int(value) for name, value in (("init_seed", init_seed), ("order_seed", order_seed))
                if value is not None}
     record |= {"made": dict(made)} if made else {}
@@ -69,8 +71,9 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
     if not dataset.verified:
         record["unverified"] = True  # not known to be the official files
     if out is None:
-        return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
-                              augment=recipe.augment, shrink=shrink is not False, epoch_0=epoch_0)
+        with own.blamed():
+            return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
+                                  augment=recipe.augment, shrink=shrink is not False, epoch_0=epoch_0, **told)
     folder = Path(out)
     if resume:
         began, _ = peek(folder)
@@ -84,7 +87,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         except (OSError, files.WriteError) as error:
             warnings.warn(f"{error}; training goes on", UserWarning, stacklevel=2)
 
-    with files.locked(folder):
+    with files.locked(folder), own.blamed():
         if not resume:
             claim(folder, overwrite)
             images.keep(folder, dataset.prepare)
@@ -92,9 +95,11 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         try:
             train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress, keep,
                       folder / CHECKPOINT, resume, every, recipe.augment, shrink is not False, epoch_0,
-                      listeners(folder / LOG, log, resume))
+                      listeners(folder / LOG, log, resume), **told)
         finally:
             taken_up = record["epochs"] is not epochs if resume else (folder / CHECKPOINT).exists()
+            if isinstance(optimizer.schedule, Plateau) and optimizer.schedule.finished and recipe.own_code():
+                record["ended"] = True
             if taken_up:  # else there is nothing to go on with, and what is there stays
                 write_record(folder, record)
                 write_network(folder, net)
@@ -130,6 +135,8 @@ def name_of(recipe: str, seed: int, init_seed: int | None = None, order_seed: in
 def finished(record: dict[str, Any]) -> bool:
     """Whether a record has all epochs of its recipe, or its plateau schedule has made the last cut."""
     recipe = recipes.from_dict(record["recipe"])
+    if "schedule" in recipe.own_code():  # what it says is not asked: that would run it
+        return len(record["epochs"]) >= recipe.epochs or record.get("ended") is True
     schedule = recipe.schedule_of(1)
     if isinstance(schedule, Plateau):
         for entry in record["epochs"]:
