@@ -94,7 +94,7 @@ def main():
             blocks.LARGE, blocks.LARGE_PRODUCT = SIZES["as it is"]
             for name, turn in seconds.items():
                 ratio = statistics.median(a / b for a, b in zip(turn, seconds["as it is"]))
-                print(f"{units:4} units, {name:24}{1e3 * statistics.median(turn):6.2f} ms a step, {ratio:.2f} of as it is")
+                print(f"{units:4} units, {name:24}{1e3 * statistics.median(turn):6.2f} ms a step, {ratio:.2f} of as is")
 
 
 if __name__ == "__main__":
