@@ -231,13 +231,18 @@ def to_read(path: str | Path) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
-def read_arrays(path: str | Path, needed: Mapping[str, Header]) -> dict[str, np.ndarray]:
+def read_arrays(path: str | Path, needed: Mapping[str, Header], others: bool = False) -> dict[str, np.ndarray]:
     """The arrays of an ``.npz``, compressed or not, that holds exactly these names, dtypes and shapes, all finite.
+
+    others: it may hold more, which is not read.
 
     Raises MinimaskError for anything else, before more memory is taken than `needed` says.
     """
     with opened(path) as (archive, _):
-        found = members(archive, {f"{name}.npy" for name in needed})
+        found = members(archive, None if others else {f"{name}.npy" for name in needed})
+        missing = sorted(name for name in needed if f"{name}.npy" not in found)
+        if missing:
+            raise ValueError(f"missing members: {', '.join(missing[:3])}")
         arrays = {name: read_array(archive, found[f"{name}.npy"], header) for name, header in needed.items()}
     refuse_not_finite(path, arrays)
     return arrays

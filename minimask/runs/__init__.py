@@ -5,7 +5,7 @@ side by side.
 """
 
 from .folder import (CHECKPOINT, FILES, LOG, claim, drawn, finished, load, name_of, peek, read_record, run,
-                     write_pictures, write_record)
+                     save, write_pictures, write_record)
 
 __all__ = ["CHECKPOINT", "FILES", "LOG", "claim", "drawn", "finished", "load", "name_of", "peek", "read_record", "run",
-           "write_pictures", "write_record"]
+           "save", "write_pictures", "write_record"]

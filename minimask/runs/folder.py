@@ -24,7 +24,7 @@ from ..errors import MinimaskError, UsageError
 from ..log import Log, event_files, listeners
 from ..nn import Sequential
 from ..plateau import Plateau
-from . import schema
+from . import described, schema
 
 #: What tells of the end of a run, and all that a run leaves.
 END = ("network.npz", "masks.png", "training.png", "evaluation.json", "mistakes.png")
@@ -60,6 +60,8 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
     optimizer = recipe.optimizer(net, dataset)
     record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
     record["environment"] |= own.environment(recipe.own_code().values(), recipe.code, Path(out) if out else None)
+    if {"model", "source"} & recipe.own_code().keys():
+        record["net"] = {**described.describe(net), "classes": list(dataset.classes)}
     record |= {name: int(value) for name, value in (("init_seed", init_seed), ("order_seed", order_seed))
                if value is not None}
     record |= {"made": dict(made)} if made else {}
@@ -180,7 +182,7 @@ def write_record(folder: Path, record: dict[str, Any], name: str = "record.json"
 def write_network(folder: Path, net: Sequential) -> None:
     """Every array of the net, by name, as an .npz of plain arrays."""
     with files.atomically(folder / "network.npz") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        files.write_arrays(archive, net.arrays())
+        files.write_arrays(archive, {**net.arrays(), **described.more_arrays(net)})
 
 
 def write_pictures(folder: Path, net: Sequential, record: dict[str, Any], dataset: Dataset) -> list[str]:
@@ -237,29 +239,94 @@ def _refuse_other_counts(folder: Path, net: Sequential, record: dict[str, Any]) 
                                 f"{there.get(name)}; one of them is from another run")
 
 
-def load(folder: str | Path, dataset: Dataset | None = None,
-         backend: str = "numpy") -> tuple[Sequential, dict[str, Any]]:
+def load(folder: str | Path, dataset: Dataset | None = None, backend: str = "numpy", net: Sequential | None = None,
+         trust: bool = False) -> tuple[Sequential, dict[str, Any]]:
     """The trained net and the record in a run's folder.
 
-    `dataset`, or one of the same shape, sizes the net; without it the name in the record does, and no file of data is
-    read. The net lives on `backend` ('numpy', 'cupy' or 'strict'), wherever it was trained: files hold plain arrays.
+    `dataset`, or one of the same shape, sizes the net of a recipe; without it the name in the record does, and no file
+    of data is read. A net whose record describes it, for it was trained from Python or its recipe names own code, is
+    built from that, and nothing of own code is run: a mask that an own rule made is there, the rule is not.
+
+    Args:
+        backend: where the net lives, 'numpy', 'cupy' or 'strict', wherever it was trained: files hold plain arrays.
+        net: takes the arrays, built as the one that was trained; for a net that nothing but Python can build.
+        trust: import the own code that the recipe names, and build its net.
 
     Raises:
-        UsageError: there is no run. MinimaskError: a file is missing or damaged, or the arrays are not those of the
-            record's recipe.
+        UsageError: there is no run, or its net takes `net` or `trust`. MinimaskError: a file is missing or damaged, or
+            the arrays are not those of the record's recipe.
     """
     folder, record = Path(folder), read_record(folder)
-    dataset = data.blank(record["dataset"]) if dataset is None else dataset
     try:
-        recipe = schema.recipe_of(record)
-        schema.agree(record, recipe, dataset)
-        net = recipe.build(dataset, np.random.default_rng(0), backend)
-        net.load(files.read_arrays(folder / "network.npz", files.headers(net.arrays())))
+        given, others = net is not None, True
+        if net is None:
+            net, others = _built(folder, record, dataset, backend, trust)
+        net.load(files.read_arrays(folder / "network.npz", files.headers(net.arrays()), others))
+    except (own.Untrusted, own.OwnError):
+        raise
+    except described.Unknown as error:
+        raise described.Unknown(f"{folder}: {error}") from error
     except (OSError, ValueError, TypeError, MinimaskError) as error:
-        if record["dataset"] != dataset.name:
+        if given:
+            raise MinimaskError(f"{folder} holds no arrays of the net that was given: {error}") from error
+        if dataset is not None and record["dataset"] != dataset.name:
             raise MinimaskError(f"{folder} holds a run on {record['dataset']}, but the data set given is "
                                 f"{dataset.name}: give the one it was trained on ({error})") from error
         raise MinimaskError(f"{folder} holds no whole run: {error}; needed are record.json and network.npz "
                             "as `minimask train` writes them") from error
     _refuse_other_counts(folder, net, record)
     return net, record
+
+
+def _built(folder: Path, record: dict[str, Any], dataset: Dataset | None, backend: str,
+           trust: bool) -> tuple[Sequential, bool]:
+    """The net of a record, before its arrays are loaded, and whether network.npz may hold others beside them."""
+    net_of = record.get("net")
+    if not record["recipe"] and net_of:
+        return described.build(net_of, backend), True
+    recipe = schema.recipe_of(record)
+    if {"model", "source"} & recipe.own_code().keys():
+        if not trust and net_of and "unknown" not in net_of:
+            return described.build(net_of, backend), True
+        recipe = recipes.from_dict(record["recipe"], own.trusted(record, folder) if trust else None)
+    dataset = data.blank(record["dataset"]) if dataset is None else dataset
+    schema.agree(record, recipe, dataset)
+    return recipe.build(dataset, np.random.default_rng(0), backend), bool(recipe.own_code())
+
+
+def save(net: Sequential, record: Mapping[str, Any], folder: str | Path, dataset: Dataset | None = None,
+         name: str | None = None, seed: int | None = None, overwrite: bool = False) -> None:
+    """Keeps what was trained from Python in a folder, as `minimask train` does: record.json and network.npz.
+
+    Every command that needs no more takes such a folder, and :func:`load` gives the net back: its record describes it.
+
+    Args:
+        record: what :func:`minimask.train.fit` returned for this net.
+        dataset: it was trained on; its name, its classes and whether it is verified go into the record, so that
+            commands find it again. name: what to call the run in reports; the folder's name unless given.
+        seed: that net and order were drawn from, for reports and for exports of frozen weights of several magnitudes.
+        overwrite: replace the run that is in the folder already.
+
+    Raises:
+        UsageError: the record is of another net, or has no epoch; a name that is none; the folder holds something.
+    """
+    folder = Path(folder)
+    kept = {**record, "name": folder.resolve().name if name is None else name, "net": described.describe(net)}
+    if seed is not None:
+        kept["seed"] = int(seed)
+    if dataset is not None:
+        kept |= {"dataset": dataset.name, **({} if dataset.verified else {"unverified": True})}
+        kept["net"]["classes"] = list(dataset.classes)
+    kept["recipe"] = dict(kept.get("recipe", {}))
+    try:
+        schema.record(json.loads(json.dumps(kept, allow_nan=False)))
+        _refuse_other_counts(folder, net, kept)
+        if not kept["epochs"]:
+            raise ValueError("has no epoch")
+    except (MinimaskError, ValueError, TypeError) as error:
+        raise UsageError(f"save: the record is not of this net, or of no training ({error}); give the net and what "
+                         "train.fit returned for it") from error
+    with files.locked(folder):
+        claim(folder, overwrite)
+        write_network(folder, net)
+        write_record(folder, kept)
