@@ -257,11 +257,14 @@ def load(folder: str | Path, dataset: Dataset | None = None, backend: str = "num
             the arrays are not those of the record's recipe.
     """
     folder, record = Path(folder), read_record(folder)
+    given, told = net is not None, _description(record, trust)
+    if net is None and not told and record["recipe"] and dataset is None:
+        dataset = data.blank(record["dataset"])
     try:
-        given, others = net is not None, True
         if net is None:
-            net, others = _built(folder, record, dataset, backend, trust)
-        net.load(files.read_arrays(folder / "network.npz", files.headers(net.arrays()), others))
+            net = described.build(told, backend) if told else _built(folder, record, dataset, backend, trust)
+        more = given or "net" in record  # network.npz has masks, too
+        net.load(files.read_arrays(folder / "network.npz", files.headers(net.arrays()), more))
     except (own.Untrusted, own.OwnError):
         raise
     except described.Unknown as error:
@@ -278,20 +281,22 @@ def load(folder: str | Path, dataset: Dataset | None = None, backend: str = "num
     return net, record
 
 
-def _built(folder: Path, record: dict[str, Any], dataset: Dataset | None, backend: str,
-           trust: bool) -> tuple[Sequential, bool]:
-    """The net of a record, before its arrays are loaded, and whether network.npz may hold others beside them."""
-    net_of = record.get("net")
-    if not record["recipe"] and net_of:
-        return described.build(net_of, backend), True
+def _description(record: Mapping[str, Any], trust: bool) -> dict[str, Any] | None:
+    """What a record says of its net, where that is to be built from it: not where a recipe's tables or code will do."""
+    told = record.get("net")
+    if told is None or (record["recipe"] and (trust or "unknown" in told)):
+        return None
+    return told
+
+
+def _built(folder: Path, record: dict[str, Any], dataset: Dataset | None, backend: str, trust: bool) -> Sequential:
+    """The net of a record's recipe, its arrays still to be loaded."""
     recipe = schema.recipe_of(record)
-    if {"model", "source"} & recipe.own_code().keys():
-        if not trust and net_of and "unknown" not in net_of:
-            return described.build(net_of, backend), True
-        recipe = recipes.from_dict(record["recipe"], own.trusted(record, folder) if trust else None)
+    if trust:
+        recipe = recipes.from_dict(record["recipe"], own.trusted(record, folder))
     dataset = data.blank(record["dataset"]) if dataset is None else dataset
     schema.agree(record, recipe, dataset)
-    return recipe.build(dataset, np.random.default_rng(0), backend), bool(recipe.own_code())
+    return recipe.build(dataset, np.random.default_rng(0), backend)
 
 
 def save(net: Sequential, record: Mapping[str, Any], folder: str | Path, dataset: Dataset | None = None,
