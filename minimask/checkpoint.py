@@ -58,6 +58,8 @@ RUN: dict[str, tuple[type, ...]] = {
 RECORD: dict[str, tuple[type, ...]] = {
     "recipe": (dict,), "environment": (dict,), "seed": (int, type(None)), "dataset": (str, type(None)),
     "init_seed": (int,), "order_seed": (int,), "made": (dict,)}
+#: Keys of an environment that say where something lies, which changes nothing of a run.
+ELSEWHERE = ("data", "own_folder")
 #: At most this share of the time goes into checkpoints, however large the net and slow the disk.
 SHARE = 0.02
 
@@ -277,7 +279,7 @@ def _continue_record(training: Training, stored: dict[str, Any]) -> None:
     first = stored.get("environment", {})
     before = first["continued"][-1]["environment"] if first.get("continued") else first
     changed = {name: (before[name], value) for name, value in environment.items()
-               if name in before and before[name] != value and name != "own_folder"}
+               if name in before and before[name] != value and name not in ELSEWHERE}
     if "own_folder" in environment:  # the way to own code is that of today
         first["own_folder"] = environment["own_folder"]
     if changed:
@@ -410,8 +412,8 @@ def _check_record(record: dict[str, Any]) -> None:
 
 def _check_entry(entry: Fields, number: int) -> None:
     """ValueError unless an epoch of a record has its number, its numbers, and layers whose weights add up."""
-    entry.integer("epoch", number, number), entry.integer("step", min(number, 1), 1 << 53)
-    entry.integer("flips", 0, 1 << 53)
+    entry.integer("epoch", number, number), entry.integer("flips", 0, 1 << 53)
+    entry.integer("step", 1 if number else 0, 1 << 53 if number else 0)
     for name in ("train_accuracy", "test_accuracy", "weights_left"):
         entry.number(name, 0, math.nextafter(1, 2))
     entry.number("train_loss", 0, math.inf), entry.number("seconds", 0, math.inf)

@@ -15,9 +15,9 @@ import numpy as np
 
 from . import loop
 from .backend import namespace
-from .checkpoint import Keeper, restore
-from .data import Dataset, Preprocess, refuse_no_numbers
-from .data.preprocess import IMAGE, said_aloud
+from .checkpoint import Keeper, fingerprint, restore
+from .data import OUTLINES, Dataset, Preprocess, refuse_no_numbers
+from .data.preprocess import DEFAULT, IMAGE, said_aloud
 from .errors import UsageError
 from .evaluation import measure
 from .fast.memory import kept_memory
@@ -28,7 +28,7 @@ from .meter import Line
 from .mishaps import TrainingError as TrainingError
 from .nn import Sequential
 from .optim import SGD
-from .shrink import Shrinker
+from .shrink import Shrinker, dead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,9 +84,10 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment)
     if sentence := said_aloud(dataset.name, dataset.input_shape, dataset.prepare):
         warnings.warn(sentence, UserWarning, stacklevel=3)
-    told: list[Listener] = [Start()] if epoch_0 else []
+    told: list[Listener] = [Start(shrink)] if epoch_0 else []  # the whole net, before units of it are left out
     told += [*([Shrinker()] if shrink else []), *listeners]
     training.record |= {"shrink": True} if shrink else {}
+    training.record |= {"data": described(dataset)} if is_own(dataset) else {}
     if checkpoint is not None:
         if resume:
             restore(training, checkpoint, epochs)
@@ -124,6 +125,19 @@ def new_record(recipe: dict[str, Any] | None = None, seed: int | None = None, da
     """The record of a run before its first epoch: plain data for JSON, its layout is "format" 1."""
     return {"format": 1, "recipe": recipe or {}, "seed": seed, "dataset": dataset,
             "environment": environment(net), "epochs": []}
+
+
+def is_own(dataset: Dataset) -> bool:
+    """Whether a record has to describe a data set: not one of minimask's, or preprocessed in another way than they are.
+    """
+    return dataset.name.removesuffix("-validation") not in OUTLINES or dataset.prepare.name != DEFAULT
+
+
+def described(dataset: Dataset) -> dict[str, Any]:
+    """What a record says of a data set of one's own: a digest of its raw images and labels, the shape of an image, the
+    names of the classes, and how it is preprocessed."""
+    return {"digest": fingerprint(dataset)[:16], "input": list(dataset.input_shape), "classes": list(dataset.classes),
+            "preprocess": dataset.prepare.name}
 
 
 def environment(net: Sequential | None = None) -> dict[str, Any]:
@@ -219,7 +233,8 @@ class Progress:
         """An epoch is done, of so many: its entry in the record."""
         now, done = self.clock(), entry["epoch"]
         remaining = (now - self.started) / (done - self.done) * (epochs - done)
-        numbers = (f"test {entry['test_accuracy']:.2%} · left {entry['weights_left']:.1%}"
+        loss = f" (loss {entry['test_loss']:.4f})" if "test_loss" in entry else ""
+        numbers = (f"test {entry['test_accuracy']:.2%}{loss} · left {entry['weights_left']:.1%}"
                    + (f" · {remaining:.0f} s to go" if done < epochs else f" · {now - self.started:.1f} s"))
         self.last = f" · {numbers}"
         line = f"{self.label} epoch {done}/{epochs} · loss {entry['train_loss']:.4f} · {numbers}".strip()
@@ -263,7 +278,13 @@ class Start(Listener):
     """Measures a net before its first step, on the loop: "epoch_0" of the record, an entry like every epoch's.
 
     Its numbers of the training images are measured as those of the test images are, of each image as it is.
+
+    Args:
+        units: count those that are dead for ever, too, as the entries of a run that shrinks its net do.
     """
+
+    def __init__(self, units: bool = False):
+        self.units = units
 
     def begin(self, training: Training) -> None:
         record, net, dataset = training.record, training.net, training.dataset
@@ -272,11 +293,15 @@ class Start(Listener):
         if training.optimizer.steps or record["epochs"]:
             raise UsageError(f"fit: epoch 0 is over: the run has made {training.optimizer.steps} steps; begin it anew "
                              "to measure the net before its first")
+        layers, found = net.layer_counts(), dead(net, training.optimizer) if self.units else {}
+        for row in layers:
+            if row["name"] in found:
+                row |= {"units": len(found[row["name"]]), "dead": int(found[row["name"]].sum())}
         loss, right = measure(net, dataset.train_images, dataset.train_labels, dataset.prepare)
         record["epoch_0"] = {
             "epoch": 0, "step": 0, "train_loss": loss, "train_accuracy": right,
             "test_accuracy": loop.evaluate(net, dataset.test_images, dataset.test_labels, dataset.prepare),
-            "weights_left": net.weights_left(), "flips": 0, "seconds": 0.0, "layers": net.layer_counts()}
+            "weights_left": net.weights_left(), "flips": 0, "seconds": 0.0, "layers": layers}
 
 
 class Called(Listener):

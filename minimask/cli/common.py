@@ -10,6 +10,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from .. import data, escape, own, plot, recipes, runs, train
 from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
 from ..log import Log
+from ..meter import Meter
 from ..mishaps import Interrupted
 
 #: The commands, and what each does. Each is the function `command` of module NAME.
@@ -26,6 +28,7 @@ COMMANDS = {"demo": "the same as no command",
             "sweep": "train several recipes with several seeds, side by side",
             "step": "step through one training step in a browser, op by op",
             "inspect": "see what a trained mask learned: figures, and a page that explains each",
+            "evaluate": "what a trained net gets right and wrong, class by class",
             "report": "tables, figures and a page from the records of many runs",
             "compare": "how far two masks agree, beside what chance would give",
             "export": "write a trained network into one small file",
@@ -73,7 +76,11 @@ def data_options(parser: Parser) -> None:
     """Which data, from where, and how far it is trusted."""
     parser.add_argument("--dataset", metavar="NAME",
                         help=f"train on other data: {', '.join(['digits', *data.DATASETS])}, or NAME-validation, which "
-                             "holds out a sixth of the training images (CIFAR: a tenth) in place of the test images")
+                             "holds out a sixth of the training images (CIFAR: a tenth) in place of the test images; "
+                             "or on your own: folder:DIR (a folder of pictures per class), npz:FILE, csv:FILE")
+    parser.add_argument("--cache", action="store_true",
+                        help="keep the decoded pictures of folder:DIR in one file beside it, DIR.minimask.npz, which "
+                             "is taken as long as no picture changes")
     parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
     parser.add_argument("--allow-unverified", action="store_true",
                         help="take data files whose content is not the official one, and say so")
@@ -127,13 +134,45 @@ def log_of(options: Any) -> Log | None:
     return Log(options.every_step, options.tensorboard)
 
 
-def load_data(name: str, options: Any) -> data.Dataset:
-    """The data set of that name from --data; what there is to say of it is said on stderr."""
+def load_data(recipe: recipes.Recipe, options: Any) -> data.Dataset:
+    """The data set of a recipe from --data; what there is to say of it is said on stderr."""
+    with _told():
+        return data.load(recipe.dataset, options.data, options.allow_unverified, recipe.dataset_settings,
+                         meter=_meter(options), cache=getattr(options, "cache", False),
+                         known=getattr(options, "known", ""))
+
+
+def other_data(name: str, options: Any) -> data.Dataset:
+    """The data set of a name that no recipe says; see load_data."""
+    with _told():
+        return data.load(name, options.data, options.allow_unverified, meter=_meter(options))
+
+
+def load_data_of(folder: Path, record: dict[str, Any], options: Any) -> data.Dataset:
+    """The data set that a run was trained on, as its images were preprocessed; see load_data."""
+    with _told():
+        return runs.dataset_of(folder, record, options.data, options.allow_unverified, _meter(options))
+
+
+def _meter(options: Any) -> Meter:
+    return Meter(None if getattr(options, "quiet", False) else sys.stderr, unit="pictures")
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What is warned of in the block is said on stderr."""
     with warnings.catch_warnings(record=True) as caught:
-        dataset = data.load(name, options.data, options.allow_unverified)
+        yield
     for warning in caught:
         print(f"minimask: {escape.line(warning.message)}", file=sys.stderr)
-    return dataset
+
+
+def on_data(recipe: recipes.Recipe, options: Any) -> recipes.Recipe:
+    """The recipe on the data set of --dataset: with none of the settings that its own had, but those of a run that is
+    resumed."""
+    if options.dataset in (None, recipe.dataset):
+        return recipe
+    return replace(recipe, dataset=options.dataset, dataset_settings=getattr(options, "dataset_settings", None) or {})
 
 
 def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, overwrite: bool, options: Any, seed: int,

@@ -12,6 +12,10 @@ from ..errors import UsageError
 from ..export import ternary
 from .common import Parser, whole_number
 
+#: What was done to images, in words.
+DONE = {"image": "standardised one by one", "feature": "every value standardised over the training set",
+        "none": "as they are"}
+
 
 def command(words: Sequence[str]) -> None:
     """Writes the net of a run's folder into a file, and says how large it is."""
@@ -32,18 +36,19 @@ def command(words: Sequence[str]) -> None:
     if not out.parent.is_dir():
         raise UsageError(f"there is no folder {out.parent}; make it, or give another with -o")
     net, record = runs.load(folder)
+    classes, prepare = data.outline(record["dataset"], record.get("data"))[1], runs.prepare_of(folder, record)
     if dense is not None:
-        dense(net, out, **for_onnx)
+        dense(net, out, classes=classes, prepare=prepare, **for_onnx)
         how = "signs and a magnitude for each layer" if options.compact else "every weight as it is used"
         print(f"{escape.line(out)}: {out.stat().st_size:,} bytes, {how}; images (n, channels, height, width), "
-              "standardised one by one")
+              f"{DONE.get(prepare.name, f'preprocessed by {prepare.name}')}")
         return
     end = record["epochs"][-1] if record["epochs"] else {}
     about = f"{record['recipe'].get('name')} on {record['dataset']}, seed {record['seed']}"
     if end:
         mark = MARK * bool(record.get("unverified"))
         about += f", epoch {end['epoch']}: {end['test_accuracy']:.2%}{mark} of the images held out"
-    exported = export.save(out, net, data.outline(record["dataset"])[1], about, options.codec, record["seed"])
+    exported = export.save(out, net, classes, about, options.codec, record.get("init_seed", record["seed"]), prepare)
     floats = 4 * net.size()
     ratio = f" ({floats / exported.size:,.0f} to 1)" if exported.size < floats else ", each weight as it is"
     print(f"{escape.line(out)}: {exported.size:,} bytes in place of {floats:,} as float32{ratio}")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from .. import escape, files, runs
 from ..anatomy import page
-from .common import Parser, load_data, whole_number
+from .common import Parser, load_data_of, whole_number
 
 
 def command(words: Sequence[str]) -> None:
     """Reads a run, counts and draws, and says where the page is."""
     options = _parser().parse_args(words)
     folder = Path(options.run)
-    dataset = load_data(runs.read_record(folder)["dataset"], options)
+    dataset = load_data_of(folder, runs.read_record(folder), options)
     net, record = runs.load(folder, dataset)
     out = Path(options.out) if options.out else files.own_folder(folder, "anatomy")
     with files.locked(out):

@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..loop import Training, to_net
 from ..mishaps import uninterrupted
 from ..plot import recording, stepper
-from .common import Parser, load_data, trust_option, whole_number
+from .common import Parser, load_data, load_data_of, trust_option, whole_number
 
 #: Words for a step of a run, and what the page calls them.
 WORDS = {"start": "before training", "middle": "in the middle", "end": "at the end"}
@@ -36,7 +36,7 @@ def command(words: Sequence[str]) -> None:
         recipe = recipes.from_dict(record["recipe"], own.trusted(record, folder) if options.trust else None).resolve()
     else:
         recipe = recipes.find(options.what or "digits", options.trust).resolve()
-    dataset = load_data(record["dataset"] if record else recipe.dataset, options)
+    dataset = load_data_of(folder, record, options) if record else recipe.prepared(load_data(recipe, options))
     training = _training(recipe, dataset, record["seed"] if record else options.seed or 0)
     at = options.at or ([] if record else ["start"] if options.what else list(WORDS))
     if at:

@@ -28,6 +28,7 @@ from .common import (
     data_options,
     load_data,
     log_of,
+    on_data,
     recipe_options,
     shared_options,
     trust_option,
@@ -44,15 +45,16 @@ def command(words: Sequence[str]) -> None:
     seeds = _seeds(options)
     sweep.refuse_many(len(options.recipes) * math.prod(map(len, choices.values())), len(seeds))
     chosen = [recipes.find(name, options.trust) for name in options.recipes]
-    chosen = [replace(recipe, **{key: getattr(options, key) for key in ("epochs", "dataset")
-                                 if getattr(options, key) is not None}) for recipe in chosen]
+    chosen = [replace(on_data(recipe, options), **({} if options.epochs is None else {"epochs": options.epochs}))
+              for recipe in chosen]
     cells = [cell for recipe in chosen for cell in grid.cells(recipe, choices)] if choices else []
     made = {cell.recipe.name: cell.as_dict() for cell in cells}
     chosen = [recipe.resolve() for recipe in [cell.recipe for cell in cells] or chosen]
     folder, library = Path(options.out or "runs/sweep").resolve(), options.backend or "numpy"
     backend.load(library)
-    for name in sorted({recipe.dataset for recipe in chosen}):
-        load_data(name, options)  # what is wrong with it is said now, not by every run
+    different = {(recipe.dataset, repr(recipe.dataset_settings)): recipe for recipe in chosen}
+    for _, recipe in sorted(different.items()):
+        load_data(recipe, options)  # what is wrong with it is said now, not by every run
     local = options.scheduler is None
     if local and options.jobs is None:
         options.jobs = cores()

@@ -19,6 +19,7 @@ from .common import (
     layer_table,
     load_data,
     log_of,
+    on_data,
     recipe_options,
     run,
     say_files,
@@ -39,11 +40,10 @@ def command(words: Sequence[str]) -> None:
     digest = _as_it_was(options, folder, recipe.name) if options.resume else ""
     if options.epochs is not None:
         recipe = replace(recipe, epochs=options.epochs)
-    if options.dataset is not None:
-        recipe = replace(recipe, dataset=options.dataset)
+    recipe = on_data(recipe, options)
     seed, library = options.seed or 0, options.backend or "numpy"
     backend.load(library)
-    dataset = load_data(recipe.dataset, options)
+    dataset = load_data(recipe, options)
     settings = ", ".join(f"{name} {value}" for name, value in recipe.source_settings.items())
     seeds = f"seed {seed}" + "".join(f", {name} of seed {value}" for name, value in (
         ("weights", options.init_seed), ("order", options.order_seed)) if value is not None)
@@ -79,7 +79,7 @@ def _chosen(options: Any) -> tuple[recipes.Recipe, Path, dict[str, Any] | None]:
         record = runs.peek(Path(name))[0]["record"]
         code = own.trusted(record, Path(name)) if options.trust else None
         return recipes.from_dict(record.get("recipe", {}), code).resolve(), Path(name), None
-    recipe, made = recipes.find(name, options.trust), None
+    recipe, made = on_data(recipes.find(name, options.trust), options), None
     if options.set:
         cells = grid.cells(recipe, grid.choices(options.set))
         if len(cells) > 1:
@@ -118,6 +118,9 @@ def _as_it_was(options: Any, folder: Path, name: str) -> str:
     for name, value in was.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    if options.dataset == was["dataset"]:
+        options.dataset_settings = recipe.get("dataset_settings")
+        options.known = str(record.get("environment", {}).get("data") or "")
     print(f"{escape.line(folder)} holds a run after {len(record['epochs'])} epochs and {run['step']} steps, "
           f"digest {digest[:16]}")
     return digest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from .files import DataError
 from .sets import Dataset
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..meter import Meter
 
 #: Kinds of data sets of one's own, and the settings of each and their types: arguments of from_folder and so on.
@@ -31,7 +33,7 @@ def kind_of(name: str) -> str:
     return kind if colon and path and kind in KINDS else ""
 
 
-def load(name: str, folder: str | os.PathLike[str] | None = None, allow_unverified: bool = False,
+def load(name: str, folder: str | Path | None = None, allow_unverified: bool = False,
          settings: Mapping[str, Any] | None = None, preprocess: Any = None, meter: Meter | None = None,
          cache: bool = False, known: str = "") -> Dataset:
     """The data set of that name: 'digits', one of those below `folder`, or 'folder:DIR', 'npz:FILE', 'csv:FILE'.
@@ -70,13 +72,13 @@ def load(name: str, folder: str | os.PathLike[str] | None = None, allow_unverifi
     return readers[kind](path, **given)
 
 
-def _places(name: str, folder: str | os.PathLike[str] | None, known: str) -> list[str]:
+def _places(name: str, folder: str | Path | None, known: str) -> list[str]:
     """Where the file or folder that a name of one's own says may lie."""
     path, below = os.path.expanduser(name.partition(":")[2]), folder or os.environ.get("MINIMASK_DATA")
     return [path, *([os.path.join(os.path.expanduser(below), path)] if below else []), *([known] if known else [])]
 
 
-def found(name: str, folder: str | os.PathLike[str] | None = None, known: str = "") -> str:
+def found(name: str, folder: str | Path | None = None, known: str = "") -> str:
     """The path of a data set of one's own: as it is said, else below `folder`, else where it was, `known`.
 
     Raises UsageError where it is in none of these places.
@@ -89,10 +91,29 @@ def found(name: str, folder: str | os.PathLike[str] | None = None, known: str = 
     return there
 
 
-def blank(shape: Iterable[int], classes: Iterable[str], name: str) -> Dataset:
-    """One black image of that shape to train and one held out: what sizes a net where no file is at hand."""
+def outline(name: str, described: Mapping[str, Any] | None = None) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """(height, width, channels) and class names of a data set, without its files.
+
+    Args:
+        described: "data" of a record, which says it of a set of one's own.
+
+    Raises UsageError: an unknown name, or one's own that nothing describes.
+    """
+    if described:
+        return tuple(described["input"]), tuple(described["classes"])
+    if kind_of(name):
+        raise UsageError(f"data set {name!r:.200} is one's own, and its shape is not known without its files: load it")
+    return sets.outline(name)
+
+
+def blank(name: str, described: Mapping[str, Any] | None = None) -> Dataset:
+    """One black image of that data set's shape to train and one held out: what sizes a net where no file is at hand.
+
+    Arguments and errors as of :func:`outline`.
+    """
+    shape, classes = outline(name, described)
     images, labels = np.zeros((1, *shape), np.uint8), np.zeros(1, np.uint8)
-    return Dataset(name, images, labels, images, labels, tuple(classes), verified=False)
+    return Dataset(name, images, labels, images, labels, classes, verified=False)
 
 
 def refuse_other(dataset: Dataset, described: Mapping[str, Any], digest: str, where: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,14 +67,52 @@ def fitted(asked: Any, images: np.ndarray, name: str | None = None) -> Preproces
             raise unknown("preprocessing", found, PREPROCESSINGS)
         fit, apply = PREPROCESSINGS[found]
         return Preprocess(found, apply, fit(images), asked=bool(asked))
+    if isinstance(asked, type):
+        asked = asked()
     name = name or f"{getattr(asked, '__module__', '')}:{getattr(asked, '__qualname__', type(asked).__qualname__)}"
+    learned = asked.fit(images) if hasattr(asked, "fit") else {}
+    if not isinstance(learned, Mapping):
+        raise UsageError(f"preprocess {name}: fit gives a {type(learned).__name__}, but must give arrays by name")
+    return Preprocess(name, _function(asked), {key: np.asarray(value) for key, value in learned.items()})
+
+
+def _function(asked: Any) -> Callable[..., np.ndarray]:
+    """(images, dtype, **arrays) -> floating, of a function of raw images or an object with `apply`."""
     if hasattr(asked, "apply"):
-        arrays = {key: np.asarray(value) for key, value in asked.fit(images).items()} if hasattr(asked, "fit") else {}
-        return Preprocess(name, asked.apply, arrays)
+        return asked.apply
     if not callable(asked):
         raise UsageError(f"preprocess is {asked!r:.60}, but must be one of {', '.join(PREPROCESSINGS)}, a function of "
                          "raw images, or an object with fit and apply")
-    return Preprocess(name, lambda images, dtype: np.asarray(asked(images)).astype(dtype, copy=False))
+    return lambda images, dtype: np.asarray(asked(images)).astype(dtype, copy=False)
+
+
+def restored(name: str, arrays: Mapping[str, np.ndarray], shape: Sequence[int] | None = None,
+             found: Any = None) -> Preprocess:
+    """A preprocessing from its name and what it learned once.
+
+    Args:
+        shape: of an image. found: what the name is, where it is own code: a function, or an object with `apply`.
+            Without it the preprocessing has a name and cannot be used.
+
+    Raises ValueError, to be read after what the preprocessing is of, where the arrays are not its own.
+    """
+    if name not in PREPROCESSINGS:
+        def refuse(images: np.ndarray, dtype: str, **arrays: np.ndarray) -> np.ndarray:
+            raise UsageError(f"images were preprocessed by {name!r:.80}, which is no part of minimask: give it, "
+                             "prepare=..., or export the net and preprocess images yourself")
+
+        return Preprocess(name, refuse if found is None else _function(found() if isinstance(found, type) else found),
+                          arrays)
+    needed = LEARNED.get(name, ())
+    if set(arrays) != set(needed):
+        raise ValueError(f"needs {', '.join(needed) or 'no arrays'}, but {', '.join(sorted(arrays)) or 'none'} are "
+                         "there")
+    for key, array in arrays.items():
+        if array.dtype.kind != "f" or (shape is not None and array.shape != tuple(shape)):
+            raise ValueError(f"has {key} of {array.dtype} {array.shape}, where floats {tuple(shape or ())} are needed")
+        if not np.isfinite(array).all() or (key == "spread" and not (array > 0).all()):
+            raise ValueError(f"has {key} that is not finite, or not positive")
+    return Preprocess(name, PREPROCESSINGS[name][1], arrays)
 
 
 def looks_like_images(shape: tuple[int, ...]) -> bool:
@@ -195,6 +233,8 @@ PREPROCESSINGS: dict[str, tuple[Callable[[np.ndarray], dict[str, np.ndarray]], C
     "feature": (_moments, features),
     "none": (_nothing, lambda images, dtype: images.astype(dtype)),
 }
+#: The arrays that each of them learns, where it learns.
+LEARNED = {"feature": ("mean", "spread")}
 
 #: The paper's preprocessing, for who has no data set at hand.
 IMAGE = Preprocess("image", standardise)

@@ -228,13 +228,6 @@ def outline(name: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
     return OUTLINES[whole]
 
 
-def blank(name: str) -> Dataset:
-    """One black image of that data set's shape to train and one held out: what sizes a net where no file is at hand."""
-    shape, classes = outline(name)
-    images, labels = np.zeros((1, *shape), np.uint8), np.zeros(1, np.uint8)
-    return Dataset(name, images, labels, images, labels, classes, verified=False)
-
-
 def validation(dataset: Dataset) -> Dataset:
     """The set to choose settings by: the last of the training images are held out in place of the test images.
 

@@ -9,7 +9,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,17 +41,21 @@ SETTINGS: dict[str, Types] = {
     "edge-popup": {**_INITIAL, "share": float},
     "exponential": {"rate": float, "epochs": float},
     "plateau": {"factor": float, "patience": int, "cooldown": int, "min_delta": float, "max_cuts": int},
-    **{name: _RESNET for name in resnet.RESNETS}}
+    **{name: _RESNET for name in resnet.RESNETS}, **data.KINDS}
 TYPES: Types = {"name": str, "about": str, "epochs": int, "lr": float, "wd": float, "model": str,
                 "model_settings": dict, "dataset": str, "augment": bool, "source": str, "source_settings": dict,
-                "batch": int, "momentum": float, "schedule": str, "schedule_settings": dict}
+                "batch": int, "momentum": float, "schedule": str, "schedule_settings": dict,
+                "dataset_settings": dict, "preprocess": str}
+#: Keys that recipes of before do not have: left out of records and files where they stand at these, their defaults.
+NEWER: dict[str, Any] = {"dataset_settings": {}, "preprocess": ""}
 #: The largest number that is finite: a whole one may be larger.
 MOST = sys.float_info.max
 #: From where to where a number may lie, the ends included.
 RANGES = {"epochs": (1, 1_000_000), "batch": (1, 1_000_000), "lr": (1e-9, 1e3), "wd": (0, 0.999),
           "momentum": (0, 0.999)}
-#: Characters of a name, which folders are called by; ResNets' width, times that of the paper; bytes of a file.
-MOST_NAME, MOST_WIDTH, MOST_BYTES = 100, 64, 64_000
+#: Characters of a name, which folders are called by; of a data set's, which may hold a path; ResNets' width, times that
+#: of the paper; bytes of a file.
+MOST_NAME, MOST_DATASET, MOST_WIDTH, MOST_BYTES = 100, 1000, 64, 64_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ class Recipe:
         epochs, batch: passes over the training images, images a step.
         lr, wd, momentum: of :class:`minimask.optim.SGDW`.
         model, model_settings: builder in :data:`minimask.models.MODELS`, and a ResNet's `width` and `norm`.
-        dataset: name in :mod:`minimask.data`. augment: pad, flip and crop its training images.
+        dataset, dataset_settings: name in :mod:`minimask.data`, folder:DIR, npz:FILE or csv:FILE, and the settings of
+            these (:data:`minimask.data.KINDS`). augment: pad, flip and crop its training images.
+        preprocess: of its images, a name in :data:`minimask.data.PREPROCESSINGS`; "" for what the data set says.
         source, source_settings: the weight source, a name in SOURCES, and its arguments.
         schedule, schedule_settings: of lr and wd. 'exponential': they fall by the factor `rate` (0.9) every so many
             `epochs` (10), smoothly. 'plateau': they are cut when the training loss stops falling, with the arguments
@@ -91,6 +97,8 @@ class Recipe:
     momentum: float = 0.9
     schedule: str = "exponential"
     schedule_settings: Mapping[str, Any] = field(default_factory=dict)
+    dataset_settings: Mapping[str, Any] = field(default_factory=dict)
+    preprocess: str = ""
     code: own.Code | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -98,10 +106,9 @@ class Recipe:
         _check(where, self._values(), TYPES)
         if not self.name.strip(".") or not all(c.isascii() and (c.isalnum() or c in "._-") for c in self.name):
             raise UsageError(f"{where}: a name is made of letters, digits, '.', '_' and '-'")
-        for key in ("name", "dataset"):
-            if not 0 < len(getattr(self, key)) <= MOST_NAME:
-                raise UsageError(f"{where}: {key} has {len(getattr(self, key))} characters; it may have 1 to "
-                                 f"{MOST_NAME}")
+        for key, most in (("name", MOST_NAME), ("dataset", MOST_DATASET if data.kind_of(self.dataset) else MOST_NAME)):
+            if not 0 < len(getattr(self, key)) <= most:
+                raise UsageError(f"{where}: {key} has {len(getattr(self, key))} characters; it may have 1 to {most}")
         for key, (low, high) in RANGES.items():
             value = getattr(self, key)
             if not low <= value <= high:
@@ -116,6 +123,11 @@ class Recipe:
             if chosen not in known:
                 raise UsageError(f"{where}: {unknown({'source': 'weight source'}.get(kind, kind), chosen, known)}")
             _check(f"{where}: {kind} {chosen!r}", getattr(self, f"{kind}_settings"), SETTINGS.get(chosen, {}))
+        _check(f"{where}: dataset {brief(self.dataset)}", self.dataset_settings, self._types("dataset"))
+        if own.is_own(self.preprocess):
+            own.refuse_name(f"{where}: preprocess", self.preprocess)
+        elif self.preprocess not in ("", *data.PREPROCESSINGS):
+            raise UsageError(f"{where}: {unknown('preprocessing', self.preprocess, data.PREPROCESSINGS)}")
         self._floats()
         try:  # the values of the settings, by those who know them
             if not own.is_own(self.source):
@@ -137,13 +149,32 @@ class Recipe:
             if kind is float:
                 object.__setattr__(self, key, setting(value))
             elif kind is dict:
-                types = SETTINGS.get(getattr(self, key.removesuffix("_settings")), {})
+                types = self._types(key.removesuffix("_settings"))
                 object.__setattr__(self, key, {name: setting(each) if types.get(name) is float else each
                                                for name, each in value.items()})
 
+    def _types(self, kind: str) -> Types:
+        """The types of the settings of a source, schedule, model or data set."""
+        chosen = data.kind_of(self.dataset) if kind == "dataset" else getattr(self, kind)
+        return SETTINGS.get(chosen, {})
+
     def own_code(self) -> dict[str, str]:
         """What of it is own code: key -> ``module:object``."""
-        return {kind: getattr(self, kind) for kind in KINDS if own.is_own(getattr(self, kind))}
+        return {kind: getattr(self, kind) for kind in (*KINDS, "preprocess") if own.is_own(getattr(self, kind))}
+
+    def prepared(self, dataset: data.Dataset) -> data.Dataset:
+        """The data set with this recipe's preprocessing, where it names one, learned from the training images."""
+        if not self.preprocess:
+            return dataset
+        if not own.is_own(self.preprocess):
+            return replace(dataset, preprocess=self.preprocess)
+        with own.blamed(f"recipe {brief(self.name)}: preprocess = {self.preprocess!r}: "):
+            found = data.fitted(self.own_preprocess(), dataset.train_images, self.preprocess)
+        return replace(dataset, preprocess=found)
+
+    def own_preprocess(self) -> Any:
+        """The own code that its preprocessing is. Errors: see own.find."""
+        return self._find("preprocess")
 
     def resolve(self) -> Recipe:
         """Itself, after its own code has been imported: what is wrong with it is said now. Errors: see own.find."""
@@ -216,12 +247,13 @@ class Recipe:
         return {key: dict(value) if isinstance(value, Mapping) else value for key, value in self._values().items()}
 
     def _values(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key != "code"}
+        return {key: value for key, value in vars(self).items()
+                if key != "code" and not (key in NEWER and value == NEWER[key])}
 
     def toml(self) -> str:
         """The recipe as TOML, which :func:`read` reads back from a file."""
         values = self.as_dict()
-        tables = {key: values.pop(key) for key in TYPES if TYPES[key] is dict}
+        tables = {key: values.pop(key, {}) for key in TYPES if TYPES[key] is dict}
         return "\n".join([_lines(values), *(f"[{name}]\n{_lines(table)}" for name, table in tables.items() if table)])
 
 

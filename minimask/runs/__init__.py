@@ -6,6 +6,7 @@ side by side.
 
 from .folder import (CHECKPOINT, FILES, LOG, claim, drawn, finished, load, name_of, peek, read_record, run,
                      save, write_pictures, write_record)
+from .images import dataset_of, prepare_of
 
-__all__ = ["CHECKPOINT", "FILES", "LOG", "claim", "drawn", "finished", "load", "name_of", "peek", "read_record", "run",
-           "save", "write_pictures", "write_record"]
+__all__ = ["CHECKPOINT", "FILES", "LOG", "claim", "dataset_of", "drawn", "finished", "load", "name_of", "peek",
+           "prepare_of", "read_record", "run", "save", "write_pictures", "write_record"]

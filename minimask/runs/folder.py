@@ -24,12 +24,12 @@ from ..errors import MinimaskError, UsageError
 from ..log import Log, event_files, listeners
 from ..nn import Sequential
 from ..plateau import Plateau
-from . import described, schema
+from . import described, images, schema
 
 #: What tells of the end of a run, and all that a run leaves.
 END = ("network.npz", "masks.png", "training.png", "evaluation.json", "mistakes.png")
 CHECKPOINT, LOG = "checkpoint.npz", "log.jsonl"
-FILES = ("record.json", *END, CHECKPOINT, "dense.json", LOG)
+FILES = ("record.json", *END, CHECKPOINT, images.LEARNED, "dense.json", LOG)
 
 
 def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | None = None, overwrite: bool = False,
@@ -56,6 +56,9 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         TrainingError, KeyboardInterrupt: training was cut short; record and net of the last whole epoch are in `out`,
             and the very step in its checkpoint; none of them before there is a first checkpoint.
     """
+    if out is None and log is not None:
+        raise UsageError("a log lies in the run's folder: say which, out=FOLDER")
+    dataset = recipe.prepared(dataset)
     net, rng = drawn(recipe, dataset, seed, init_seed, order_seed, backend)
     optimizer = recipe.optimizer(net, dataset)
     record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
@@ -65,6 +68,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
     record |= {name: int(value) for name, value in (("init_seed", init_seed), ("order_seed", order_seed))
                if value is not None}
     record |= {"made": dict(made)} if made else {}
+    record["environment"] |= {"data": dataset.path} if dataset.path else {}
     if not dataset.verified:
         record["unverified"] = True  # not known to be the official files
     if out is None:
@@ -87,6 +91,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
     with files.locked(folder), own.blamed():
         if not resume:
             claim(folder, overwrite)
+            images.keep(folder, dataset.prepare)
         epochs = record["epochs"]
         try:
             train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress, keep,
@@ -259,7 +264,7 @@ def load(folder: str | Path, dataset: Dataset | None = None, backend: str = "num
     folder, record = Path(folder), read_record(folder)
     given, told = net is not None, _description(record, trust)
     if net is None and not told and record["recipe"] and dataset is None:
-        dataset = data.blank(record["dataset"])
+        dataset = data.blank(record["dataset"], record.get("data"))
     try:
         if net is None:
             net = described.build(told, backend) if told else _built(folder, record, dataset, backend, trust)
@@ -294,7 +299,7 @@ def _built(folder: Path, record: dict[str, Any], dataset: Dataset | None, backen
     recipe = schema.recipe_of(record)
     if trust:
         recipe = recipes.from_dict(record["recipe"], own.trusted(record, folder))
-    dataset = data.blank(record["dataset"]) if dataset is None else dataset
+    dataset = data.blank(record["dataset"], record.get("data")) if dataset is None else dataset
     schema.agree(record, recipe, dataset)
     return recipe.build(dataset, np.random.default_rng(0), backend)
 

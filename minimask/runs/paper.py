@@ -18,7 +18,8 @@ import numpy as np
 from .. import escape, files, plot
 from ..display import MARK, accuracy_name
 from ..errors import MinimaskError
-from . import report
+from ..recipes import grid
+from . import report, schema
 from .records import Group
 
 #: File and first words of each form that is a table, by which a later report knows that it may take its place.
@@ -64,6 +65,10 @@ def rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
                     f"{name}_low": low, f"{name}_high": high, f"{name}_paper": None}
         if paper:
             row |= {"accuracy_paper": paper[0], "weights_left_paper": paper[1]}
+        if any(group.runs[0].values for group in groups):
+            row["set"] = dict(group.runs[0].values)
+        if any(group.runs[0].own_seeds for group in groups):
+            row |= {name: group.runs[0].own_seeds.get(name) for name in schema.SEEDS}
         found.append({**row, "arithmetic": group.runs[0].arithmetic, "source": group.runs[0].source,
                       "seed_numbers": [run.seed for run in group.runs],
                       "accuracy_values": group.ends("test_accuracy"),
@@ -82,6 +87,7 @@ def as_csv(groups: Sequence[Group]) -> str:
     writer.writeheader()
     for row in found:
         writer.writerow({key: " ".join(map(repr, value)) if isinstance(value, list) else
+                         escape.cell(grid.words(value)) if isinstance(value, dict) else
                          escape.cell(value) if isinstance(value, str) else value for key, value in row.items()})
     return written.getvalue()
 

@@ -3,8 +3,9 @@
 A record counts only if it is whole, agrees with itself and with its recipe, and is finished; whatever does not count
 is named with its reason. Two runs are in one group, and averaged, only if their recipes agree in everything but the
 line ``about`` (the number of epochs and the data set are part of a recipe), if both or neither trained on unverified
-files, if their arithmetic was of one kind (a processor's, a GPU's, a GPU's with TF32), and if they came from one source
-digest; a seed counts once.
+files, if their arithmetic was of one kind (a processor's, a GPU's, a GPU's with TF32), if they came from one source
+digest, and if their weights, or the order of their images, came from one seed of its own, or from none; a seed counts
+once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from .. import fields, recipes
 from ..errors import UsageError
 from ..fields import brief
+from ..recipes import grid
 from . import schema
 from .folder import finished
 from .sweep import INDEX
@@ -42,8 +44,28 @@ class Run:
         return self.record["seed"]
 
     @property
+    def own_seeds(self) -> dict[str, int]:
+        """The seeds of weights and of order that are not the run's one seed, "init_seed" and "order_seed"."""
+        return {name: self.record[name] for name in schema.SEEDS if name in self.record}
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What was set to make its recipe, by dotted key; nothing where it is no recipe of a grid."""
+        return self.record.get("made", {}).get("values", {})
+
+    @property
+    def base(self) -> str:
+        """The name of the recipe that was set otherwise, or its own."""
+        return self.record.get("made", {}).get("recipe", self.recipe.name)
+
+    @property
     def epochs(self) -> list[dict[str, Any]]:
         return self.record["epochs"]
+
+    @property
+    def course(self) -> list[dict[str, Any]]:
+        """The entries of its epochs, that of epoch 0 before them where it was measured."""
+        return [*(self.record[name] for name in ("epoch_0",) if name in self.record), *self.epochs]
 
     @property
     def unverified(self) -> bool:
@@ -71,6 +93,12 @@ class Run:
         """The digest of the package that trained it, or "unknown"; of a resumed run, one after the other."""
         return ", then ".join(dict.fromkeys(str(each.get("source_digest") or "unknown")
                                             for each in self._environments()))
+
+    @property
+    def data(self) -> str:
+        """What a data set of one's own was: the digest of its images and labels, and their preprocessing; else ""."""
+        found = self.record.get("data", {})
+        return f"data {_short(found['digest'])}, preprocess {found['preprocess']}" if found else ""
 
     def _environments(self) -> list[Mapping[str, Any]]:
         """That of its beginning, and of every place where it was resumed with another."""
@@ -134,7 +162,8 @@ def read(places: Iterable[str | Path]) -> Reading:
     for path in dict.fromkeys(path for place in places for path in _files(Path(place), reading)):
         try:
             record = fields.read(path)
-            if "recipe" not in record and "format" not in record and path.name not in RUN_FILES:
+            if "made_by" in record or (
+                    "recipe" not in record and "format" not in record and path.name not in RUN_FILES):
                 reading.foreign.append(path)
                 continue
             run = Run(path, record, check(record))
@@ -223,8 +252,8 @@ def _check_name(recipe: recipes.Recipe) -> None:
 
 def key(run: Run) -> str:
     """What two runs must have in common to be averaged, as text."""
-    return json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}, run.arithmetic, run.source],
-                      sort_keys=True)
+    return json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}, run.arithmetic, run.source,
+                       run.own_seeds, *([run.data] if run.data else [])], sort_keys=True)
 
 
 def groups(found: Iterable[Run]) -> list[Group]:
@@ -234,20 +263,33 @@ def groups(found: Iterable[Run]) -> list[Group]:
         together.setdefault(key(run), []).append(run)
     order = list(recipes.RECIPES)
     members = sorted(together.values(), key=lambda some: (
-        order.index(some[0].recipe.name) if some[0].recipe.name in order else len(order), key(some[0])))
+        order.index(some[0].base) if some[0].base in order else len(order), *_rank(some[0]), len(some[0].own_seeds),
+        key(some[0])))
     return [Group(_label(some[0], [other[0] for other in members]), sorted(some, key=lambda run: run.seed))
             for some in members]
 
 
+def _rank(run: Run) -> tuple[str, list[tuple[str, bool, float, str]]]:
+    """Orders the recipes of a grid by their values, numbers by their size, right behind the recipe they are made of."""
+    if not run.values:
+        return "", []
+    numbers = {name: float(value) for name, value in run.values.items() if isinstance(value, (int, float))}
+    return run.base, [(name, name not in numbers, numbers.get(name, 0.0), grid.plain(value))
+                      for name, value in run.values.items()]
+
+
 def _label(run: Run, others: Sequence[Run]) -> str:
     """The recipe's name, and the settings and circumstances that tell it from other groups of that name."""
-    here = run.recipe.as_dict()
+    here = {**recipes.NEWER, **run.recipe.as_dict()}
     same = [other for other in others if other.recipe.name == run.recipe.name]
-    there = [other.recipe.as_dict() for other in same]
+    there = [{**recipes.NEWER, **other.recipe.as_dict()} for other in same]
     differ = [name for name in here if name != "about" and any(other[name] != here[name] for other in there)]
     settings = [f"{name.replace('_', ' ')} {_plain(here[name])}" for name in differ]
     settings += [run.arithmetic] if any(other.arithmetic != run.arithmetic for other in same) else []
+    settings += [run.data or "other data"] if any(other.data != run.data for other in same) else []
     settings += [f"source {_short(run.source)}"] if any(other.source != run.source for other in same) else []
+    settings += [f"{'weights' if name == 'init_seed' else 'order'} of seed {seed}"
+                 for name, seed in run.own_seeds.items()]
     return run.recipe.name + (f" ({', '.join(settings)})" if settings else "")
 
 
@@ -261,7 +303,9 @@ def kept_apart(groups: Iterable[Group]) -> str:
     made = _by_recipe(groups).values()
     reasons = {
         "on CPU, on GPU or with TF32": any(len({run.arithmetic for run in some}) > 1 for some in made),
-        "by packages of different source digests": any(len({run.source for run in some}) > 1 for some in made)}
+        "by packages of different source digests": any(len({run.source for run in some}) > 1 for some in made),
+        "with different seeds for weights and order": any(len({str(run.own_seeds) for run in some}) > 1
+                                                          for some in made)}
     words = " or ".join(reason for reason, given in reasons.items() if given)
     return f"Runs of one recipe that were made {words} are kept apart, never averaged." if words else ""
 
@@ -275,11 +319,14 @@ def _by_recipe(groups: Iterable[Group]) -> dict[str, list[Run]]:
     """A run of every group, by recipe and whether its data is verified."""
     made: dict[str, list[Run]] = {}
     for group in groups:
-        what = json.dumps([group.unverified, {**group.recipe.as_dict(), "about": ""}], sort_keys=True)
+        run = group.runs[0]
+        what = json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}, run.data], sort_keys=True)
         made.setdefault(what, []).append(group.runs[0])
     return made
 
 
 def _plain(value: Any) -> str:
     """A setting in words."""
+    if value in ("", {}):
+        return "as usual"
     return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, Mapping) else str(value)

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import data, recipes
 from ..errors import MinimaskError, UsageError
-from ..fields import MOST_WHOLE, Fields, brief, refuse_unbounded
+from ..fields import MOST_WHOLE, Fields, brief, is_integer, refuse_unbounded
 from ..recipes import grid
 
 #: From where to where the numbers of an epoch lie, and which of them are whole.
@@ -23,13 +23,15 @@ WHOLE_NUMBERS = ("epoch", "step", "flips")
 STATES = ("kept", "hidden", "inverted")
 #: What an environment may say; None where that was not known. Whatever else is in it is only bounded.
 TEXTS = ("minimask", "python", "numpy", "backend", "system", "processor", "blas_kernel", "simd", "device",
-         "source_digest")
+         "source_digest", "data")
 ENVIRONMENT: dict[str, type] = {**dict.fromkeys(TEXTS, str), "cores": int, "blas_threads": int, "tf32": bool,
                                 "continued": list, "own_code": dict, "own_folder": str}
 #: Seeds that a record has only where weights and order came from two.
 SEEDS = ("init_seed", "order_seed")
 #: Layers of a net, characters of a name, and runs of a sweep, at most.
 MOST_LAYERS, MOST_NAME, MOST_RUNS = 10_000, 200, 100_000
+#: Characters of the name of a data set, pixels of a side of its images, and its classes, at most.
+MOST_DATASET, MOST_SIDE, MOST_CLASSES = 1000, 1_000_000, 100_000
 #: Weights of a net that a record may ask for: 19 times those of Conv8, the paper's largest.
 MOST_WEIGHTS = 100_000_000
 
@@ -54,12 +56,14 @@ def record(value: Mapping[str, Any]) -> None:
             raise ValueError(f"is damaged or of another kind: its {name} is {brief(value[name], 40)}")
     if "made" in value and not (type(value["made"]) is dict and grid.agrees(value["made"], value["recipe"])):
         raise ValueError(f"is damaged or of another kind: its recipe was not made by {brief(value['made'], 80)}")
-    if value["dataset"] is not None and not 0 < len(value["dataset"]) <= MOST_NAME:
+    if value["dataset"] is not None and not 0 < len(value["dataset"]) <= MOST_DATASET:
         raise ValueError(f"is damaged or of another kind: its dataset is {brief(value['dataset'], 40)}")
     for name, kind in ENVIRONMENT.items():
         if type(value["environment"].get(name)) not in (kind, type(None)):
             raise ValueError("is damaged or of another kind: its environment says that "
                              f"{name} is {brief(value['environment'][name], 40)}")
+    if "data" in value:
+        _data(value["data"])
     if type(value.get("unverified", False)) is not bool:
         raise ValueError(f"is damaged or of another kind: its unverified is {brief(value['unverified'], 40)}")
     for part, kind in (("net", dict), ("name", str)):
@@ -70,6 +74,17 @@ def record(value: Mapping[str, Any]) -> None:
             _entry(entry, number, value["epochs"][0] if value["epochs"] else entry)
         except ValueError as error:
             raise ValueError(f"epoch {number} {error}") from error
+
+
+def _data(value: Any) -> None:
+    """ValueError unless it describes a data set of one's own: digest, shape of an image, classes, preprocessing."""
+    parts = Fields(value, "is damaged or of another kind: its data")
+    parts.text("digest"), parts.text("preprocess")
+    parts.take("input", lambda sizes: type(sizes) is list and len(sizes) == 3 and all(
+        is_integer(size, 1, MOST_SIDE) for size in sizes), "height, width and channels of an image")
+    if not 0 < len(parts.texts("classes")) <= MOST_CLASSES:
+        raise ValueError(f"is damaged or of another kind: its data has no classes, or more than {MOST_CLASSES:,}")
+    parts.end()
 
 
 def numbered(value: Mapping[str, Any]) -> list[tuple[int, Any]]:
@@ -148,8 +163,10 @@ def agree(value: Mapping[str, Any], recipe: recipes.Recipe, dataset: data.Datase
         value: what :func:`record` has passed. dataset: that sizes the net; the one that the record names unless given,
             and where its shape is not known only the weight source is compared with the layers.
     """
-    shape = (dataset.input_shape, dataset.classes) if dataset else data.OUTLINES.get(
-        value["dataset"].removesuffix("-validation"))
+    known = data.OUTLINES.get(value["dataset"].removesuffix("-validation"))
+    described: Any = value.get("data")
+    shape = (dataset.input_shape, dataset.classes) if dataset else (
+        data.outline(value["dataset"], described) if described else known)
     try:
         size = recipe.size(*shape) if shape and "model" not in recipe.own_code() else None
     except (MinimaskError, ValueError) as error:

@@ -139,7 +139,7 @@ def _train(task: Task, leaving: Callable[[], bool]) -> bool:
         return False
     recipe, folder = recipes.from_dict(task.recipe, task.code), task.folder
     load(task.backend)
-    dataset = _dataset(recipe.dataset, task.data, task.allow_unverified)
+    dataset = _dataset(recipe.dataset, task.data, task.allow_unverified, tuple(sorted(recipe.dataset_settings.items())))
     watch = Watch(Path(task.sweep) / STOP, leaving)
     with files.locked(folder), blas_threads(task.threads):
         if finished(task):  # by the worker that had it before, meanwhile
@@ -170,10 +170,11 @@ def finished(task: Task) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def _dataset(name: str, folder: str | None, allow_unverified: bool) -> data.Dataset:
+def _dataset(name: str, folder: str | None, allow_unverified: bool,
+             settings: tuple[tuple[str, Any], ...] = ()) -> data.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # whoever began the sweep has been told
-        return data.load(name, folder, allow_unverified)
+        return data.load(name, folder, allow_unverified, dict(settings))
 
 
 class Watch(train.Progress):
