@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -244,6 +244,18 @@ def read_arrays(path: str | Path, needed: Mapping[str, Header], others: bool = F
         if missing:
             raise ValueError(f"missing members: {', '.join(missing[:3])}")
         arrays = {name: read_array(archive, found[f"{name}.npy"], header) for name, header in needed.items()}
+    refuse_not_finite(path, arrays)
+    return arrays
+
+
+def some_arrays(path: str | Path, names: Sequence[str], most: int) -> dict[str, np.ndarray]:
+    """Those of the named arrays that an ``.npz`` holds, together of `most` bytes, all finite; MinimaskError."""
+    with opened(path) as (archive, _):
+        members_there = members(archive, None)
+        chosen = {name: members_there[f"{name}.npy"] for name in names if f"{name}.npy" in members_there}
+        if sum(info.file_size for info in chosen.values()) > most:
+            raise ValueError(f"it promises more than {most:,} bytes")
+        arrays = {name: read_any_array(archive, info) for name, info in chosen.items()}
     refuse_not_finite(path, arrays)
     return arrays
 

@@ -146,7 +146,7 @@ def build(described: Mapping[str, Any], backend: str = "numpy") -> nn.Sequential
     """
     if "unknown" in described:
         raise Unknown(why(described))
-    header = {key: value for key, value in described.items() if key not in ("rules", "classes")}
+    header = {key: value for key, value in described.items() if key != "rules"}
     spec = Spec(header, "its net")
     spec.dtype = dtype = spec.choice("dtype", ("float32", "float64"))
     try:

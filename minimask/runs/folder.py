@@ -28,6 +28,8 @@ from . import described, images, schema
 
 #: What tells of the end of a run, and all that a run leaves.
 END = ("network.npz", "masks.png", "training.png", "evaluation.json", "mistakes.png")
+#: Preprocessing that has learned nothing from the training images.
+UNLEARNED = ("image", "none")
 CHECKPOINT, LOG = "checkpoint.npz", "log.jsonl"
 FILES = ("record.json", *END, CHECKPOINT, images.LEARNED, "dense.json", LOG)
 
@@ -64,7 +66,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
     record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
     record["environment"] |= own.environment(recipe.own_code().values(), recipe.code, Path(out) if out else None)
     if {"model", "source"} & recipe.own_code().keys():
-        record["net"] = {**described.describe(net), "classes": list(dataset.classes)}
+        record["net"] = described.describe(net)
     record |= {name: int(value) for name, value in (("init_seed", init_seed), ("order_seed", order_seed))
                if value is not None}
     record |= {"made": dict(made)} if made else {}
@@ -127,14 +129,24 @@ def drawn(recipe: recipes.Recipe, dataset: Dataset, seed: int, init_seed: int | 
     return net, rng
 
 
-def name_of(recipe: str, seed: int, init_seed: int | None = None, order_seed: int | None = None) -> str:
+def name_of(recipe: str, seed: int | None, init_seed: int | None = None, order_seed: int | None = None) -> str:
     """What a run's folder is called."""
-    return (f"{recipe}-seed{seed}" + ("" if init_seed is None else f"-init{init_seed}")
+    return (recipe + ("" if seed is None else f"-seed{seed}") + ("" if init_seed is None else f"-init{init_seed}")
             + ("" if order_seed is None else f"-order{order_seed}"))
 
 
+def called(record: Mapping[str, Any]) -> str:
+    """What a run is called: its recipe's name, or of one from Python what runs.save was given."""
+    return str(record["recipe"].get("name") or record.get("name") or "a net without a name")
+
+
 def finished(record: dict[str, Any]) -> bool:
-    """Whether a record has all epochs of its recipe, or its plateau schedule has made the last cut."""
+    """Whether a record has all epochs of its recipe, or its plateau schedule has made the last cut.
+
+    A run from Python has the epochs that it has.
+    """
+    if not record["recipe"]:
+        return True
     recipe = recipes.from_dict(record["recipe"])
     if "schedule" in recipe.own_code():  # what it says is not asked: that would run it
         return len(record["epochs"]) >= recipe.epochs or record.get("ended") is True
@@ -314,7 +326,8 @@ def save(net: Sequential, record: Mapping[str, Any], folder: str | Path, dataset
         record: what :func:`minimask.train.fit` returned for this net.
         dataset: it was trained on; its name, its classes and whether it is verified go into the record, so that
             commands find it again. name: what to call the run in reports; the folder's name unless given.
-        seed: that net and order were drawn from, for reports and for exports of frozen weights of several magnitudes.
+        seed: that net and order were drawn from, for reports, which average over seeds, and for exports of frozen
+            weights of several magnitudes, which draw them again.
         overwrite: replace the run that is in the folder already.
 
     Raises:
@@ -326,7 +339,11 @@ def save(net: Sequential, record: Mapping[str, Any], folder: str | Path, dataset
         kept["seed"] = int(seed)
     if dataset is not None:
         kept |= {"dataset": dataset.name, **({} if dataset.verified else {"unverified": True})}
-        kept["net"]["classes"] = list(dataset.classes)
+        kept |= {"data": train.described(dataset)} if train.is_own(dataset) else {}
+        kept["environment"] = {**kept.get("environment", {}), **({"data": dataset.path} if dataset.path else {})}
+    elif "data" in kept and kept["data"].get("preprocess") not in (*UNLEARNED, None):
+        raise UsageError(f"save: the images were preprocessed by {kept['data']['preprocess']!r}, which has learned "
+                         "from the training images: give the data set, dataset=")
     kept["recipe"] = dict(kept.get("recipe", {}))
     try:
         schema.record(json.loads(json.dumps(kept, allow_nan=False)))
@@ -338,5 +355,7 @@ def save(net: Sequential, record: Mapping[str, Any], folder: str | Path, dataset
                          "train.fit returned for it") from error
     with files.locked(folder):
         claim(folder, overwrite)
+        if dataset is not None:
+            images.keep(folder, dataset.prepare)
         write_network(folder, net)
         write_record(folder, kept)

@@ -2,14 +2,16 @@
 command that needs no more."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from minimask import data, mask, models, nn, op, optim, recipes, resnet, runs, train
+from minimask.__main__ import main
 from minimask.errors import MinimaskError, UsageError
 from minimask.ops import cast
-from minimask.runs import described
+from minimask.runs import compare, described
 
 DIGITS = data.digits()
 
@@ -90,7 +92,7 @@ def test_what_was_trained_from_python_comes_back(tmp_path, kind):
     assert {name: m.tobytes() for name, m in again.masks().items()} == {n: m.tobytes() for n, m in net.masks().items()}
     assert again.layer_counts() == net.layer_counts() and list(again.layers) == list(net.layers)
     assert read["epochs"] == json.loads(json.dumps(record["epochs"])) and read["dataset"] == "digits"
-    assert read["name"] == "run" and read["recipe"] == {} and read["net"]["classes"] == list("0123456789")
+    assert read["name"] == "run" and read["recipe"] == {}
     runs.save(again, read, tmp_path / "once more", DIGITS)  # of what was read
     assert np.array_equal(runs.load(tmp_path / "once more")[0](x).data, net(x).data)
 
@@ -159,3 +161,88 @@ def test_runs_of_recipes_keep_their_bytes(tmp_path):
     net, record = runs.run(recipe, DIGITS, 0, tmp_path)
     assert "net" not in record and "own_code" not in record["environment"]
     assert not described.more_arrays(net)
+
+
+# ---- the commands --------------------------------------------------------------------------------------------------
+
+
+def said(capsys, status, *words):
+    """What a command printed, both streams, after it ended with that status."""
+    assert main([str(word) for word in words]) == status, capsys.readouterr()
+    found = capsys.readouterr()
+    assert "bug in minimask" not in found.err
+    return found.out + found.err
+
+
+def test_every_command_takes_what_was_saved_from_python(tmp_path, capsys):
+    for seed in (0, 1):
+        net = net_of(TwoOfFour(), seed=seed)
+        runs.save(net, trained(net), tmp_path / f"mine{seed}", DIGITS, name="mine", seed=seed)
+    run, other = tmp_path / "mine0", tmp_path / "mine1"
+    assert "mine, seed 0, digits, 1 epochs" in said(capsys, 0, "compare", run, other)
+    assert "bytes in place of" in said(capsys, 0, "export", run, "-o", tmp_path / "mine.mmk")
+    assert "mine on digits, seed 0, epoch 1" in said(capsys, 0, "info", tmp_path / "mine.mmk")
+    np.save(tmp_path / "image.npy", DIGITS.test_images[0])
+    assert "image.npy\t" in said(capsys, 0, "predict", tmp_path / "mine.mmk", tmp_path / "image.npy")
+    said(capsys, 0, "export", run, "-o", tmp_path / "mine.safetensors")
+    out = said(capsys, 0, "report", tmp_path, "--out", tmp_path / "report")
+    assert "`mine`" in out and "| 2 | 1 | digits |" in out and "from Python" in out
+    assert "mine" in said(capsys, 0, "report", tmp_path, "--out", tmp_path / "report", "--format", "latex")
+    assert "mine-seed0" in said(capsys, 0, "evaluate", run)
+    assert "say --trust" not in said(capsys, 2, "train", "--resume", run)
+
+
+def test_inspect_of_what_was_saved_from_python(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    net = net_of(TwoOfFour())
+    runs.save(net, trained(net), tmp_path / "mine", DIGITS)
+    assert "index.html" in said(capsys, 0, "inspect", tmp_path / "mine", "--repeats", "1")
+    assert "Inside mine<" in (tmp_path / "mine/anatomy/index.html").read_text()
+
+
+def test_what_a_run_from_python_does_not_say_is_said(tmp_path, capsys):
+    """No data set, no seed: the commands that need them say so, the others do without."""
+    net = net_of(mask.SignedSupermask(tau=0.001, frozen_distribution="normal"))
+    record = trained(net)
+    record["dataset"] = None
+    runs.save(net, record, tmp_path / "mine")
+    assert "trained from Python on data without a name, which no command finds" in said(
+        capsys, 2, "inspect", tmp_path / "mine")
+    assert re.search("several magnitudes.*seed", said(capsys, 2, "export", tmp_path / "mine", "-o", tmp_path / "a.mmk"))
+    assert "its 10 classes have numbers for names" in said(
+        capsys, 0, "export", tmp_path / "mine", "-o", tmp_path / "a.safetensors")
+    assert "mine, seed unknown, unknown data" in said(capsys, 0, "compare", tmp_path / "mine", tmp_path / "mine")
+    assert "| unknown |" in said(capsys, 0, "report", tmp_path / "mine", "--out", tmp_path / "report")
+    assert "mine is a run's folder" in said(capsys, 2, "predict", tmp_path / "mine", "image.npy")
+
+
+def test_a_net_with_layers_of_its_own_is_compared_and_reported(tmp_path, capsys):
+    for seed in (0, 1):
+        net = net_of(mask.SignedSupermask(tau=0.001), Twice(), seed=seed)
+        runs.save(net, trained(net), tmp_path / f"mine{seed}", DIGITS)
+    expected = compare.overlaps(*(compare.read(tmp_path / f"mine{seed}").masks for seed in (0, 1)))
+    assert [each.layer for each in expected] == ["dense1", "dense2"]
+    assert expected == compare.overlaps(compare.read(tmp_path / "mine0").masks, net.masks())
+    assert "mine0" in said(capsys, 0, "compare", tmp_path / "mine0", tmp_path / "mine1")
+    assert "`mine0`" in said(capsys, 0, "report", tmp_path, "--out", tmp_path / "report")
+    for words in (["export", tmp_path / "mine0", "-o", tmp_path / "a.mmk"], ["inspect", tmp_path / "mine0"]):
+        assert "(Twice), so only the code that it was trained with can build it" in said(capsys, 2, *words)
+    with np.load(tmp_path / "mine0/network.npz") as file:
+        arrays = {**file}
+    np.savez(tmp_path / "mine0/network.npz", **{**arrays, "dense1.mask": -arrays["dense1.mask"]})
+    assert "disagrees with itself: of layer dense1" in said(capsys, 1, "compare", tmp_path / "mine0", tmp_path / "mine1")
+
+
+def test_data_of_ones_own_is_found_again(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    np.savez("mine.npz", images=DIGITS.train_images[:200], labels=DIGITS.train_labels[:200])
+    dataset = data.load("npz:mine.npz", preprocess="feature")
+    net, rng = net_of(mask.SignedSupermask(tau=0.001)), np.random.default_rng(0)
+    record = train.fit(net, dataset, optim.SGDW(net.parameters(), 0.05, 0), 1, rng)
+    with pytest.raises(UsageError, match="preprocessed by 'feature', which has learned .* dataset="):
+        runs.save(net, record, "run")
+    runs.save(net, record, "run", dataset)
+    assert "index.html" in said(capsys, 0, "inspect", "run", "--repeats", "1")
+    said(capsys, 0, "evaluate", "run")
+    said(capsys, 0, "export", "run", "-o", "mine.mmk")
