@@ -39,8 +39,8 @@ FOLDER, EVENTS = "tensorboard", "events.out.tfevents.*"
 MOST_LINE = 1_000_000
 #: TensorBoard's name of each number of an epoch.
 TAGS = {"train_loss": "loss/train", "test_loss": "loss/test", "train_accuracy": "accuracy/train",
-        "test_accuracy": "accuracy/test", "weights_left": "mask/weights_left", "flips": "mask/flips",
-        "seconds": "seconds"}
+        "test_accuracy": "accuracy/test", "test_metric": "metric/test", "weights_left": "mask/weights_left",
+        "flips": "mask/flips", "seconds": "seconds"}
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def test_a_log_that_cannot_be_written_costs_the_log_alone(tmp_path):
     (tmp_path / "log.jsonl").mkdir()
     net, rng = runs.drawn(TINY, data.digits(), 0)
     with pytest.warns(UserWarning, match="log.jsonl cannot be written .* training goes on without a log"):
-        record = train.fit(net, data.digits(), TINY.optimizer(net, data.digits()), 1, rng,
+        record = train.fit(net, data.digits(), TINY.optimizer_of(net, data.digits()), 1, rng,
                            listeners=[Lines(tmp_path / "log.jsonl", Log(every_step=True))])
     assert len(record["epochs"]) == 1
 

@@ -17,6 +17,7 @@ from ..display import MARK, UNVERIFIED, columns
 from ..errors import UsageError
 from ..evaluation import Evaluation
 from ..fast.memory import kept_memory
+from ..losses import refuse_targets
 from ..nn import Sequential
 from .common import Parser, load_data_of, other_data, trust_option, whole_number
 
@@ -44,6 +45,7 @@ def command(words: Sequence[str]) -> None:
     options: Any = _parser().parse_args(words)
     asked = _of_run(options) if Path(options.file).is_dir() else _of_file(options)
     dataset = asked.dataset
+    refuse_targets("evaluate", dataset)
     if asked.net.input_shape != dataset.input_shape:
         raise UsageError(f"{options.file} takes images of {_shape(asked.net.input_shape)}, but those of {dataset.name} "
                          f"are {_shape(dataset.input_shape)}; name the data set that it was made for with --dataset")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import data, escape, export, interchange, own, runs
-from ..display import MARK
+from ..display import MARK, result
 from ..errors import UsageError
 from ..export import ternary
 from ..nn import Sequential
@@ -53,7 +53,8 @@ def command(words: Sequence[str]) -> None:
     about += "" if record["seed"] is None else f", seed {record['seed']}"
     if end:
         mark = MARK * bool(record.get("unverified"))
-        about += f", epoch {end['epoch']}: {end['test_accuracy']:.2%}{mark} of the images held out"
+        about += f", epoch {end['epoch']}: " + (f"{end['test_accuracy']:.2%}{mark} of the images held out"
+                                                if "test_accuracy" in end else result(end, record["dataset"], mark))
     exported = export.save(out, net, classes, about, options.codec, record.get("init_seed", record["seed"]), prepare)
     floats = 4 * net.size()
     ratio = f" ({floats / exported.size:,.0f} to 1)" if exported.size < floats else ", each weight as it is"

@@ -15,6 +15,7 @@ from ..data import Dataset
 from ..data import augment as augmented
 from ..errors import UsageError
 from ..loop import Training, to_net
+from ..losses import refuse_targets
 from ..mishaps import uninterrupted
 from ..plot import recording, stepper
 from .common import Parser, load_data, load_data_of, trust_option, whole_number
@@ -37,6 +38,10 @@ def command(words: Sequence[str]) -> None:
     else:
         recipe = recipes.find(options.what or "digits", options.trust).resolve()
     dataset = load_data_of(folder, record, options) if record else recipe.prepared(load_data(recipe, options))
+    if recipe.loss != "cross-entropy" or recipe.loss_settings:
+        raise UsageError(f"the page shows a step of plain cross-entropy, but {recipe.name} minimises {recipe.loss}; "
+                         "take a recipe without loss and loss_settings")
+    refuse_targets("step", dataset)
     training = _training(recipe, dataset, record["seed"] if record else options.seed or 0)
     at = options.at or ([] if record else ["start"] if options.what else list(WORDS))
     if at:
@@ -75,7 +80,8 @@ def _training(recipe: recipes.Recipe, dataset: Dataset, seed: int) -> Training:
     rng = np.random.default_rng(seed)
     net = recipe.build(dataset, rng)
     record = train.new_record(recipe.as_dict(), seed, dataset.name, net)
-    return Training(net, dataset, recipe.optimizer(net, dataset), rng, recipe.batch, record, recipe.augment)
+    return Training(net, dataset, recipe.optimizer_of(net, dataset), rng, recipe.batch, record, recipe.augment,
+                    recipe.judge())
 
 
 def _moments(training: Training, recipe: recipes.Recipe, at: Sequence[str | int],

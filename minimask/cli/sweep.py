@@ -196,7 +196,9 @@ def _say(folder: Path, todo: list[workers.Task], outcomes: Mapping[str, workers.
     rows: list[tuple[str, ...]] = [("run", "epochs", "test", "left", "time", "")]
     for task in todo:
         epochs, state = _epochs(task), outcomes[task.name].state
-        end = [f"{epochs[-1][share]:.2%}" for share in ("test_accuracy", "weights_left")] if epochs else ["", ""]
+        told = "" if not epochs else (f"{epochs[-1]['test_accuracy']:.2%}" if "test_accuracy" in epochs[-1] else
+                                      f"loss {epochs[-1]['test_loss']:.4g}")
+        end = [told, f"{epochs[-1]['weights_left']:.2%}" if epochs else ""]
         time = duration(sum(entry["seconds"] for entry in epochs)) if epochs else ""
         rows.append((task.name, str(len(epochs)), *end, time, "" if state == "done" else state))
     print(*columns(rows), sep="\n")

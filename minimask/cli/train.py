@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import backend, escape, files, own, recipes, runs
-from ..display import MARK, accuracy_name
+from ..display import MARK, result
 from ..errors import UsageError
 from ..fast.threads import blas_threads
 from ..recipes import grid
@@ -57,7 +57,7 @@ def command(words: Sequence[str]) -> None:
             print(f"it was finished already, after {len(record['epochs'])} epochs; a larger --epochs N trains on")
         print(layer_table(record))
         end = record["epochs"][-1]
-        print(f"{accuracy_name(dataset.name)} {end['test_accuracy']:.2%}{MARK * (not dataset.verified)} with "
+        print(f"{result(end, dataset.name, MARK * (not dataset.verified))} with "
               f"{end['weights_left']:.2%} of the weights left")
         say_files(folder, net, record, dataset)
 

@@ -186,7 +186,8 @@ def course(records: Record | Sequence[Record], columns: int = 3) -> Picture:
                      Line([epochs[0], epochs[-1]], [0, 0], width=0.5)], HIDDEN, grid=False)
               for i, layer in enumerate(layers)]
     losses = all("test_loss" in entry for run in runs for entry in run)
-    for name, title, label, factor in (("test_accuracy", accuracy_name(some[0].get("dataset")), "%", 100),
+    told = all("test_accuracy" in entry for run in runs for entry in run)  # floats as targets have no accuracy
+    for name, title, label, factor in (*([("test_accuracy", accuracy_name(some[0].get("dataset")), "%", 100)] * told),
                                        *([("test_loss", "test loss", "mean over the images", 1)] if losses else ()),
                                        ("weights_left", "weights left", "%", 100),
                                        ("flips", "flips in an epoch", "weights", 1)):

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .. import escape, files
-from ..display import MARK, accuracy_name, columns
+from ..display import MARK, columns, result
 from ..errors import MinimaskError, UsageError
 from ..mask import Supermask
 from .folder import called, load, read_record
@@ -168,7 +168,7 @@ def _read_run(folder: Path) -> Side:
         mark = MARK * bool(record.get("unverified"))
         seed = "unknown" if record["seed"] is None else record["seed"]
         about = (f"{folder}: {name}, seed {seed}, {record['dataset'] or 'unknown data'}, {end['epoch']} epochs, "
-                 f"{accuracy_name(record['dataset'])} {end['test_accuracy']:.2%}{mark}, "
+                 f"{result(end, record['dataset'], mark)}, "
                  f"{end['weights_left']:.2%} left")
     except (LookupError, TypeError, ValueError) as error:
         raise MinimaskError(f"{folder} holds no whole run: its record lacks {error}") from error

@@ -62,7 +62,8 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         raise UsageError("a log lies in the run's folder: say which, out=FOLDER")
     dataset = recipe.prepared(dataset)
     net, rng = drawn(recipe, dataset, seed, init_seed, order_seed, backend)
-    optimizer = recipe.optimizer(net, dataset)
+    optimizer, judge = recipe.optimizer_of(net, dataset), recipe.judge()
+    told: dict[str, Any] = {"loss": judge.loss, "metric": judge.metric, "test_loss": judge.test_loss}
     record = train.new_record(recipe.as_dict(), int(seed), dataset.name, net)
     record["environment"] |= own.environment(recipe.own_code().values(), recipe.code, Path(out) if out else None)
     if {"model", "source"} & recipe.own_code().keys():
@@ -76,7 +77,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
     if out is None:
         with own.blamed():
             return net, train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress,
-                                  augment=recipe.augment, shrink=shrink is not False, epoch_0=epoch_0)
+                                  augment=recipe.augment, shrink=shrink is not False, epoch_0=epoch_0, **told)
     folder = Path(out)
     if resume:
         began, _ = peek(folder)
@@ -98,7 +99,7 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
         try:
             train.fit(net, dataset, optimizer, recipe.epochs, rng, recipe.batch, record, progress, keep,
                       folder / CHECKPOINT, resume, every, recipe.augment, shrink is not False, epoch_0,
-                      listeners(folder / LOG, log, resume))
+                      listeners(folder / LOG, log, resume), **told)
         finally:
             taken_up = record["epochs"] is not epochs if resume else (folder / CHECKPOINT).exists()
             if isinstance(optimizer.schedule, Plateau) and optimizer.schedule.finished and recipe.own_code():

@@ -169,6 +169,11 @@ class Group:
         """How many, in words."""
         return f"{len(self.runs)} seeds" if len(self.runs) > 1 else "1 seed"
 
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether its runs have one: with floats as targets they have a loss alone."""
+        return all("test_accuracy" in run.epochs[-1] for run in self.runs)
+
     def ends(self, key: str) -> list[float]:
         """One number of the last epoch of every run."""
         return [run.epochs[-1][key] for run in self.runs]

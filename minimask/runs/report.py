@@ -51,9 +51,9 @@ def results(groups: Sequence[Group]) -> Table:
     rows = []
     for group in groups:
         recipe, mark = group.recipe, MARK if group.unverified else ""
-        ours = [np.mean(group.ends(name)) for name in ("test_accuracy", "weights_left")]
         paper = published(recipe)
-        rows.append([Code(group.label), spread(group.ends("test_accuracy"), mark),
+        ours = [np.mean(group.ends(name)) for name in ("test_accuracy", "weights_left")] if paper else []
+        rows.append([Code(group.label), result(group, mark),
                      spread(group.ends("weights_left"), mark),
                      " / ".join(f"{100 * value:.2f}" for value in paper) if paper else "",
                      " / ".join(f"{100 * (a - b):+.2f}{mark}" for a, b in zip(ours, paper)) if paper else "",
@@ -66,6 +66,13 @@ def accuracy(groups: Iterable[Group]) -> str:
     """What the accuracies of groups are called: test or held-out accuracy, or accuracy where there are both."""
     names = {accuracy_name(group.recipe.dataset) for group in groups}
     return names.pop() if len(names) == 1 else "accuracy"
+
+
+def result(group: Group, mark: str = "") -> str:
+    """The accuracy of a group's runs; the loss of their held-out samples where they have none."""
+    if group.has_accuracy:
+        return spread(group.ends("test_accuracy"), mark)
+    return f"loss {np.mean(group.ends('test_loss')):.4g}{mark}"
 
 
 def spread(shares: Sequence[float], mark: str = "") -> str:
@@ -117,7 +124,7 @@ def grids(groups: Sequence[Group]) -> list[tuple[str, Table]]:
         rows = []
         for group in some:
             mark, values = MARK if group.unverified else "", group.runs[0].values
-            rows.append([*(grid.plain(values[name]) for name in keys), spread(group.ends("test_accuracy"), mark),
+            rows.append([*(grid.plain(values[name]) for name in keys), result(group, mark),
                          spread(group.ends("weights_left"), mark), str(len(group.runs)), Code(group.label)])
         tables.append((base, Table([*(name.replace("_settings.", ".") for name in keys), f"{accuracy(some)}, %",
                                     "weights left, %", "runs", "recipe"], rows)))
@@ -205,8 +212,9 @@ class Chart:
 
 def charts(groups: Sequence[Group]) -> list[Chart]:
     """Accuracy against weights left for every data set, then the course of every group that has a mask."""
-    found = [_accuracy([group for group in groups if group.recipe.dataset == dataset], dataset)
-             for dataset in dict.fromkeys(group.recipe.dataset for group in groups)]
+    told = [group for group in groups if group.has_accuracy]
+    found = [_accuracy([group for group in told if group.recipe.dataset == dataset], dataset)
+             for dataset in dict.fromkeys(group.recipe.dataset for group in told)]
     found += [_course(group) for group in groups if group.recipe.source != "trained"]
     return [replace(each, name=f"{i:02}-{re.sub(r'[^a-z0-9]+', '-', each.name.lower()).strip('-')[:80]}")
             for i, each in enumerate(found, 1)]
@@ -255,22 +263,27 @@ def _course(group: Group) -> Chart:
     loss = ["test_loss"] * all("test_loss" in entry for course in courses for entry in course)
     shown = sorted({*range(0, last_one + 1, max(1, shortest // 20)), last_one})  # some 20 epochs, the last among them
     whole = {name: np.mean([[course[i][name] for i in shown] for course in courses], axis=0)
-             for name in ("test_accuracy", "weights_left", "flips", *loss)}  # each (epochs shown,)
+             for name in (*(["test_accuracy"] * group.has_accuracy), "weights_left", "flips", *loss)}
     counts = np.array([[[[layer[part] for part in schema.STATES] for layer in course[i]["layers"]] for i in shown]
                        for course in courses])  # (runs, epochs shown, layers, 3)
     shares = 100 * counts.mean(0) / counts[0].sum(-1, keepdims=True)  # (epochs shown, layers, 3)
-    rows = [[f"{100 * whole['test_accuracy'][i]:.2f}", f"{100 * whole['weights_left'][i]:.2f}",
+    loss = loss if group.has_accuracy else []  # it comes first where there is no accuracy
+    first = [f"{100 * each:.2f}" for each in whole["test_accuracy"]] if group.has_accuracy else [
+        f"{each:.4g}" for each in whole["test_loss"]]
+    heading = f"{accuracy([group])}, %" if group.has_accuracy else "test loss"
+    measured = f"{accuracy([group])} {first[-1]} %" if group.has_accuracy else f"test loss {first[-1]}"
+    rows = [[first[i], f"{100 * whole['weights_left'][i]:.2f}",
              f"{whole['flips'][i]:,.0f}", *(f"{whole[name][i]:.4f}" for name in loss),
              *(" / ".join(f"{share:.1f}" for share in layer) for layer in shares[i])]
             for i in range(len(shown))]
-    table = Table(["epoch", f"{accuracy([group])}, %", "weights left, %", "flips", *("test loss" for _ in loss),
+    table = Table(["epoch", heading, "weights left, %", "flips", *("test loss" for _ in loss),
                    *(f"{name}: kept / hidden / inverted, %" for name in names)],
                   [[str(i + 1 - began), *row] for i, row in zip(shown, rows)])
-    last, left, flips, *layers = rows[-1]
+    _, left, flips, *layers = rows[-1]
     layers = layers[len(loss):]
     return Chart(f"course {group.label}", f"{_marked(group.label, group)}: kept, hidden and inverted over time",
                  f"{group.seeds}{', means over them' if len(group.runs) > 1 else ''}. After {shortest} epochs: "
-                 f"{accuracy([group])} {last} %, {left} % of the weights left ({rows[0][1]} % after epoch "
+                 f"{measured}, {left} % of the weights left ({rows[0][1]} % after epoch "
                  f"{1 - began}), {flips} flips in the epoch.{f' {UNVERIFIED}' if group.unverified else ''}",
                  f"Kept / hidden / inverted at the end, %: "
                  f"{'; '.join(f'{name} {share}' for name, share in zip(names, layers))}."

@@ -20,6 +20,9 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "epoch": (1, MOST_WHOLE), "step": (1, MOST_WHOLE), "train_loss": (0, 1e300), "train_accuracy": (0, 1),
     "test_accuracy": (0, 1), "weights_left": (0, 1), "flips": (0, MOST_WHOLE), "seconds": (0, 1e12)}
 WHOLE_NUMBERS = ("epoch", "step", "flips")
+#: Numbers that an epoch may have. With floats as targets there is no accuracy, but the loss of held-out images is told.
+MAY: dict[str, tuple[float, float]] = {"test_loss": (0, 1e300), "test_metric": (-1e300, 1e300)}
+ACCURACIES = ("train_accuracy", "test_accuracy")
 STATES = ("kept", "hidden", "inverted")
 #: What an environment may say; None where that was not known. Whatever else is in it is only bounded.
 TEXTS = ("minimask", "python", "numpy", "backend", "system", "processor", "blas_kernel", "simd", "device",
@@ -71,7 +74,8 @@ def record(value: Mapping[str, Any]) -> None:
             raise ValueError(f"is damaged or of another kind: its {part} is {brief(value[part], 40)}")
     for number, entry in numbered(value):
         try:
-            _entry(entry, number, value["epochs"][0] if value["epochs"] else entry)
+            _entry(entry, number, value["epochs"][0] if value["epochs"] else entry,
+                   "loss" in value["recipe"] or not value["recipe"])
         except ValueError as error:
             raise ValueError(f"epoch {number} {error}") from error
 
@@ -92,11 +96,14 @@ def numbered(value: Mapping[str, Any]) -> list[tuple[int, Any]]:
     return [*enumerate(value["epochs"], 1), *((0, value[name]) for name in ("epoch_0",) if name in value)]
 
 
-def _entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
+def _entry(entry: Any, number: int, first: Mapping[str, Any], own_loss: bool = False) -> None:
     """ValueError unless an epoch's entry has its numbers, in range, and fits to the first entry and to its layers."""
     if not isinstance(entry, dict):
         raise ValueError(f"is {brief(entry, 40)}, not an entry")
-    for name, (low, high) in NUMBERS.items():
+    for name, (low, high) in {**NUMBERS, **MAY}.items():
+        if name not in entry and (name in MAY or (name in ACCURACIES and "test_loss" in entry)):
+            continue
+        low = -1e300 if own_loss and name.endswith("_loss") else low
         value: Any = entry.get(name)
         low = min(low, number)  # epoch 0 has no step
         if type(value) not in ((int,) if name in WHOLE_NUMBERS else (int, float)) or not low <= value <= high:
@@ -114,6 +121,8 @@ def _entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
         _layer(layer)
     for more in (entry, *layers) if len(entry) > len(NUMBERS) + 1 or any(len(layer) > 7 for layer in layers) else ():
         refuse_unbounded({name: value for name, value in more.items() if name != "layers"}, "is damaged: it")
+    if any((name in entry) != (name in first) for name in (*ACCURACIES, *MAY)):
+        raise ValueError("tells other numbers than epoch 1")
     if _names(layers) != _names(first["layers"]):
         raise ValueError("has other layers than epoch 1")
     weights, hidden = (sum(layer[part] for layer in layers) for part in ("weights", "hidden"))
