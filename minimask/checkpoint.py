@@ -253,6 +253,9 @@ def _refuse_another_run(path: str | Path, run: dict[str, Any], fresh: dict[str, 
     """UsageError where "run" is not of this run."""
     there, here = ({**each["settings"], **origin(each["record"]), "shrink": each["record"].get("shrink", False)}
                    for each in (run, fresh))
+    both = [each["record"].get("data") for each in (run, fresh)]  # of one's own; older runs do not describe theirs
+    if all(both):
+        there["data"], here["data"] = both
     for sentence in differences(there, here):
         raise UsageError(f"{path} is of another run: {sentence}; resume it with the settings that it began with, or "
                          "begin a new one in another place")

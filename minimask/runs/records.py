@@ -333,7 +333,8 @@ def _label(run: Run, others: Sequence[Run]) -> str:
     differ = [name for name in here if name != "about" and any(other[name] != here[name] for other in there)]
     settings = [f"{name.replace('_', ' ')} {_plain(here[name])}" for name in differ]
     settings += [run.arithmetic] if any(other.arithmetic != run.arithmetic for other in same) else []
-    settings += [run.data or "other data"] if any(other.data != run.data for other in same) else []
+    there_too = [other for other in same if other.recipe.dataset == run.recipe.dataset]
+    settings += [run.data or "as usual"] if any(other.data != run.data for other in there_too) else []
     settings += [f"own code {run.own_code}"] if any(other.own_code != run.own_code for other in same) else []
     settings += [f"source {_short(run.source)}"] if any(other.source != run.source for other in same) else []
     settings += [f"{'weights' if name == 'init_seed' else 'order'} of seed {seed}"

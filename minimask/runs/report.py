@@ -57,9 +57,14 @@ def results(groups: Sequence[Group]) -> Table:
                      spread(group.ends("weights_left"), mark),
                      " / ".join(f"{100 * value:.2f}" for value in paper) if paper else "",
                      " / ".join(f"{100 * (a - b):+.2f}{mark}" for a, b in zip(ours, paper)) if paper else "",
-                     str(len(group.runs)), str(recipe.epochs), recipe.dataset + mark])
+                     str(len(group.runs)), str(recipe.epochs), recipe.dataset + mark + preprocessed(group.runs[0])])
     return Table(["recipe", f"{accuracy(groups)}, %", "weights left, %", "paper", "difference", "runs", "epochs",
                   "data"], rows)
+
+
+def preprocessed(run: Run) -> str:
+    """How the images of a data set of one's own were preprocessed, to be read after its name; else ""."""
+    return f", preprocess {run.record['data']['preprocess']}" if run.data else ""
 
 
 def accuracy(groups: Iterable[Group]) -> str:
@@ -160,9 +165,10 @@ def _literal(value: Any) -> str:
 
 
 def command_line(run: Run) -> str:
-    """The command that makes such a run, with S for the seed; "" where it trained on a data set of somebody's own."""
+    """The command that makes such a run, with S for the seed; "" where its data is in no file that a name tells."""
     recipe, environment = run.recipe, run.environment
-    if isinstance(recipe, Script) or recipe.dataset.removesuffix("-validation") not in data.OUTLINES:
+    if isinstance(recipe, Script) or (recipe.dataset.removesuffix("-validation") not in data.OUTLINES
+                                      and not data.kind_of(recipe.dataset)):
         return ""
     shipped, made = recipes.shipped(recipe), _set_in_shipped(run)
     words = ["minimask", "train", *(made or [recipe.name if shipped else f"{recipe.name}.toml"])]

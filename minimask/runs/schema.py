@@ -59,7 +59,8 @@ def record(value: Mapping[str, Any]) -> None:
             raise ValueError(f"is damaged or of another kind: its {name} is {brief(value[name], 40)}")
     if "made" in value and not (type(value["made"]) is dict and grid.agrees(value["made"], value["recipe"])):
         raise ValueError(f"is damaged or of another kind: its recipe was not made by {brief(value['made'], 80)}")
-    if value["dataset"] is not None and not 0 < len(value["dataset"]) <= MOST_DATASET:
+    if value["dataset"] is not None and not 0 < len(value["dataset"]) <= (
+            MOST_DATASET if data.kind_of(value["dataset"]) else MOST_NAME):
         raise ValueError(f"is damaged or of another kind: its dataset is {brief(value['dataset'], 40)}")
     for name, kind in ENVIRONMENT.items():
         if type(value["environment"].get(name)) not in (kind, type(None)):
