@@ -21,7 +21,7 @@ import numpy as np
 from .. import checkpoint, data, fields, files, own, plot, recipes, train
 from ..data import Dataset
 from ..errors import MinimaskError, UsageError
-from ..log import Log, event_files, listeners
+from ..log import BEGINS, Log, event_files, listeners
 from ..nn import Sequential
 from ..plateau import Plateau
 from . import described, images, schema
@@ -170,10 +170,14 @@ def peek(folder: Path) -> tuple[dict[str, Any], str]:
 
 def claim(folder: Path, overwrite: bool) -> None:
     """Makes a folder ready for a new run; the files of an old one go only with `overwrite`, others always stay."""
+    # all that a run leaves which was killed before its first checkpoint: it has made no step
+    barely = not any((folder / name).exists() for name in FILES if name != LOG) and files.begins_with(
+        folder / LOG, BEGINS)
     present = files.claim(folder, "a run already", "give another folder with --out, --resume to go on with it, or "
-                          "--overwrite to replace it", FILES, lambda path: overwrite)
+                          "--overwrite to replace it", FILES, lambda path: overwrite or (path.name == LOG and barely))
     try:
-        for path in [*present, *_anatomy(folder), *event_files(folder)]:
+        events = event_files(folder) if folder / LOG in present else []
+        for path in [*present, *_anatomy(folder), *events]:
             path.unlink()
     except OSError as error:
         raise UsageError(f"{folder} cannot be written to ({error.strerror}); give another folder with --out") from error
