@@ -59,6 +59,8 @@ RUN: dict[str, tuple[type, ...]] = {
 RECORD: dict[str, tuple[type, ...]] = {
     "recipe": (dict,), "environment": (dict,), "seed": (int, type(None)), "dataset": (str, type(None)),
     "init_seed": (int,), "order_seed": (int,), "made": (dict,)}
+#: Keys of an environment that say where something lies, which changes nothing of a run.
+ELSEWHERE = ("data", "own_folder")
 #: At most this share of the time goes into checkpoints, however large the net and slow the disk.
 SHARE = 0.02
 
@@ -251,6 +253,9 @@ def _refuse_another_run(path: str | Path, run: dict[str, Any], fresh: dict[str, 
     """UsageError where "run" is not of this run."""
     there, here = ({**each["settings"], **origin(each["record"]), "shrink": each["record"].get("shrink", False)}
                    for each in (run, fresh))
+    both = [each["record"].get("data") for each in (run, fresh)]  # of one's own; older runs do not describe theirs
+    if all(both):
+        there["data"], here["data"] = both
     for sentence in differences(there, here):
         raise UsageError(f"{path} is of another run: {sentence}; resume it with the settings that it began with, or "
                          "begin a new one in another place")
@@ -279,7 +284,7 @@ def _continue_record(training: Training, stored: dict[str, Any]) -> None:
     first = stored.get("environment", {})
     before = first["continued"][-1]["environment"] if first.get("continued") else first
     changed = {name: (before[name], value) for name, value in environment.items()
-               if name in before and before[name] != value and name not in ("own_folder", "data")}  # where files lie
+               if name in before and before[name] != value and name not in ELSEWHERE}
     if "own_folder" in environment:  # the way to own code is that of today
         first["own_folder"] = environment["own_folder"]
     if changed:

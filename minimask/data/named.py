@@ -56,7 +56,7 @@ def load(name: str, folder: str | Path | None = None, allow_unverified: bool = F
             raise UsageError(f"data set {name!r} takes no settings, but {min(settings)!r} was given; leave it out")
         dataset = sets.load(name, folder, allow_unverified)
         return dataset if preprocess is None else replace(dataset, preprocess=preprocess)
-    if name.endswith(VALIDATION) and not any(map(os.path.exists, _places(name, folder, known))):
+    if name.endswith(VALIDATION) and not any(map(os.path.exists, _places(name, folder, ""))):
         whole = load(name.removesuffix(VALIDATION), folder, settings=settings, preprocess=preprocess, meter=meter,
                      cache=cache, known=known)
         return sets.validation(whole)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..fields import brief, is_line
+from ..files import to_read
 from .files import DataError
 from .preprocess import refuse_no_numbers
 from .sets import Dataset
@@ -28,8 +29,8 @@ PARTS = {"train_images": ("x_train", "train_images", "images", "x"), "train_labe
          "labels", "y"), "test_images": ("x_test", "test_images"), "test_labels": ("y_test", "test_labels"),
          "classes": ("classes", "class_names")}
 DELIMITERS = ",;\t"
-#: Characters of a field of a CSV file, at most.
-MOST_FIELD = 1000
+#: Characters of a first line that are looked at for what is between columns.
+MOST_LINE = 1 << 20
 
 Labelled = tuple[np.ndarray, np.ndarray]
 
@@ -193,10 +194,29 @@ def from_npz(path: str | Path, held_out: float = HELD_OUT, seed: int = 0, prepro
 
 def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     """Every array of an .npz, by name."""
-    with reading(path, "an .npz file as numpy.savez writes it"), np.load(path, allow_pickle=False) as file:
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array without a name")
-        return {name: file[name] for name in file.files}
+    import zipfile
+
+    with reading(path, "an .npz file as numpy.savez writes it"), to_read(path) as file, zipfile.ZipFile(file) as archive:
+        return {info.filename.removesuffix(".npy"): _npz_array(archive, info) for info in archive.infolist()}
+
+
+def _npz_array(archive: Any, info: Any) -> np.ndarray:
+    """The array in a member of an .npz: numbers or texts, whose header promises no more than the member has."""
+    from numpy.lib import format as layout
+
+    readers: dict[tuple[int, int], Any] = {(1, 0): layout.read_array_header_1_0, (2, 0): layout.read_array_header_2_0}
+    with archive.open(info) as member:
+        version = layout.read_magic(member)
+        if version not in readers:
+            raise ValueError(f"{info.filename} is of version {version[0]}.{version[1]}")
+        shape, columns_first, dtype = readers[version](member)
+        if dtype.hasobject:
+            raise ValueError(f"{info.filename} holds objects, which are never unpickled")
+        size = math.prod(shape) * dtype.itemsize
+        content = member.read(size) if member.tell() + size == info.file_size else b""
+        if len(content) != size or member.read(1):
+            raise ValueError(f"{info.filename} promises {size:,} bytes and holds others")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if columns_first else "C")
 
 
 @contextlib.contextmanager
@@ -246,43 +266,76 @@ def from_csv(path: str | Path, label: str | None = None, delimiter: str | None =
 
 def _csv_rows(path: Path, label: str | None, delimiter: str | None) -> tuple[str, np.ndarray, np.ndarray]:
     """The name of the column of classes, the numbers (n, columns), the classes (n,) as texts."""
-    if delimiter is not None and len(delimiter) != 1:
-        raise UsageError(f"delimiter is {delimiter!r}, but must be one character")
-    with reading(path, "a CSV file in UTF-8"), open(path, encoding="utf-8-sig", newline="") as file:
-        first = file.readline(1 << 20)
-        file.seek(0)
-        delimiter = delimiter or max(DELIMITERS, key=first.count)
-        before, rows = csv.field_size_limit(), csv.reader(file, delimiter=delimiter)
-        try:
-            lines = [(rows.line_num, [field.strip() for field in row]) for row in rows if row]
-        finally:
-            csv.field_size_limit(before)
-    if not lines:
-        raise DataError(f"{path} holds no line; needed are rows of numbers with a class")
+    lines = _csv_lines(path, delimiter)
     width = len(lines[0][1])
     if width < 2:
-        raise DataError(f"{path}, line {lines[0][0]}: has one column between {delimiter!r}; needed are numbers and a "
-                        "class; say with delimiter what is between columns")
+        raise DataError(f"{path}, line {lines[0][0]}: has one column; needed are numbers and a class; say with "
+                        "delimiter what is between columns")
     place = _column(path, lines[0][1], label)
-    header = any(not _is_number(text) for at, text in enumerate(lines[0][1]) if at != place)
-    names = lines[0][1] if header else [str(at + 1) for at in range(width)]
-    lines = lines[1:] if header else lines
-    if not lines:
-        raise DataError(f"{path} holds a line of names and nothing else; needed are rows of numbers with a class")
-    table, labels = np.empty((len(lines), width - 1)), []
-    for row, (number, values) in enumerate(lines):
+    names, lines = _header(path, lines, place)
+    labels = []
+    for number, values in lines:
         if len(values) != width:
             raise DataError(f"{path}, line {number}: has {len(values)} columns, but the first line has {width}")
         labels.append(values.pop(place))
         if not labels[-1]:
             raise DataError(f"{path}, line {number}: has no class: column {names[place]!r} is empty")
+    return names[place], _numbers(path, lines, [*names[:place], *names[place + 1:]]), np.array(labels)
+
+
+def csv_numbers(path: str | Path, columns: int) -> np.ndarray:
+    """The numbers in a CSV file without classes: (n, columns). UsageError, DataError: as of :func:`from_csv`."""
+    lines = _csv_lines(Path(path), None)
+    names, lines = _header(Path(path), lines, None)
+    for number, values in lines:
+        if len(values) != columns:
+            more = "; leave out the class, which is to be told" * (len(values) == columns + 1)
+            raise DataError(f"{path}, line {number}: has {len(values)} columns, but the net takes {columns}{more}")
+    return _numbers(Path(path), lines, names)
+
+
+Lines = list[tuple[int, list[str]]]
+
+
+def _csv_lines(path: Path, delimiter: str | None) -> Lines:
+    """The rows of a CSV file, each with the number of its line in the file; empty lines do not count."""
+    if delimiter is not None and len(delimiter) != 1:
+        raise UsageError(f"delimiter is {delimiter!r}, but must be one character")
+    with reading(path, "a CSV file in UTF-8"), open(path, encoding="utf-8-sig", newline="") as file:
+        first = file.readline(MOST_LINE)
+        file.seek(0)
+        rows = csv.reader(file, delimiter=delimiter or max(DELIMITERS, key=first.count))
+        lines = [(rows.line_num, [field.strip() for field in row]) for row in rows if row]
+    if not lines:
+        raise DataError(f"{path} holds no line; needed are rows of numbers")
+    return lines
+
+
+def _header(path: Path, lines: Lines, place: int | None) -> tuple[list[str], Lines]:
+    """The names of the columns, and the lines below: the first has names where a column of numbers there is none.
+
+    place: of the column of classes, which are no numbers.
+    """
+    first = lines[0][1]
+    if all(_is_number(text.replace(",", ".", 1)) for at, text in enumerate(first) if at != place):
+        return [str(at + 1) for at in range(len(first))], lines
+    if len(lines) < 2:
+        raise DataError(f"{path} holds a line of names and nothing else; needed are rows of numbers")
+    return first, lines[1:]
+
+
+def _numbers(path: Path, lines: Lines, names: Sequence[str]) -> np.ndarray:
+    """Rows of texts as numbers (n, columns), all finite; DataError names the line and the column of what is none."""
+    table = np.empty((len(lines), len(names)))
+    for row, (number, values) in enumerate(lines):
         try:
             table[row] = values
         except ValueError:
-            _refuse_text(path, number, [*names[:place], *names[place + 1:]], values)
-        if not np.isfinite(table[row]).all():
-            _refuse_text(path, number, [*names[:place], *names[place + 1:]], values)
-    return names[place], table, np.array(labels)
+            _refuse_text(path, number, names, values)
+    finite = np.isfinite(table).all(axis=1)
+    if not finite.all():
+        _refuse_text(path, lines[finite.argmin()][0], names, lines[finite.argmin()][1])
+    return table
 
 
 def _column(path: Path, first: Sequence[str], label: str | None) -> int:

@@ -76,7 +76,8 @@ def _whole(figure: Any, mask: np.ndarray, dataset: Dataset, image: int) -> None:
     picture, seen = figure.add_subplot(grid[:2, 0]), figure.add_subplot(grid[2, 0])
     strip, rows = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1:, 1])
     sample, label = dataset.test_images[image], dataset.classes[int(dataset.test_labels[image])]
-    picture.imshow(sample.squeeze(), cmap="Greys", interpolation="nearest")
+    flat = sample.shape[2] not in (3, 4)  # grey, or the columns of a table
+    picture.imshow(sample.mean(axis=2) if flat else sample, cmap="Greys", interpolation="nearest")
     picture.set_title(f"a held-out image (class {escape.label(label)})", fontsize=9, loc="left")
     share = 100 * (mask != 0).mean(axis=1).reshape(dataset.input_shape).mean(axis=2)  # (h, w)
     shown = seen.imshow(share, cmap=_shades(), interpolation="nearest", vmin=0)

@@ -276,7 +276,7 @@ def test_the_documented_reader_has_twenty_lines():
     (lambda h: h.update(classes=["a"] * 9), "the net ends in (10,), but there are 9 classes"),
     (lambda h: h.update(classes=["\x1b[31m"] + ["a"] * 9), "must be a list of printable lines"),
     (lambda h: h.update(about="two\nlines"), "must be one printable line"),
-    (lambda h: h.update(standardise="none"), "must be one of per image"),
+    (lambda h: h.update(standardise="neither"), "must be one of per image"),
     (lambda h: h.update(input=[28, 27, 1]), "Dense: one sample has shape (756,)"),
     (lambda h: h.update(input=[2**24, 2**24, 4]), "Dense: one sample has shape"),
     (lambda h: h["layers"][1].update(kind="Danse"), "'kind' of layer 2 of the header is 'Danse'"),
