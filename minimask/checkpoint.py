@@ -59,6 +59,8 @@ RUN: dict[str, tuple[type, ...]] = {
 RECORD: dict[str, tuple[type, ...]] = {
     "recipe": (dict,), "environment": (dict,), "seed": (int, type(None)), "dataset": (str, type(None)),
     "init_seed": (int,), "order_seed": (int,), "made": (dict,)}
+#: Keys of an environment that say where something lies, which changes nothing of a run.
+ELSEWHERE = ("data", "own_folder")
 #: At most this share of the time goes into checkpoints, however large the net and slow the disk.
 SHARE = 0.02
 
@@ -282,7 +284,7 @@ def _continue_record(training: Training, stored: dict[str, Any]) -> None:
     first = stored.get("environment", {})
     before = first["continued"][-1]["environment"] if first.get("continued") else first
     changed = {name: (before[name], value) for name, value in environment.items()
-               if name in before and before[name] != value and name not in ("own_folder", "data")}  # where files lie
+               if name in before and before[name] != value and name not in ELSEWHERE}
     if "own_folder" in environment:  # the way to own code is that of today
         first["own_folder"] = environment["own_folder"]
     if changed:

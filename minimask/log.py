@@ -34,6 +34,8 @@ from .fields import parse
 from .loop import Listener, Training
 
 FORMAT = 1
+#: What a log begins with.
+BEGINS = f'{{"kind": "run", "format": {FORMAT},'
 FOLDER, EVENTS = "tensorboard", "events.out.tfevents.*"
 #: Bytes of a line, at most: an epoch of the deepest net has 20,000.
 MOST_LINE = 1_000_000

@@ -98,6 +98,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     training.record |= {"shrink": True} if shrink else {}
     training.record |= {"metric": losses.metric_name(training.judge.metric)} if training.judge.metric else {}
     training.record |= {"data": described(dataset)} if is_own(dataset) else {}
+    if training.record.get("dataset") is None and not training.record.get("recipe"):
+        training.record["dataset"] = dataset.name
     if checkpoint is not None:
         if resume:
             restore(training, checkpoint, epochs)

@@ -170,6 +170,20 @@ def test_the_command_line_says_what_is_kept(tmp_path, monkeypatch, capsys):
         runs.run(TINY, data.digits(), 0, log=Log())
 
 
+def test_a_log_of_a_run_that_made_no_step_is_no_run_and_a_file_of_that_name_is_mine(whole, tmp_path):
+    """A kill while the net is measured for epoch 0 leaves a log alone."""
+    (tmp_path / "run").mkdir()
+    shutil.copy(whole[0] / "log.jsonl", tmp_path / "run")
+    runs.run(replace(TINY, epochs=1), data.digits(), 0, tmp_path / "run")
+    assert not (tmp_path / "run/log.jsonl").exists()
+    for text in ("mine", "{}"):
+        (tmp_path / "log.jsonl").write_text(text)
+        with pytest.raises(UsageError, match=r"holds a run already \(log.jsonl\)"):
+            runs.run(TINY, data.digits(), 0, tmp_path)
+    with pytest.raises(UsageError, match=r"holds a run already \(record.json, "):
+        runs.run(TINY, data.digits(), 0, whole[0])
+
+
 # ---- TensorBoard -----------------------------------------------------------------------------------------------------
 
 

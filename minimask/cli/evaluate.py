@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import escape, evaluation, export, files, plot, runs, zoo
+from .. import escape, evaluation, export, files, own, plot, runs, zoo
 from ..data import Dataset, Preprocess
 from ..display import MARK, UNVERIFIED, columns
 from ..errors import UsageError
@@ -19,7 +19,7 @@ from ..evaluation import Evaluation
 from ..fast.memory import kept_memory
 from ..losses import refuse_targets
 from ..nn import Sequential
-from .common import Parser, load_data_of, other_data, whole_number
+from .common import Parser, load_data_of, other_data, trust_option, whole_number
 
 #: The first words of evaluation.json, by which a later one knows that it may take its place.
 MADE = '{"made_by": "minimask evaluate"'
@@ -74,13 +74,14 @@ def _of_run(options: Any) -> Asked:
     """A run's net on the data that it was trained on, or on other data of its shape."""
     folder = Path(options.file)
     record = runs.read_record(folder)
-    own = options.dataset in (None, record["dataset"])
-    dataset = load_data_of(folder, record, options) if own else other_data(options.dataset, options)
-    net, record = runs.load(folder, dataset if own else None)
-    end = record["epochs"][-1] if record["epochs"] and own else {}
-    called = runs.name_of(record["recipe"].get("name"), record["seed"], record.get("init_seed"),
+    same = options.dataset in (None, record["dataset"])
+    dataset = load_data_of(folder, record, options) if same else other_data(options.dataset, options)
+    net, record = runs.load(folder, dataset if same else None, trust=options.trust)
+    code = own.trusted(record, folder) if options.trust else None
+    end = record["epochs"][-1] if record["epochs"] and same else {}
+    called = runs.name_of(runs.called(record), record["seed"], record.get("init_seed"),
                           record.get("order_seed"))
-    return Asked(called, net, dataset.prepare if own else runs.prepare_of(folder, record), dataset,
+    return Asked(called, net, dataset.prepare if same else runs.prepare_of(folder, record, code), dataset,
                  end.get("test_accuracy"), Path(options.out or folder))
 
 
@@ -182,6 +183,7 @@ def _parser() -> Parser:
                                                     "net of `minimask zoo`")
     parser.add_argument("--dataset", metavar="NAME", help="other data than it was trained on; what a .mmk is to be "
                                                           "tried on, which does not say")
+    trust_option(parser)
     parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
     parser.add_argument("--allow-unverified", action="store_true",
                         help="take data files whose content is not the official one, and say so")

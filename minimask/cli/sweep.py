@@ -42,8 +42,9 @@ def command(words: Sequence[str]) -> None:
     if options.scheduler is not None:
         cluster.refuse_address(options.scheduler)
     choices, log = grid.choices(options.set), log_of(options)
+    count = len(options.seeds) if isinstance(options.seeds, list) else options.seeds
+    sweep.refuse_many(len(options.recipes) * math.prod(map(len, choices.values())), count)
     seeds = _seeds(options)
-    sweep.refuse_many(len(options.recipes) * math.prod(map(len, choices.values())), len(seeds))
     chosen = [recipes.find(name, options.trust) for name in options.recipes]
     chosen = [replace(on_data(recipe, options), **({} if options.epochs is None else {"epochs": options.epochs}))
               for recipe in chosen]

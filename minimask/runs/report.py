@@ -23,7 +23,7 @@ from ..plot import page
 from ..plot.page import Code, Table
 from ..recipes import grid
 from . import records, schema
-from .records import Group, Reading, Run
+from .records import Group, Reading, Run, Script
 
 #: The first line of report.md, by which a later report knows that it may take its place.
 MADE = "<!-- made by minimask report -->"
@@ -87,8 +87,10 @@ def spread(shares: Sequence[float], mark: str = "") -> str:
     return f"{100 * np.mean(shares):.2f}{mark}{between}"
 
 
-def published(recipe: recipes.Recipe) -> tuple[float, float] | None:
+def published(recipe: recipes.Recipe | Script) -> tuple[float, float] | None:
     """The paper's test accuracy and weights left for a recipe that is run as it is there, 0 to 1."""
+    if isinstance(recipe, Script):
+        return None
     shipped = recipes.RECIPES.get(recipe.name)
     whole = shipped is not None and (shipped.epochs, shipped.dataset) == (recipe.epochs, recipe.dataset)
     return recipes.PAPER.get(recipe.name) if whole else None
@@ -104,9 +106,11 @@ def making(groups: Sequence[Group]) -> Table:
         for where, some in on.items():
             minutes = [run.seconds / 60 for run in some]
             least, most = (f"{each(minutes):.1f}" for each in (min, max))
-            rows.append([Code(group.label), ", ".join(str(run.seed) for run in some), where,
+            seeds = ", ".join("unknown" if run.seed is None else str(run.seed) for run in some)
+            rows.append([Code(group.label), seeds, where,
                          f"{np.mean(minutes):.1f}{f' ({least} to {most})' if least != most else ''}",
-                         Code(command) if (command := command_line(some[0])) else "from Python: own data"])
+                         Code(command) if (command := command_line(some[0])) else
+                         "from Python" if isinstance(group.recipe, Script) else "from Python: own data"])
     return Table(["recipe", "seeds S", "hardware", "training, minutes", "command"], rows)
 
 
@@ -163,7 +167,8 @@ def _literal(value: Any) -> str:
 def command_line(run: Run) -> str:
     """The command that makes such a run, with S for the seed; "" where its data is in no file that a name tells."""
     recipe, environment = run.recipe, run.environment
-    if recipe.dataset.removesuffix("-validation") not in data.OUTLINES and not data.kind_of(recipe.dataset):
+    if isinstance(recipe, Script) or (recipe.dataset.removesuffix("-validation") not in data.OUTLINES
+                                      and not data.kind_of(recipe.dataset)):
         return ""
     shipped, made = recipes.shipped(recipe), _set_in_shipped(run)
     words = ["minimask", "train", *(made or [recipe.name if shipped else f"{recipe.name}.toml"])]
@@ -384,8 +389,8 @@ def remarks(groups: Sequence[Group]) -> list[str]:
 
 def _own(groups: Sequence[Group]) -> list[tuple[str, str]]:
     """Label and TOML of every recipe that does not come with minimask, nor is made of one that does."""
-    return [(group.label, group.recipe.toml()) for group in groups
-            if not recipes.shipped(group.recipe) and not _set_in_shipped(group.runs[0])]
+    return [(group.label, group.recipe.toml()) for group in groups if not isinstance(group.recipe, Script)
+            and not recipes.shipped(group.recipe) and not _set_in_shipped(group.runs[0])]
 
 
 def _markdown(groups: Sequence[Group], sentences: Sequence[str], pictures: str) -> str:

@@ -44,18 +44,23 @@ def record(value: Mapping[str, Any]) -> None:
     if value.get("format") != 1:
         raise ValueError(f"has format {brief(value.get('format'), 40)}, but this version of minimask reads format 1")
     parts: dict[str, type] = {"recipe": dict, "environment": dict, "epochs": list, "seed": int, "dataset": str}
+    from_python = value.get("recipe") == {}  # which may not say of what seed, on what data
     for part, kind in parts.items():
-        if type(value.get(part)) is not kind:
+        if type(value.get(part)) is not kind and not (from_python and part in ("seed", "dataset")
+                                                      and value.get(part, 0) is None):
             raise ValueError(f"is damaged or of another kind: its {part} is {brief(value.get(part), 40)}")
     for part, inside in value.items():
         if part != "epochs":
             refuse_unbounded({part: inside}, f"is damaged or of another kind: its {part:.40}")
     for name in ("seed", *(name for name in SEEDS if name in value)):
+        if name == "seed" and value[name] is None:
+            continue
         if type(value[name]) is not int or not 0 <= value[name] < 1 << 128:
             raise ValueError(f"is damaged or of another kind: its {name} is {brief(value[name], 40)}")
     if "made" in value and not (type(value["made"]) is dict and grid.agrees(value["made"], value["recipe"])):
         raise ValueError(f"is damaged or of another kind: its recipe was not made by {brief(value['made'], 80)}")
-    if not 0 < len(value["dataset"]) <= (MOST_DATASET if data.kind_of(value["dataset"]) else MOST_NAME):
+    if value["dataset"] is not None and not 0 < len(value["dataset"]) <= (
+            MOST_DATASET if data.kind_of(value["dataset"]) else MOST_NAME):
         raise ValueError(f"is damaged or of another kind: its dataset is {brief(value['dataset'], 40)}")
     for name, kind in ENVIRONMENT.items():
         if type(value["environment"].get(name)) not in (kind, type(None)):
@@ -65,9 +70,13 @@ def record(value: Mapping[str, Any]) -> None:
         _data(value["data"])
     if type(value.get("unverified", False)) is not bool:
         raise ValueError(f"is damaged or of another kind: its unverified is {brief(value['unverified'], 40)}")
+    for part, kind in (("net", dict), ("name", str)):
+        if part in value and not (type(value[part]) is kind and 0 < len(value[part]) <= MOST_NAME):
+            raise ValueError(f"is damaged or of another kind: its {part} is {brief(value[part], 40)}")
     for number, entry in numbered(value):
         try:
-            _entry(entry, number, value["epochs"][0] if value["epochs"] else entry, "loss" in value["recipe"])
+            _entry(entry, number, value["epochs"][0] if value["epochs"] else entry,
+                   "loss" in value["recipe"] or not value["recipe"])
         except ValueError as error:
             raise ValueError(f"epoch {number} {error}") from error
 
@@ -147,7 +156,8 @@ def _names(layers: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
 def recipe_of(value: Mapping[str, Any]) -> recipes.Recipe:
     """The recipe that a record names; ValueError, to be read after the file's name, where there is none."""
     if not value["recipe"]:
-        raise ValueError("names no recipe (trained from Python), so it is not known what net it is of")
+        raise ValueError("names no recipe and describes no net (trained from Python): keep such a run with "
+                         "minimask.runs.save(net, record, DIR)")
     try:
         return recipes.from_dict(value["recipe"])
     except UsageError as error:
@@ -168,7 +178,7 @@ def agree(value: Mapping[str, Any], recipe: recipes.Recipe, dataset: data.Datase
     shape = (dataset.input_shape, dataset.classes) if dataset else (
         data.outline(value["dataset"], described) if described else known)
     try:
-        size = recipe.size(*shape) if shape else None
+        size = recipe.size(*shape) if shape and "model" not in recipe.own_code() else None
     except (MinimaskError, ValueError) as error:
         raise ValueError(f"disagrees with its recipe, whose net does not fit its data: {error}") from error
     if size is not None and size > MOST_WEIGHTS:

@@ -10,11 +10,12 @@ import pytest
 
 from minimask import data, own, recipes, runs, train
 from minimask.__main__ import main
+from minimask.export import header
 from minimask.runs import sweep, workers
 
 RECIPE = """
 name = "mine"
-about = "own code"
+about = "a tiny net"
 epochs = 2
 lr = 0.05
 wd = 0.001
@@ -253,3 +254,108 @@ def test_a_schedule_that_ends_a_run_early_has_ended_it(project):
     assert len(record["epochs"]) < 9 and record["ended"] is True
     assert runs.finished(json.loads((folder / "run/record.json").read_text()))
     assert not runs.finished({**record, "ended": False})
+
+
+# ---- reading what others have made ---------------------------------------------------------------------------------
+
+RULE = """
+
+class Half(SignedSupermask):
+    def step(self, scores):
+        return super().step(scores) * 1.0
+"""
+
+
+def said(capsys, status, *words):
+    """What a command printed, both streams, after it ended with that status."""
+    assert main([str(word) for word in words]) == status, capsys.readouterr()
+    found = capsys.readouterr()
+    assert "bug in minimask" not in found.err
+    return found.out + found.err
+
+
+def test_reading_a_run_imports_nothing(project, tmp_path, capsys):
+    """With an own model and an own rule: its net is built from what its record says, and the mask lies in the folder."""
+    folder, module = project
+    file = folder / f"{module}.py"
+    file.write_text(file.read_text().replace("return SignedSupermask(", "return Half(") + RULE)
+    run = trained(folder, module)
+    net, record = runs.load(run)
+    assert record["net"]["rules"]["dense1"]["rule"] == "Half" and net.masks()
+    assert "mine, seed 0, digits, 2 epochs" in said(capsys, 0, "compare", run, run)
+    said(capsys, 0, "export", run, "-o", tmp_path / "mine.mmk")
+    said(capsys, 0, "evaluate", run)
+    out = said(capsys, 0, "report", run, "--out", tmp_path / "report")
+    assert "| mine |" in out.replace("`", "") and f'model = "{module}:net"' in out
+    assert marks(folder) == 0
+    real, _ = runs.load(run, trust=True)
+    assert marks(folder) == 1 and type(real.weights()["dense1"]).__name__ == "Half"
+    assert all((real.masks()[name] == mask).all() for name, mask in net.masks().items())
+
+
+def test_inspecting_a_run_imports_nothing(project, capsys):
+    pytest.importorskip("matplotlib")
+    folder, module = project
+    run = trained(folder, module)
+    assert "index.html" in said(capsys, 0, "inspect", run, "--repeats", "1") and marks(folder) == 0
+
+
+def test_a_net_with_own_layers_takes_trust_and_a_registered_writer(project, tmp_path, capsys):
+    """The module registers its layer where it defines it: what it writes is an identity in PyTorch's file."""
+    folder, module = project
+    file = folder / f"{module}.py"
+    file.write_text(file.read_text().replace("nn.ELU(),\n", "nn.ELU(), Same(),\n") + textwrap.dedent("""
+        from minimask import interchange
+        from minimask.export import header
+
+        class Same(nn.Layer):
+            def __call__(self, x, training=False):
+                return x
+
+        interchange.register(Same, interchange.IDENTITY)
+        header.KINDS["Same"] = header.Kind(lambda *_: {}, lambda spec: Same())
+    """))
+    run = trained(folder, module)
+    header.KINDS.pop("Same", None)
+    for words in (["export", run, "-o", tmp_path / "a.mmk"], ["evaluate", run]):
+        assert re.search(rf"is own code, {module}:\w+, .*say --trust", said(capsys, 2, *words)), words
+    said(capsys, 0, "compare", run, run)
+    said(capsys, 0, "report", run, "--out", tmp_path / "report")
+    assert marks(folder) == 0
+    said(capsys, 0, "evaluate", run, "--trust")
+    assert marks(folder) == 1
+    said(capsys, 0, "export", run, "-o", tmp_path / "a.safetensors", "--trust")
+    said(capsys, 0, "export", run, "-o", tmp_path / "a.mmk", "--trust")
+    header.KINDS.pop("Same", None)
+
+
+def test_runs_of_changed_code_are_kept_apart_in_a_report(project, tmp_path, capsys):
+    folder, module = project
+    for seed in range(2):
+        assert main(["train", str(folder / "my.toml"), "--out", str(tmp_path / f"runs/{seed}"), "--quiet", "--seed",
+                     str(seed)]) == 0
+    out = said(capsys, 0, "report", tmp_path / "runs", "--out", tmp_path / "report")
+    assert "2 runs of 1 recipe" in out and "kept apart" not in out and "own code" not in out
+    forget(module)
+    (folder / f"{module}.py").write_text((folder / f"{module}.py").read_text() + "# changed\n")
+    assert main(["train", str(folder / "my.toml"), "--out", str(tmp_path / "runs/2"), "--quiet", "--seed", "2"]) == 0
+    out = said(capsys, 0, "report", tmp_path / "runs", "--out", tmp_path / "report")
+    assert "3 runs of 1 recipe" in out and "by own code of different digests are kept apart" in out
+    assert out.count(f"own code {module} ") >= 2
+
+
+@pytest.mark.parametrize("name", ["os:getcwd", "pathlib:Path.cwd", "{module}:net"])
+def test_a_record_of_a_stranger_runs_nothing(project, tmp_path, capsys, name):
+    """Whatever its recipe names, in its record and in its checkpoint, and wherever it says that the code lies."""
+    folder, module = project
+    run = trained(folder, module)
+    record = json.loads((run / "record.json").read_text())
+    del record["net"]
+    record["recipe"]["model"] = name.format(module=module)
+    record["environment"]["own_folder"] = str(folder)
+    (run / "record.json").write_text(json.dumps(record))
+    for words in (["export", run, "-o", tmp_path / "a.mmk"], ["inspect", run], ["compare", run, run], ["step", run],
+                  ["evaluate", run], ["train", "--resume", run]):
+        assert "say --trust" in said(capsys, 2, *words), words
+    said(capsys, 0, "report", run, "--out", tmp_path / "report")
+    assert marks(folder) == 0 and module not in sys.modules
