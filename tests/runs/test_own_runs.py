@@ -142,6 +142,18 @@ def test_a_run_and_its_code_may_move_together(project, tmp_path, capsys):
     assert marks(moved / "project") == 1
 
 
+def test_a_run_that_moves_alone_has_another_way_to_its_code(project, tmp_path, capsys):
+    """Which is no change of the run."""
+    folder, module = project
+    run = trained(folder, module)
+    (tmp_path / "deep/er").mkdir(parents=True)
+    run.rename(tmp_path / "deep/er/run")
+    words = ["--resume", "--out", str(tmp_path / "deep/er/run"), "--epochs", "3", "--quiet"]
+    assert main(["train", str(folder / "my.toml"), *words]) == 0 and not capsys.readouterr().err
+    environment = runs.read_record(tmp_path / "deep/er/run")["environment"]
+    assert environment["own_folder"] == "../../../project" and "continued" not in environment
+
+
 def test_changed_code_is_said_and_noted(project, capsys):
     folder, module = project
     out = trained(folder, module)
