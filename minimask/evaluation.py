@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .backend import to_host
+from .backend import asarray, to_host
 from .data import Preprocess
 from .data.preprocess import IMAGE
 from .engine import no_grad
 from .errors import UsageError
-from .loop import to_net
 from .mishaps import TrainingError, cause
 from .nn import Sequential
 
@@ -95,10 +94,12 @@ def logits(net: Sequential, images: np.ndarray, batch: int = 250, prepare: Prepr
     """
     if not len(images):
         raise TrainingError("evaluate: there are no images; give at least one")
-    found = []
+    found, parameters = [], net.parameters()
     with no_grad():
+        # of an exported net nothing can be trained
+        like = parameters[0].data if parameters else next(iter(net.weights().values())).effective().data
         for start in range(0, len(images), batch):
-            x = to_net(net, prepare(images[start:start + batch]))
+            x = asarray(prepare(images[start:start + batch]), like)
             found.append(to_host(net(x).data).astype(np.float64))
             if not np.isfinite(found[-1]).all():
                 chosen = np.arange(start, start + len(found[-1]))

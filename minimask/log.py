@@ -16,12 +16,13 @@ are written by tensorboardX, and all anew where a run goes on.
 from __future__ import annotations
 
 import contextlib
+import heapq
 import itertools
 import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,15 @@ from .fields import parse
 from .loop import Listener, Training
 
 FORMAT = 1
+#: What a log begins with.
+BEGINS = f'{{"kind": "run", "format": {FORMAT},'
 FOLDER, EVENTS = "tensorboard", "events.out.tfevents.*"
 #: Bytes of a line, at most: an epoch of the deepest net has 20,000.
 MOST_LINE = 1_000_000
 #: TensorBoard's name of each number of an epoch.
 TAGS = {"train_loss": "loss/train", "test_loss": "loss/test", "train_accuracy": "accuracy/train",
-        "test_accuracy": "accuracy/test", "weights_left": "mask/weights left", "flips": "mask/flips",
-        "seconds": "seconds"}
+        "test_accuracy": "accuracy/test", "test_metric": "metric/test", "weights_left": "mask/weights_left",
+        "flips": "mask/flips", "seconds": "seconds"}
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,12 @@ def listeners(path: Path, log: Log | None, resumed: bool) -> list[Listener]:
     A run that goes on keeps the log that it has, with what `log` asks for beside that.
     """
     if resumed and (head := _head(path)):
-        asked = log or Log()
-        log = Log(*(bool(head.get(name)) or getattr(asked, name) for name in ("every_step", "tensorboard")))
+        asked, events = log or Log(), bool(head.get("tensorboard"))
+        try:
+            log = Log(asked.every_step or bool(head.get("every_step")), events or asked.tensorboard)
+        except MinimaskError as error:  # it began where that was installed
+            warnings.warn(f"{error}; training goes on", UserWarning, stacklevel=2)
+            log = replace(log, tensorboard=False) if log else Log(bool(head.get("every_step")))
     return [Lines(path, log, resumed)] if log else []
 
 
@@ -91,27 +98,30 @@ class Lines(Listener):
             "kind": "run", "format": FORMAT, "recipe": (record.get("recipe") or {}).get("name"),
                 **{name: record[name] for name in ("seed", "init_seed", "order_seed", "dataset") if name in record},
                 "every_step": self.log.every_step, "tensorboard": self.log.tensorboard}
-        steps = [line for line in _steps(self.path) if line["step"] <= training.optimizer.steps] if self.resumed else []
         epochs = [_of_epoch(entry) for entry in (*(record[name] for name in ("epoch_0",) if name in record),
                                                  *record["epochs"])]
-        lines = [head, *sorted([*steps, *epochs], key=lambda line: (line["step"], line["kind"] == "epoch"))]
+        steps = _steps(self.path, training.optimizer.steps) if self.resumed else iter(())
+        folder = files.own_folder(self.path.parent, FOLDER) if self.log.tensorboard else None
         self._now(training)
         with self._kept():
-            files.write(self.path, "".join(map(_text, lines)).encode())
+            if folder is not None:
+                self._begin_events(folder)
+            with files.atomically(self.path) as file:
+                lines = heapq.merge(steps, epochs, key=lambda line: (line["step"], line["kind"] == "epoch"))
+                for line in itertools.chain([head], lines):
+                    file.write(_text(line).encode())
+                    self._tell(line)
             self.file = os.open(self.path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0))
-        if self.log.tensorboard:
-            self._begin_events(lines)
 
-    def _begin_events(self, lines: list[dict[str, Any]]) -> None:
-        folder = files.own_folder(self.path.parent, FOLDER)
-        with self._kept():
-            for path in event_files(self.path.parent):
-                path.unlink()
-            # whoever looks at an earlier file forgets what it had from it
-            self.writer = _writer_class()(str(folder), purge_step=0 if self.resumed else None)
-            for line in lines:
-                _tell(self.writer, line)
-            self.writer.flush()
+    def _begin_events(self, folder: Path) -> None:
+        for path in event_files(self.path.parent):
+            path.unlink()
+        # whoever looks at an earlier file forgets what it had from it
+        self.writer = _writer_class()(str(folder), purge_step=0 if self.resumed else None)
+
+    def _tell(self, line: Mapping[str, Any]) -> None:
+        if self.writer is not None:
+            _tell(self.writer, line)
 
     def step(self, training: Training, loss: float) -> None:
         self._write_step(training, loss)
@@ -158,8 +168,7 @@ class Lines(Listener):
         with self._kept():
             if self.file is not None:
                 os.write(self.file, _text(line).encode())
-            if self.writer is not None:
-                _tell(self.writer, line)
+            self._tell(line)
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
@@ -202,10 +211,13 @@ def _head(path: Path) -> dict[str, Any] | None:
     return first if first and first["kind"] == "run" else None
 
 
-def _steps(path: Path) -> Iterator[dict[str, Any]]:
+def _steps(path: Path, last: int) -> Iterator[dict[str, Any]]:
+    """The lines of steps up to the last, each once and in order."""
+    before = 0
     for line in read(path):
         if line["kind"] == "step" and all(type(line.get(name)) is int for name in ("step", "epoch")) and all(
-                type(line.get(name)) is float for name in ("train_loss", "lr")):
+                type(line.get(name)) is float for name in ("train_loss", "lr")) and before < line["step"] <= last:
+            before = line["step"]
             yield line
 
 

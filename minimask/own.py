@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,8 +86,7 @@ def find(where: str, name: str, code: Code | None) -> Any:
     refuse_name(where, name)
     module, _, path = name.partition(":")
     if code is None:
-        raise Untrusted(f"{where} is own code, {name}, and to read it would run it: if it is yours, or you have read "
-                        "it, say --trust (from Python: trust=True)")
+        raise _untrusted(where, name)
     found: Any = _module(where, module, code)
     for word in path.split("."):
         if not hasattr(found, word):
@@ -98,6 +97,11 @@ def find(where: str, name: str, code: Code | None) -> Any:
     if not callable(found):
         raise UsageError(f"{where} is {name}, which is a {type(found).__name__}; needed is a class or a function")
     return found
+
+
+def _untrusted(where: str, name: str) -> Untrusted:
+    return Untrusted(f"{where} is own code, {name}, and to import it would run it: where it is yours, or you have read "
+                     "it, say --trust (from Python trust=True), or name the recipe file that it began with")
 
 
 def _module(where: str, name: str, code: Code) -> Any:
@@ -121,7 +125,7 @@ def _module(where: str, name: str, code: Code) -> Any:
         del _imported[name]
         if isinstance(error, ModuleNotFoundError) and error.name in _prefixes(name):
             raise UsageError(f"{where}: there is no module {error.name} in {code.folder} or on Python's path; put it "
-                             "beside the recipe") from error
+                             "beside the recipe, or its folder into PYTHONPATH") from error
         raise OwnError(f"{where}: {name} cannot be imported: {error} (it is on Python's path)") from error
     except BaseException:
         del _imported[name]
@@ -154,16 +158,39 @@ def _first_in_path(folder: str) -> Iterator[None]:
 # ---- what the code is ----------------------------------------------------------------------------------------------
 
 
+def environment(names: Collection[str], code: Code | None, out: Path | None) -> dict[str, Any]:
+    """What a record tells of own code with these names: its digests, and from the run's folder the way to its own.
+
+    The way is told from folder to folder, so that both can be moved; it is left out where there is none.
+    """
+    if not names or code is None:
+        return {}
+    told: dict[str, Any] = {"own_code": digests(names, code)}
+    if out is not None:
+        with contextlib.suppress(ValueError):  # on another drive
+            told["own_folder"] = Path(os.path.relpath(code.folder, out.resolve())).as_posix()
+    return told
+
+
+def trusted(record: Mapping[str, Any], folder: Path) -> Code:
+    """The leave to import the own code that the record in a run's folder names; who says --trust gives it."""
+    return Code(str((folder / str(record.get("environment", {}).get("own_folder", "."))).resolve()))
+
+
 def digests(names: Iterable[str], code: Code | None) -> dict[str, str]:
     """By module of these names (module:object), in order: sha256 of its sources, 16 hexadecimal digits.
 
     Its sources are its file and what that imports from the same folder (of a module from Python's path, from its own
     package), and so on. They are those of its import in this process; what has been written since does not run here.
+
+    Raises Untrusted where one is not imported yet and there is no leave to; as find().
     """
     found = {}
     for name in names:
         module = name.partition(":")[0]
-        if module not in _imported and code is not None:
+        if module not in _imported:
+            if code is None:
+                raise _untrusted(module, name)
             _module(module, module, code)
         found[module] = _imported[module][1]
     return found

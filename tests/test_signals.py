@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_train import BLOBS
 
-from minimask import checkpoint, loop, models, optim, train
+from minimask import checkpoint, models, ops, optim, train
 from minimask.__main__ import main
 from minimask.mask import SignedSupermask
 from minimask.mishaps import SIGNALS, Told, signals_end_it, uninterrupted
@@ -127,7 +127,7 @@ def fit(path, resume=False):
 def test_training_from_python_ends_after_its_step_and_goes_on_to_the_same_bits(number, tmp_path, monkeypatch):
     """Told in the middle of step 11, and again while it saves."""
     fit(tmp_path / "whole")
-    real, calls = loop.ops.cross_entropy, []
+    real, calls = ops.cross_entropy, []
 
     def told(*arguments):
         calls.append(1)
@@ -143,7 +143,7 @@ def test_training_from_python_ends_after_its_step_and_goes_on_to_the_same_bits(n
             tell(number, signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.ops, "cross_entropy", told)
+        patch.setattr(ops, "cross_entropy", told)
         patch.setattr(checkpoint.Keeper, "save", save)
         with pytest.raises(Told), signals_end_it():
             fit(tmp_path / "c")

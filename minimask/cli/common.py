@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import data, escape, plot, recipes, runs, train
+from .. import data, escape, own, plot, recipes, runs, train
 from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
 from ..log import Log
@@ -28,6 +28,7 @@ COMMANDS = {"demo": "the same as no command",
             "sweep": "train several recipes with several seeds, side by side",
             "step": "step through one training step in a browser, op by op",
             "inspect": "see what a trained mask learned: figures, and a page that explains each",
+            "evaluate": "what a trained net gets right and wrong, class by class",
             "report": "tables, figures and a page from the records of many runs",
             "compare": "how far two masks agree, beside what chance would give",
             "export": "write a trained network into one small file",
@@ -106,6 +107,13 @@ def shared_options(parser: Parser, out: str, threads: str) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
 
 
+def trust_option(parser: Parser) -> None:
+    """Whether own code that a record or a checkpoint names may be run."""
+    parser.add_argument("--trust", action="store_true",
+                        help="run the own code (module:object) that the run names; without it nothing that a record, a "
+                             "checkpoint or a sweep's folder names is ever imported")
+
+
 def recipe_options(parser: Parser) -> None:
     """What is set in a recipe, and what is written down while it trains."""
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
@@ -134,10 +142,17 @@ def load_data(recipe: recipes.Recipe, options: Any) -> data.Dataset:
                          known=getattr(options, "known", ""))
 
 
+def other_data(name: str, options: Any) -> data.Dataset:
+    """The data set of a name that no recipe says; see load_data."""
+    with _told():
+        return data.load(name, options.data, options.allow_unverified, meter=_meter(options))
+
+
 def load_data_of(folder: Path, record: dict[str, Any], options: Any) -> data.Dataset:
     """The data set that a run was trained on, as its images were preprocessed; see load_data."""
+    code = own.trusted(record, folder) if getattr(options, "trust", False) else None
     with _told():
-        return runs.dataset_of(folder, record, options.data, options.allow_unverified, _meter(options))
+        return runs.dataset_of(folder, record, options.data, options.allow_unverified, _meter(options), code)
 
 
 def _meter(options: Any) -> Meter:
@@ -174,6 +189,7 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         words += ["--allow-unverified"] if options.allow_unverified else []
         words += ["--threads", str(options.threads)] if options.threads else []
         words += ["--plain"] if options.plain else []
+        words += ["--trust"] if options.trust else []
         words += [word for each in options.set for word in ("--set", each)]
         words += [f"--{name}-seed={seed}" for name, seed in (("init", options.init_seed), ("order", options.order_seed))
                   if seed is not None and "--out" in words]
@@ -191,7 +207,7 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         else:
             kept = f"it had not begun, and nothing is kept{go_on.replace('to go on', 'to begin')}"
         raise Interrupted(f"interrupted while training {recipe.name}; {kept}") from None
-    except (train.TrainingError, OutOfMemory) as error:
+    except (train.TrainingError, OutOfMemory, own.OwnError) as error:
         begun = folder is not None and (folder / runs.CHECKPOINT).exists()
         raise MinimaskError(f"{error}{f', saved in {folder}' if begun else ''}") from error
 

@@ -23,7 +23,17 @@ from ..meter import Line
 from ..mishaps import Interrupted
 from ..recipes import grid
 from ..runs import cluster, read_record, sweep, workers
-from .common import Parser, data_options, load_data, log_of, on_data, recipe_options, shared_options, whole_number
+from .common import (
+    Parser,
+    data_options,
+    load_data,
+    log_of,
+    on_data,
+    recipe_options,
+    shared_options,
+    trust_option,
+    whole_number,
+)
 
 
 def command(words: Sequence[str]) -> None:
@@ -32,14 +42,15 @@ def command(words: Sequence[str]) -> None:
     if options.scheduler is not None:
         cluster.refuse_address(options.scheduler)
     choices, log = grid.choices(options.set), log_of(options)
+    count = len(options.seeds) if isinstance(options.seeds, list) else options.seeds
+    sweep.refuse_many(len(options.recipes) * math.prod(map(len, choices.values())), count)
     seeds = _seeds(options)
-    sweep.refuse_many(len(options.recipes) * math.prod(map(len, choices.values())), len(seeds))
-    chosen = [recipes.find(name) for name in options.recipes]
+    chosen = [recipes.find(name, options.trust) for name in options.recipes]
     chosen = [replace(on_data(recipe, options), **({} if options.epochs is None else {"epochs": options.epochs}))
               for recipe in chosen]
     cells = [cell for recipe in chosen for cell in grid.cells(recipe, choices)] if choices else []
     made = {cell.recipe.name: cell.as_dict() for cell in cells}
-    chosen = [cell.recipe for cell in cells] or chosen
+    chosen = [recipe.resolve() for recipe in [cell.recipe for cell in cells] or chosen]
     folder, library = Path(options.out or "runs/sweep").resolve(), options.backend or "numpy"
     backend.load(library)
     different = {(recipe.dataset, repr(recipe.dataset_settings)): recipe for recipe in chosen}
@@ -186,7 +197,9 @@ def _say(folder: Path, todo: list[workers.Task], outcomes: Mapping[str, workers.
     rows: list[tuple[str, ...]] = [("run", "epochs", "test", "left", "time", "")]
     for task in todo:
         epochs, state = _epochs(task), outcomes[task.name].state
-        end = [f"{epochs[-1][share]:.2%}" for share in ("test_accuracy", "weights_left")] if epochs else ["", ""]
+        told = "" if not epochs else (f"{epochs[-1]['test_accuracy']:.2%}" if "test_accuracy" in epochs[-1] else
+                                      f"loss {epochs[-1]['test_loss']:.4g}")
+        end = [told, f"{epochs[-1]['weights_left']:.2%}" if epochs else ""]
         time = duration(sum(entry["seconds"] for entry in epochs)) if epochs else ""
         rows.append((task.name, str(len(epochs)), *end, time, "" if state == "done" else state))
     print(*columns(rows), sep="\n")
@@ -226,6 +239,7 @@ def _parser() -> Parser:
     parser.add_argument("--scheduler", metavar="ADDRESS",
                         help="work on the Dask cluster of this scheduler, such as tcp://host:8786")
     data_options(parser)
+    trust_option(parser)
     recipe_options(parser)
     shared_options(parser, "runs/sweep", threads="the cores shared among the jobs; 1 on a cluster")
     return parser

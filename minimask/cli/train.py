@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import backend, escape, files, recipes, runs
-from ..display import MARK, accuracy_name
+from .. import backend, escape, files, own, recipes, runs
+from ..display import MARK, result
 from ..errors import UsageError
 from ..fast.threads import blas_threads
 from ..recipes import grid
@@ -24,6 +24,7 @@ from .common import (
     run,
     say_files,
     shared_options,
+    trust_option,
 )
 
 
@@ -56,7 +57,7 @@ def command(words: Sequence[str]) -> None:
             print(f"it was finished already, after {len(record['epochs'])} epochs; a larger --epochs N trains on")
         print(layer_table(record))
         end = record["epochs"][-1]
-        print(f"{accuracy_name(dataset.name)} {end['test_accuracy']:.2%}{MARK * (not dataset.verified)} with "
+        print(f"{result(end, dataset.name, MARK * (not dataset.verified))} with "
               f"{end['weights_left']:.2%} of the weights left")
         say_files(folder, net, record, dataset)
 
@@ -75,8 +76,10 @@ def _chosen(options: Any) -> tuple[recipes.Recipe, Path, dict[str, Any] | None]:
         if options.set:
             raise UsageError(f"{name} is the run that is to go on, with the recipe that it has: leave out --set "
                              f"{options.set[0]}")
-        return recipes.from_dict(runs.peek(Path(name))[0]["record"].get("recipe", {})), Path(name), None
-    recipe, made = on_data(recipes.find(name), options), None
+        record = runs.peek(Path(name))[0]["record"]
+        code = own.trusted(record, Path(name)) if options.trust else None
+        return recipes.from_dict(record.get("recipe", {}), code).resolve(), Path(name), None
+    recipe, made = on_data(recipes.find(name, options.trust), options), None
     if options.set:
         cells = grid.cells(recipe, grid.choices(options.set))
         if len(cells) > 1:
@@ -84,7 +87,7 @@ def _chosen(options: Any) -> tuple[recipes.Recipe, Path, dict[str, Any] | None]:
                              "them")
         recipe, made = cells[0].recipe, cells[0].as_dict()
     called = runs.name_of(recipe.name, options.seed or 0, options.init_seed, options.order_seed)
-    return recipe, Path(options.out or f"runs/{called}"), made
+    return recipe.resolve(), Path(options.out or f"runs/{called}"), made
 
 
 def _as_it_was(options: Any, folder: Path, name: str) -> str:
@@ -137,6 +140,7 @@ def _parser() -> Parser:
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in the folder where it was stopped, or begin where there is none; "
                              "what is not said stays as it was, but for --threads and --plain, which are said again")
+    trust_option(parser)
     parser.add_argument("--plain", action="store_true",
                         help="take the plain version of every op, on one thread: to step through it")
     recipe_options(parser)

@@ -30,8 +30,9 @@ class Dataset:
     Attributes:
         name: 'digits', 'mnist', or what you call your own.
         train_images, test_images: (n, height, width, channels), uint8 or floating.
-        train_labels, test_labels: (n,), integers 0..len(classes)-1.
-        classes: names of the classes, by label.
+        train_labels, test_labels: (n,), integers 0..len(classes)-1; or targets of another loss than the usual one
+            (losses.py): floats (n,), and numbers (n, k).
+        classes: names of the classes, by label; of the net's outputs, where targets are no labels.
         verified: False for files that are not the official ones, or of which no checksum is known.
         preprocess: what is done to raw images before a net sees them, as in :func:`minimask.data.preprocess.fitted`;
             None is the default, every image by itself as the paper does.
@@ -39,7 +40,7 @@ class Dataset:
         path: the file or folder that it was read from, absolute; "" where there is none.
 
     Raises:
-        DataError: empty parts, shapes that do not fit, no plain numbers, labels that are no integers or out of range.
+        DataError: empty parts, shapes that do not fit, no plain numbers, labels out of range, targets not finite.
         UsageError: an unknown preprocessing.
     """
 
@@ -66,16 +67,23 @@ class Dataset:
             where = f"data set {self.name!r}, {part} part"
             for values in (images, labels):
                 refuse_no_numbers(values, where)
-            if images.ndim != 4 or labels.shape != images.shape[:1]:
+            if images.ndim != 4 or labels.shape[:1] != images.shape[:1] or labels.ndim > 2 or 0 in labels.shape[1:]:
                 raise DataError(f"{where}: images {images.shape} and labels {labels.shape}; "
-                                "needed are (n, height, width, channels) and (n,)")
+                                "needed are (n, height, width, channels) and (n,), or targets (n, k)")
             if len(images) == 0:
                 raise DataError(f"{where}: is empty; give at least one image")
-            if labels.dtype.kind not in "iu":
+            if labels.ndim == 2 or labels.dtype.kind == "f":
+                _refuse_targets(where, labels)
+            elif labels.dtype.kind not in "iu":
                 raise DataError(f"{where}: labels are {labels.dtype}, but must be integers 0..{len(self.classes) - 1}")
-            if not 0 <= labels.min() <= labels.max() < len(self.classes):
+            elif not 0 <= labels.min() <= labels.max() < len(self.classes):
                 raise DataError(f"{where}: labels from {labels.min()} to {labels.max()}, but there are "
                                 f"{len(self.classes)} classes; labels must lie in 0..{len(self.classes) - 1}")
+        if self.train_labels.shape[1:] != self.test_labels.shape[1:] or (
+                self.train_labels.dtype.kind == "f") != (self.test_labels.dtype.kind == "f"):
+            raise DataError(f"data set {self.name!r}: labels to train are {self.train_labels.dtype} of shape "
+                            f"{self.train_labels.shape}, those held out {self.test_labels.dtype} of shape "
+                            f"{self.test_labels.shape}; both must be of one kind")
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             raise DataError(f"data set {self.name!r}: images to train are {self.train_images.shape[1:]}, "
                             f"those held out {self.test_images.shape[1:]}; both must agree")
@@ -85,6 +93,13 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """(height, width, channels) of one image."""
         return self.train_images.shape[1:]
+
+
+def _refuse_targets(where: str, targets: np.ndarray) -> None:
+    """DataError where targets that are no labels hold NaN or infinity."""
+    if not np.isfinite(targets).all():
+        at = np.unravel_index(np.flatnonzero(~np.isfinite(targets))[0], targets.shape)
+        raise DataError(f"{where}: target {', '.join(map(str, at))} is {targets[at]}, but must be finite")
 
 
 def augment(images: np.ndarray, rng: np.random.Generator, border: int = 4) -> np.ndarray:

@@ -273,6 +273,9 @@ def load(path: str | Path, backend: str = "numpy") -> Exported:
     except FileNotFoundError as error:
         raise UsageError(f"there is no {path}; `minimask export RUN -o {path}` makes one of a trained run") from error
     except OSError as error:
+        if os.path.exists(os.path.join(path, "record.json")):
+            raise UsageError(f"{path} is a run's folder, and no file of a net: `minimask export {path} -o FILE.mmk` "
+                             "makes one of it") from error
         raise ExportError(f"{path} cannot be read ({error.strerror or error})") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,6 +119,34 @@ def _speakers(net: Sequential, mask: np.ndarray, classes: int, each: int) -> tup
               np.argsort(-np.abs(column), kind="stable")[:each]] for column in to_class.T[:classes]],
             "the units with most to say for (+) or against (−) each class, over the image; "
             "the number: positive less negative paths to it")
+
+
+#: Images in a row of a gallery, and characters of a line of their titles.
+ACROSS, MOST_TITLE = 5, 30
+
+
+def gallery(images: np.ndarray, titles: Sequence[str]) -> Figure:
+    """Images (n, h, w, c) in rows of five, each under its title; those of three channels in colour, others in grey.
+
+    Of other numbers of channels the mean is shown; values lie between the least and the largest of each image.
+    """
+    rows = -(-len(images) // ACROSS)
+    across = min(len(images), ACROSS)
+    figure = new_figure(2.1 * across, 2.5 * rows)
+    all_axes = figure.subplots(rows, across, squeeze=False).ravel()
+    for ax, image, title in zip(all_axes, images, titles):
+        values = np.asarray(image, np.float64)
+        low, high = float(values.min()), float(values.max())
+        values = (values - low) / ((high - low) or 1.0)
+        if values.shape[-1] == 3:
+            ax.imshow((np.asarray(image) / 255 if image.dtype == np.uint8 else values), interpolation="nearest")
+        else:
+            ax.imshow(values.mean(axis=-1), cmap="Greys", interpolation="nearest")
+        lines = [line if len(line) <= MOST_TITLE else f"{line[:MOST_TITLE - 1]}…" for line in title.split("\n")]
+        ax.set_title("\n".join(map(escape.label, lines)), fontsize=7)
+    for ax in all_axes:
+        ax.set_axis_off()
+    return figure
 
 
 def maps(ax: Axes, values: np.ndarray, named: bool = False) -> None:

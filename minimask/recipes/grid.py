@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 from ..errors import UsageError, unknown
@@ -23,6 +23,8 @@ MOST_CELLS = 2000
 NAMES = ("name", "about")
 #: Tables of settings; their keys are set one by one.
 TABLES = tuple(key for key, kind in TYPES.items() if kind is dict)
+#: What a recipe has where it says nothing; records leave out keys that stand at it.
+DEFAULTS = {each.name: each.default for each in fields(Recipe) if each.default is not MISSING}
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,9 @@ def cell_of(recipe: Recipe, values: Mapping[str, Any]) -> Cell:
 
 
 def read(recipe: Mapping[str, Any], key: str) -> Any:
-    """What a recipe, as plain data, has at a dotted key; None where it has nothing."""
+    """What a recipe, as plain data, has at a dotted key, its default included; None where it has nothing."""
     table, _, name = key.partition(".")
-    value = recipe.get(table)
+    value = recipe.get(table, DEFAULTS.get(table))
     return (value.get(name) if isinstance(value, Mapping) else None) if name else value
 
 

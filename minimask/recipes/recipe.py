@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import data, models, nn, optim, own, plateau, resnet
+from .. import data, losses, models, nn, optim, optimizers, own, resnet, schedules
 from ..errors import UsageError, unknown
 from ..fields import MOST_TEXT, MOST_WHOLE, brief, content
 from ..inputs import setting
@@ -25,29 +25,31 @@ if TYPE_CHECKING:  # imported where it is used: `import minimask` stays quick
 
 SOURCES: dict[str, Any] = {"trained": Trained, "signed-supermask": SignedSupermask, "binary": BinarySupermask,
                            "edge-popup": EdgePopup}
-SCHEDULES = ("exponential", "plateau")
+SCHEDULES, LOSSES, METRICS, OPTIMIZERS = schedules.SCHEDULES, losses.LOSSES, losses.METRICS, optimizers.OPTIMIZERS
 #: The keys that name a thing which is made with settings, and what is known by name; a name with a colon is own code.
-KINDS: dict[str, Collection[str]] = {"source": SOURCES, "schedule": SCHEDULES, "model": models.MODELS}
+KINDS: dict[str, Collection[str]] = {"source": SOURCES, "schedule": SCHEDULES, "model": models.MODELS, "loss": LOSSES,
+                                     "optimizer": OPTIMIZERS}
 
 Types = Mapping[str, type]
 _INITIAL: Types = {"frozen": str, "frozen_distribution": str, "frozen_factor": float, "scores": str,
                    "scores_distribution": str}
 _RESNET: Types = {"width": int, "norm": str}
-#: The settings of every weight source, schedule and model that has some, and their types.
+#: The settings of every weight source, schedule, model, loss and optimizer that has some, and their types.
 SETTINGS: dict[str, Types] = {
     "trained": {"init": str, "distribution": str, "factor": float},
     "signed-supermask": {**_INITIAL, "tau": float, "tau_ratio": float},
     "binary": {**_INITIAL, "tau": float, "tau_ratio": float},
     "edge-popup": {**_INITIAL, "share": float},
-    "exponential": {"rate": float, "epochs": float},
-    "plateau": {"factor": float, "patience": int, "cooldown": int, "min_delta": float, "max_cuts": int},
+    **schedules.SETTINGS, **losses.settings_types(), **optimizers.SETTINGS,
     **{name: _RESNET for name in resnet.RESNETS}, **data.KINDS}
 TYPES: Types = {"name": str, "about": str, "epochs": int, "lr": float, "wd": float, "model": str,
                 "model_settings": dict, "dataset": str, "augment": bool, "source": str, "source_settings": dict,
                 "batch": int, "momentum": float, "schedule": str, "schedule_settings": dict,
-                "dataset_settings": dict, "preprocess": str}
+                "dataset_settings": dict, "preprocess": str, "loss": str, "loss_settings": dict, "optimizer": str,
+                "optimizer_settings": dict, "metric": str, "test_loss": bool}
 #: Keys that recipes of before do not have: left out of records and files where they stand at these, their defaults.
-NEWER: dict[str, Any] = {"dataset_settings": {}, "preprocess": ""}
+NEWER: dict[str, Any] = {"dataset_settings": {}, "preprocess": "", "loss": "cross-entropy", "loss_settings": {},
+                         "optimizer": "sgdw", "optimizer_settings": {}, "metric": "", "test_loss": False}
 #: The largest number that is finite: a whole one may be larger.
 MOST = sys.float_info.max
 #: From where to where a number may lie, the ends included.
@@ -65,7 +67,7 @@ class Recipe:
     Attributes:
         name: letters, digits, '.', '_' and '-'; a run's folder has that name. about: one line on what it is.
         epochs, batch: passes over the training images, images a step.
-        lr, wd, momentum: of :class:`minimask.optim.SGDW`.
+        lr, wd: of the optimizer. momentum: of 'sgdw' (:class:`minimask.optim.SGDW`).
         model, model_settings: builder in :data:`minimask.models.MODELS`, and a ResNet's `width` and `norm`.
         dataset, dataset_settings: name in :mod:`minimask.data`, folder:DIR, npz:FILE or csv:FILE, and the settings of
             these (:data:`minimask.data.KINDS`). augment: pad, flip and crop its training images.
@@ -73,7 +75,13 @@ class Recipe:
         source, source_settings: the weight source, a name in SOURCES, and its arguments.
         schedule, schedule_settings: of lr and wd. 'exponential': they fall by the factor `rate` (0.9) every so many
             `epochs` (10), smoothly. 'plateau': they are cut when the training loss stops falling, with the arguments
-            of :class:`minimask.plateau.Plateau`.
+            of :class:`minimask.plateau.Plateau`. Others are in :mod:`minimask.schedules`; each but 'plateau' takes a
+            `warmup` of so many epochs.
+        loss, loss_settings: a name in :data:`minimask.losses.LOSSES`, and its arguments. metric: a name in
+            :data:`minimask.losses.METRICS`, told of the held-out images after every epoch; none unless given.
+            test_loss: whether their loss is told, too.
+        optimizer, optimizer_settings: a name in :data:`minimask.optimizers.OPTIMIZERS`, and its arguments, with those
+            of :func:`minimask.optimizers.build`: `clip_norm`, `undecayed`.
         code: the leave to import own code, ``module:object`` in place of a name (:mod:`minimask.own`); no part of the
             recipe. A recipe without it can be read and compared, and only what is minimask's can be made of it.
 
@@ -99,6 +107,12 @@ class Recipe:
     schedule_settings: Mapping[str, Any] = field(default_factory=dict)
     dataset_settings: Mapping[str, Any] = field(default_factory=dict)
     preprocess: str = ""
+    loss: str = "cross-entropy"
+    loss_settings: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str = "sgdw"
+    optimizer_settings: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = ""
+    test_loss: bool = False
     code: own.Code | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -124,9 +138,10 @@ class Recipe:
                 raise UsageError(f"{where}: {unknown({'source': 'weight source'}.get(kind, kind), chosen, known)}")
             _check(f"{where}: {kind} {chosen!r}", getattr(self, f"{kind}_settings"), SETTINGS.get(chosen, {}))
         _check(f"{where}: dataset {brief(self.dataset)}", self.dataset_settings, self._types("dataset"))
-        if own.is_own(self.preprocess):
-            own.refuse_name(f"{where}: preprocess", self.preprocess)
-        elif self.preprocess not in ("", *data.PREPROCESSINGS):
+        for kind in ("preprocess", "metric"):
+            if own.is_own(getattr(self, kind)):
+                own.refuse_name(f"{where}: {kind}", getattr(self, kind))
+        if not own.is_own(self.preprocess) and self.preprocess not in ("", *data.PREPROCESSINGS):
             raise UsageError(f"{where}: {unknown('preprocessing', self.preprocess, data.PREPROCESSINGS)}")
         self._floats()
         try:  # the values of the settings, by those who know them
@@ -134,6 +149,13 @@ class Recipe:
                 self.weights()
             if not own.is_own(self.schedule):
                 self.schedule_of(1)
+            if not own.is_own(self.loss):
+                LOSSES[self.loss](**self.loss_settings)
+            if self.metric and not own.is_own(self.metric):
+                losses.metric_of(self.metric)
+            momentum = self._momentum()
+            if not own.is_own(self.optimizer):
+                optimizers.check(self.optimizer, self.lr, self.wd, **momentum, **self.optimizer_settings)
             if not own.is_own(self.model):
                 if self.model_settings.get("width", 1) > MOST_WIDTH:
                     raise UsageError(f"width is {self.model_settings['width']}; the nearest that it may be is "
@@ -160,7 +182,8 @@ class Recipe:
 
     def own_code(self) -> dict[str, str]:
         """What of it is own code: key -> ``module:object``."""
-        return {kind: getattr(self, kind) for kind in (*KINDS, "preprocess") if own.is_own(getattr(self, kind))}
+        return {kind: getattr(self, kind) for kind in (*KINDS, "preprocess", "metric")
+                if own.is_own(getattr(self, kind))}
 
     def prepared(self, dataset: data.Dataset) -> data.Dataset:
         """The data set with this recipe's preprocessing, where it names one, learned from the training images."""
@@ -193,7 +216,7 @@ class Recipe:
             try:
                 inspect.signature(function).bind(*args, **more, **settings)
             except TypeError as error:
-                given = ", ".join([*map(str, args), *more, *settings])
+                given = ", ".join([*(str(each)[:40] for each in args), *more, *settings])
                 raise UsageError(f"{where} does not take what it is given ({given}): {error}") from error
             except ValueError:  # of what has no signature
                 pass
@@ -212,10 +235,21 @@ class Recipe:
         """The factor on lr and wd, as a function of the step."""
         if own.is_own(self.schedule):
             return self._make_own("schedule", callable, "a function of the step", steps_per_epoch)
-        if self.schedule == "plateau":
-            return plateau.Plateau(**self.schedule_settings)
-        settings = {"rate": 0.9, "epochs": 10.0, **self.schedule_settings}
-        return optim.exponential(settings["rate"], every=settings["epochs"] * steps_per_epoch)
+        return SCHEDULES[self.schedule](steps_per_epoch, **self.schedule_settings)
+
+    def judge(self) -> losses.Judge:
+        """What is minimised, and what is told of held-out images."""
+        metric = self._find("metric") if own.is_own(self.metric) else losses.metric_of(self.metric or None)
+        return losses.Judge(self._loss(), self.test_loss, metric)
+
+    def _loss(self) -> losses.Loss:
+        """What is minimised; own code is the loss itself, or makes it: where it has settings or takes no pair."""
+        if not own.is_own(self.loss):
+            return LOSSES[self.loss](**self.loss_settings)
+        loss = self._find("loss")
+        if self.loss_settings or not losses.takes_two(loss):
+            loss = self._make_own("loss", callable, "a loss, a function of outputs and targets")
+        return losses.of(loss)
 
     def build(self, dataset: data.Dataset, rng: np.random.Generator, backend: str = "numpy") -> nn.Sequential:
         """The net, sized for the data set's images and classes, drawn from rng."""
@@ -237,10 +271,23 @@ class Recipe:
         undrawn: Any = _Undrawn()
         return self._build(shape, len(classes), undrawn, np.random.default_rng(0)).size()
 
-    def optimizer(self, net: nn.Sequential, dataset: data.Dataset) -> optim.SGDW:
-        """SGDW over the net's parameters with this recipe's schedule."""
+    def optimizer_of(self, net: nn.Sequential, dataset: data.Dataset) -> optim.SGD:
+        """The optimizer over the net's parameters, with this recipe's schedule."""
         schedule = self.schedule_of(math.ceil(len(dataset.train_images) / self.batch))
-        return optim.SGDW(net.parameters(), self.lr, self.wd, self.momentum, schedule)
+        if own.is_own(self.optimizer):
+            return self._make_own("optimizer", lambda made: isinstance(made, optim.SGD), "a minimask.optim.SGD",
+                                  net.parameters(), self.lr, self.wd, schedule=schedule)
+        return optimizers.build(self.optimizer, net, self.lr, self.wd, schedule, **self._momentum(),
+                                **self.optimizer_settings)
+
+    def _momentum(self) -> dict[str, Any]:
+        """SGDW's, as an argument; UsageError where another optimizer would not look at it."""
+        if self.optimizer == "sgdw":
+            return {"momentum": self.momentum}
+        if self.momentum != 0.9:
+            raise UsageError(f"momentum {self.momentum} is of optimizer 'sgdw', and {self.optimizer!r} does not look "
+                             "at it; leave it out")
+        return {}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for record.json; ``Recipe(**that)`` is this recipe again."""
@@ -301,11 +348,16 @@ def _check(where: str, values: Mapping[str, Any], types: Types) -> None:
 NEW_IN_TOML = r"""\\[ex]|\{[^}"']*\n|,\s*\}"""
 
 
-def read(path: str | Path) -> Recipe:
+#: What tells that a folder is a run's or a sweep's.
+MADE = ("record.json", "sweep.json")
+
+
+def read(path: str | Path, trust: bool = False) -> Recipe:
     """The recipe in a TOML file, as :meth:`Recipe.toml` writes it; UsageError for anything else.
 
     Who names a recipe file gives it leave to import the own code that it names, from its folder first, as who starts a
-    script lets it import what lies beside it. Nothing is imported yet.
+    script lets it import what lies beside it; nothing is imported yet. But what lies in a run's or a sweep's folder
+    came with that, and may be anybody's: it takes `trust`.
     """
     import pathlib
     import tomllib
@@ -313,7 +365,9 @@ def read(path: str | Path) -> Recipe:
     text = ""
     try:
         text = content(pathlib.Path(path), MOST_BYTES).decode("utf-8").replace("\r\n", "\n")
-        return from_dict(tomllib.loads(text), own.Code(str(pathlib.Path(path).resolve().parent)))
+        folder = pathlib.Path(path).resolve().parent
+        came_along = any((place / name).exists() for place in (folder, folder.parent) for name in MADE)
+        return from_dict(tomllib.loads(text), own.Code(str(folder)) if trust or not came_along else None)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); `minimask recipes fcn > my.toml` writes a recipe "
                          "to begin with") from error

@@ -17,7 +17,7 @@ import numpy as np
 from .. import data, files, recipes
 from ..checkpoint import fingerprint
 from ..data import preprocess
-from ..errors import MinimaskError
+from ..errors import MinimaskError, UsageError
 from ..meter import Meter
 from ..own import Code
 
@@ -70,7 +70,13 @@ def dataset_of(folder: str | Path, record: Mapping[str, Any], place: str | Path 
 
     Raises UsageError, DataError: it is not there, or has changed since.
     """
-    settings = record["recipe"].get("dataset_settings", {})
+    settings, name = record["recipe"].get("dataset_settings", {}), record["dataset"]
+    if name is None or (not record["recipe"] and name.removesuffix("-validation") not in data.OUTLINES
+                        and not data.kind_of(name)):
+        called = "data without a name" if name is None else repr(name)
+        raise UsageError(f"{folder} was trained from Python on {called}, which no command finds: name the "
+                         "data set, where it is in files, with --dataset (npz:FILE for example), or keep "
+                         "the run with runs.save(net, record, DIR, dataset)")
     dataset = data.load(record["dataset"], place, allow_unverified, settings, meter=meter,
                         known=str(record["environment"].get("data") or ""))
     if described := record.get("data"):

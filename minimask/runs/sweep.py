@@ -17,7 +17,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint, fields, files, recipes, runs
+from .. import checkpoint, fields, files, own, recipes, runs
 from ..errors import MinimaskError, UsageError
 from . import schema
 from .schema import FORMAT
@@ -45,9 +45,11 @@ def tasks(chosen: Sequence[recipes.Recipe], seeds: Sequence[int], sweep: str | P
         if times > 1:
             raise UsageError(f"two runs of the sweep are called {name}-seed{seeds[0]}; give every recipe once and a "
                              "name of its own")
-    settings = [recipe.as_dict() for recipe in chosen]
-    return [Task(recipe, seed, str(sweep), made=(made or {}).get(recipe["name"]), **common)
-            for seed in seeds for recipe in settings]
+    parts: list[dict[str, Any]] = [{
+        "recipe": recipe.as_dict(), "code": recipe.code,
+        "digests": own.digests(recipe.own_code().values(), recipe.code),
+        "made": (made or {}).get(recipe.name)} for recipe in chosen]
+    return [Task(seed=seed, sweep=str(sweep), **part, **common) for seed in seeds for part in parts]
 
 
 def refuse_many(recipes: int, seeds: int) -> None:

@@ -72,7 +72,7 @@ def test_a_recipe_file_names_own_code_which_is_imported_from_its_folder(project)
     net = recipe.build(data.digits(), np.random.default_rng(0))
     assert list(net.layers) == ["flatten1", "dense1", "elu1", "dense2", "elu2", "dense3"]
     assert recipe.weights().settings["tau"] == 0.001 and recipe.schedule_of(10)(10) == 0.5
-    assert recipe.optimizer(net, data.digits()).schedule(12) == 0.5
+    assert recipe.optimizer_of(net, data.digits()).schedule(12) == 0.5
     assert recipe.own_code() == {"source": f"{module}:rule", "schedule": f"{module}:falling", "model": f"{module}:net"}
     assert "code" not in recipe.as_dict() and recipe == recipes.from_dict(recipe.as_dict())
     (folder / "again.toml").write_text(recipe.toml())
