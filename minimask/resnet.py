@@ -131,6 +131,22 @@ class GlobalAvgPool(nn.Layer):
         return "GlobalAvgPool()"
 
 
+class AvgPool2D(nn.Layer):
+    """The mean of every window; see :func:`minimask.resnet.avg_pool2d`. Arguments as of :class:`nn.MaxPool2D`."""
+
+    def __init__(self, window: int, stride: int | None = None, padding: Padding = "valid"):
+        self.window, self.stride, self.padding = window, window if stride is None else stride, padding
+
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
+        return avg_pool2d(x, self.window, self.stride, self.padding)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*of_pool("AvgPool2D", (1, *shape), self.window, self.stride, self.padding).output, shape[2])
+
+    def __repr__(self) -> str:
+        return f"AvgPool2D({self.window}x{self.window}, stride={self.stride}, {self.padding})"
+
+
 class BatchNorm(nn.Layer):
     """Batch norm over all axes but the last, with running statistics; see :func:`minimask.resnet.batch_norm`.
 
