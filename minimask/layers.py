@@ -152,13 +152,14 @@ class Dropout(nn.Layer):
 
     Args:
         share: what is left out on average, 0 to below 1.
-        rng: gives the seed. That is one draw, as layers with weights make theirs, in order.
+        rng: gives the seed, through a child (``rng.spawn``): with dropout as without, the same seed gives a net the
+            same weights.
     """
 
     def __init__(self, share: float, rng: np.random.Generator):
         if not 0 <= share < 1:
             raise ValueError(f"Dropout: share is {share!r}, but must be a number from 0 to below 1")
-        self.share, self.seed, self.calls = float(share), int(rng.integers(1 << 63)), 0
+        self.share, self.seed, self.calls = float(share), int(rng.spawn(1)[0].integers(1 << 63)), 0
 
     def __call__(self, x: Tensor, training: bool = False) -> Tensor:
         if not training:
@@ -205,7 +206,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Layer]] = {"elu": nn.ELU, "relu": nn.ReLU
 Activation = str | Callable[[], nn.Layer]
 
 
-def activation(given: Activation) -> nn.Layer:
+def activation_layer(given: Activation) -> nn.Layer:
     """The layer that a builder's `activation=` asks for, a new one each time; UsageError for what makes none."""
     if isinstance(given, str) and given not in ACTIVATIONS:
         raise unknown("activation", given, ACTIVATIONS)

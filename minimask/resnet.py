@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from . import nn, ops
+from . import nn
 from .backend import Array, load, namespace
 from .conv import crop, pad
 from .engine import Tensor, op, version
+from .layers import Activation, activation_layer
 from .mask import WeightSource
 from .ops import Result
 from .windows import Padding, Pair, of_pool
@@ -200,15 +201,16 @@ class Residual(nn.Layer):
     """ELU(main(x) + shortcut(x)): two ways through, joined. Without shortcut layers x itself takes the second way.
 
     Args:
-        main, shortcut: layers one after the other.
+        main, shortcut: layers one after the other. activation: in place of ELU, as in :data:`layers.ACTIVATIONS`.
     """
 
-    def __init__(self, main: Iterable[nn.Layer], shortcut: Iterable[nn.Layer] = ()):
-        self.main, self.shortcut = nn.named(main), nn.named(shortcut)
-        self.children = {**self.main, **{f"shortcut_{name}": layer for name, layer in self.shortcut.items()}}
+    def __init__(self, main: Iterable[nn.Layer], shortcut: Iterable[nn.Layer] = (), activation: Activation = "elu"):
+        self.main, self.shortcut, self.activation = nn.named(main), nn.named(shortcut), activation_layer(activation)
+        self.children = {**self.main, **{f"shortcut_{name}": layer for name, layer in self.shortcut.items()},
+                         "activation": self.activation}
 
     def __call__(self, x: Tensor, training: bool = False) -> Tensor:
-        return ops.elu(nn.through(self.main, x, training) + nn.through(self.shortcut, x, training))
+        return self.activation(nn.through(self.main, x, training) + nn.through(self.shortcut, x, training), training)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         after, around = ([shape, *nn.shapes_after(way, shape).values()][-1] for way in (self.main, self.shortcut))
@@ -224,8 +226,8 @@ class Residual(nn.Layer):
 
 
 def resnet(name: str, weights: WeightSource, rng: np.random.Generator, input_shape: tuple[int, ...] = (32, 32, 3),
-           classes: int = 10, width: int = 1, norm: str = "all", dtype: str = "float32",
-           backend: str = "numpy") -> nn.Sequential:
+           classes: int = 10, width: int = 1, norm: str = "all", activation: Activation = "elu",
+           dtype: str = "float32", backend: str = "numpy") -> nn.Sequential:
     """The paper's ResNet20, 56 or 110: stem, three stages of 16, 32 and 64 channels times `width`, mean, dense.
 
     Args:
@@ -233,6 +235,7 @@ def resnet(name: str, weights: WeightSource, rng: np.random.Generator, input_sha
         norm: where batch norm is: 'all' (the dense baselines), 'stem' (masked ResNet20), 'none' (masked ResNet56 and
             110). In the paper's masked blocks it is frozen at mean 0 and variance 1, so it only divides by
             sqrt(1.001); that factor is left out here.
+        activation: as in :data:`minimask.layers.ACTIVATIONS`.
     """
     check_settings(width, norm)
     draw: dict[str, Any] = {"weights": weights, "rng": rng, "dtype": dtype, "backend": backend}
@@ -243,18 +246,19 @@ def resnet(name: str, weights: WeightSource, rng: np.random.Generator, input_sha
         return [nn.Conv2D(inputs, outputs, kernel, stride=stride, padding=padding, **draw), *batch_norm]
 
     channels = 16 * width
-    layers: list[nn.Layer] = [*conv_norm(input_shape[2], channels, 3, live=norm != "none"), nn.ELU(),
-                              nn.MaxPool2D(3, stride=1, padding="same")]
+    layers: list[nn.Layer] = [*conv_norm(input_shape[2], channels, 3, live=norm != "none"),
+                              activation_layer(activation), nn.MaxPool2D(3, stride=1, padding="same")]
     for outputs, (blocks, strides) in zip((16 * width, 32 * width, 64 * width), RESNETS[name]):
         remaining = list(strides)
         for block in blocks:
             if block == "C":  # 1x1 with the stride, then 3x3; around it a 1x1 with the same stride
                 stride = remaining.pop(0)
-                main = [*conv_norm(channels, outputs, 1, stride, "valid"), nn.ELU(), *conv_norm(outputs, outputs, 3)]
-                layers.append(Residual(main, conv_norm(channels, outputs, 1, stride, "valid")))
+                main = [*conv_norm(channels, outputs, 1, stride, "valid"), activation_layer(activation),
+                        *conv_norm(outputs, outputs, 3)]
+                layers.append(Residual(main, conv_norm(channels, outputs, 1, stride, "valid"), activation))
             else:
-                main = [*conv_norm(outputs, outputs, 3), nn.ELU(), *conv_norm(outputs, outputs, 3)]
-                layers.append(Residual(main))
+                main = [*conv_norm(outputs, outputs, 3), activation_layer(activation), *conv_norm(outputs, outputs, 3)]
+                layers.append(Residual(main, activation=activation))
             channels = outputs
     return nn.Sequential([*layers, GlobalAvgPool(), nn.Dense(channels, classes, **draw)], input_shape)
 

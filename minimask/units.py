@@ -69,7 +69,8 @@ def replaced(layer: nn.Layer, name: str, new: Mapping[str, nn.Layer]) -> nn.Laye
     block = copy.copy(layer)
     block.main = {inner: replaced(each, f"{name}.{inner}", new) for inner, each in layer.main.items()}
     block.shortcut = {inner: replaced(each, f"{name}.shortcut_{inner}", new) for inner, each in layer.shortcut.items()}
-    block.children = {**block.main, **{f"shortcut_{inner}": each for inner, each in block.shortcut.items()}}
+    block.children = {**block.main, **{f"shortcut_{inner}": each for inner, each in block.shortcut.items()},
+                      "activation": layer.activation}
     return block
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import conv, init, nn, ops, resnet, train
+from .. import conv, init, layers, nn, ops, resnet, train
 from ..backend import asarray, to_host
 from ..data import Dataset, standardise
 from ..engine import Tensor, no_grad
@@ -123,7 +123,9 @@ def _linear(layer: nn.Layer, x: Tensor, name: str, weights: Mapping[int, np.ndar
         return ops.matmul(x, weights[id(layer)])
     if isinstance(layer, nn.Conv2D):
         return conv.conv2d(x, weights[id(layer)], layer.stride, layer.padding)
-    if isinstance(layer, nn.MaxPool2D):  # any entry of the window may be the largest
+    if isinstance(layer, layers.GroupedConv2D):
+        return layers.grouped_conv2d(x, weights[id(layer)], layer.groups, layer.stride, layer.padding)
+    if isinstance(layer, (nn.MaxPool2D, resnet.AvgPool2D)):  # any entry of the window may be the largest, or counts
         each = np.broadcast_to(np.eye(x.shape[3]), (layer.window, layer.window, x.shape[3], x.shape[3]))
         return conv.conv2d(x, np.ascontiguousarray(each), layer.stride, layer.padding)
     if isinstance(layer, resnet.GlobalAvgPool):
@@ -139,8 +141,8 @@ def _linear(layer: nn.Layer, x: Tensor, name: str, weights: Mapping[int, np.ndar
         return y + x
     if isinstance(layer, nn.Flatten):
         return layer(x)
-    if isinstance(layer, (nn.ELU, nn.ReLU)):
-        return x
+    if isinstance(layer, (nn.ELU, nn.ReLU, layers.Tanh, layers.Sigmoid, layers.Bias, layers.Dropout)):
+        return x  # a bias comes from no input
     raise MinimaskError(f"paths: {name} is {layer!r}, and how paths pass that is not known")
 
 

@@ -42,6 +42,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,14 +52,15 @@ from typing import IO, Any
 import numpy as np
 
 from .. import cost, fields, files, init, nn, resnet
+from .. import layers as kinds
+from ..backend import Array, to_host
 from ..backend import load as load_library
-from ..backend import to_host
 from ..engine import Tensor, no_grad
 from ..errors import MinimaskError, OutOfMemory, UsageError, unknown
 from ..mask import Supermask, WeightSource
 from ..prune import Fixed
 from . import ternary
-from .header import BY, KINDS, MOST_NUMBERS, MOST_WORK, Spec, Stored
+from .header import BY, FLOATS, KINDS, MOST_NUMBERS, MOST_WORK, Spec, Stored
 
 MAGIC, VERSION, DIGEST = b"minimask", 1, 32
 START = len(MAGIC) + 4  # bytes before the header: magic, version, its length
@@ -150,8 +152,8 @@ def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: 
             raise ExportError(f"a layer of kind {kind} cannot be exported; there are {', '.join(sorted(KINDS))}; "
                               "minimask.export.header.KINDS takes in another")
         settings = KINDS[kind].write(each, weight, layers)
-        if isinstance(each, resnet.BatchNorm):
-            blobs.append(b"".join(files.raw(_little(array)) for array in _batch_norm(each)))
+        if type(each) in FLOATS:
+            blobs.append(b"".join(files.raw(_little(to_host(array))) for array in _floats(each)))
         return {"kind": kind, **settings}
 
     def layers(inside: dict[str, nn.Layer]) -> list[dict[str, Any]]:
@@ -201,9 +203,10 @@ def _by_output(trits: np.ndarray) -> np.ndarray:
     return np.moveaxis(trits, -1, 0).reshape(-1)
 
 
-def _batch_norm(layer: resnet.BatchNorm) -> list[np.ndarray]:
-    """Its four arrays, in the order in which they lie in a file."""
-    return [to_host(array) for array in (layer.scale.data, layer.shift.data, layer.mean, layer.variance)]
+def _floats(layer: nn.Layer) -> list[Array]:
+    """The arrays of a layer in FLOATS, in the order in which they lie in a file."""
+    found = (getattr(layer, name) for name in FLOATS[type(layer)])
+    return [each.data if isinstance(each, Tensor) else each for each in found]
 
 
 def _signs(array: np.ndarray) -> dict[str, int]:
@@ -292,8 +295,7 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
         raise ValueError("it holds no layer with weights")
     _refuse_windows(net)
     stored: dict[str, Any] = net.weights()  # what stands for them
-    promised = [each.bytes if isinstance(each, Stored) else 4 * int(each.scale.size) * np.dtype(dtype).itemsize
-                for each in _with_bytes(net)]
+    promised = [each.bytes if isinstance(each, Stored) else each for each in _with_bytes(net, np.dtype(dtype).itemsize)]
     if sum(each.weights for each in stored.values()) > MOST_NUMBERS:
         raise ValueError(f"it promises more than {MOST_NUMBERS:,} weights")
     work, numbers = cost.of(net)
@@ -312,9 +314,9 @@ def _refuse_windows(net: nn.Sequential) -> None:
     """ValueError for a window larger than any image needs: work grows with its square, the file does not."""
     largest = 2 * max(net.input_shape) + 1  # covers the whole image from every place
     for name, layer in net.walk():
-        if isinstance(layer, nn.MaxPool2D):
+        if isinstance(layer, (nn.MaxPool2D, resnet.AvgPool2D)):
             window = layer.window
-        elif isinstance(layer, nn.Conv2D):
+        elif isinstance(layer, (nn.Conv2D, kinds.GroupedConv2D)):
             window = layer.shape[0]
         else:
             continue
@@ -344,23 +346,28 @@ def _header(file: IO[bytes], size: int) -> Any:
     return fields.parse(file.read(length), "its header")
 
 
-def _with_bytes(net: nn.Sequential) -> Iterable[Any]:
-    """What has bytes of its own in a file, in order: Stored weights and batch norms."""
-    return (layer if isinstance(layer, resnet.BatchNorm) else layer.weight for _, layer in net.walk()
-            if isinstance(layer, resnet.BatchNorm) or layer.weight is not None)
+def _with_bytes(net: nn.Sequential, itemsize: int) -> Iterable[Any]:
+    """What has bytes of its own in a file, in order: Stored weights, and the bytes of what is in FLOATS."""
+    for _, layer in net.walk():
+        if type(layer) in FLOATS:
+            yield sum(math.prod(array.shape) for array in _floats(layer)) * itemsize
+        elif layer.weight is not None:
+            yield layer.weight
 
 
 def _fill(net: nn.Sequential, file: IO[bytes], dtype: str, backend: str) -> None:
     """Reads the layers' bytes, and puts weights where their Stored stand."""
     xp, little = load_library(backend), np.dtype(dtype).newbyteorder("<")
     for name, layer in net.walk():
-        if isinstance(layer, resnet.BatchNorm):
-            channels = layer.scale.shape[0]
-            rows = np.frombuffer(file.read(4 * channels * little.itemsize), little).reshape(4, channels).astype(dtype)
-            if not np.isfinite(rows).all() or (rows[3] + layer.eps <= 0).any():
-                raise ValueError(f"{name} holds NaN, infinity or a variance that is not positive")
-            scale, shift, layer.mean, layer.variance = (xp.asarray(row) for row in rows)
-            layer.scale, layer.shift = Tensor(scale), Tensor(shift)
+        if type(layer) in FLOATS:
+            names, channels = FLOATS[type(layer)], _floats(layer)[0].shape[0]
+            rows = np.frombuffer(file.read(len(names) * channels * little.itemsize), little).reshape(-1, channels)
+            for part, row in zip(names, rows.astype(dtype)):
+                if not np.isfinite(row).all() or (isinstance(layer, resnet.BatchNorm) and part == "variance" and (
+                        row + layer.eps <= 0).any()):
+                    raise ValueError(f"{name} holds NaN, infinity or a variance that is not positive")
+                is_tensor = isinstance(getattr(layer, part), Tensor)
+                setattr(layer, part, Tensor(xp.asarray(row)) if is_tensor else xp.asarray(row))
         elif layer.weight is not None:
             stored: Any = layer.weight
             layer.weight = Fixed(xp.asarray(_weight(name, stored, file.read(stored.bytes), dtype)))

@@ -123,10 +123,11 @@ def _nodes(node: Any, places: Sequence[Place], value: str, output: str | None = 
     nodes: list[Any] = []
     for place in places:
         y = output if output and place is places[-1] else place.name
-        if isinstance(place.layer, resnet.Residual):
+        if place.activation:
             (main, after), (around, short) = (_nodes(node, way, value) for way in (place.main, place.shortcut))
             total = f"{place.name}.sum"
-            nodes += [*main, *around, node("Add", [after, short], [total]), node("Elu", [total], [y])]
+            nodes += [*main, *around, node("Add", [after, short], [total]),
+                      *COUNTERPARTS[type(place.activation.layer)].onnx(node, place.activation, total, y)]
         else:
             nodes += COUNTERPARTS[type(place.layer)].onnx(node, place, value, y)
         value = y
@@ -186,13 +187,13 @@ def _module(torch: Any, place: Place) -> Any:
 
 
 def _residual(torch: Any, place: Place) -> Any:
-    """ELU(main(x) + shortcut(x)), its layers under the names of ours."""
+    """activation(main(x) + shortcut(x)), its layers under the names of ours."""
     class Residual(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.ways = [[each.name.removeprefix(f"{place.name}.") for each in way]
                          for way in (place.main, place.shortcut)]
-            for each in (*place.main, *place.shortcut):
+            for each in (*place.main, *place.shortcut, *([place.activation] if place.activation else [])):
                 self.add_module(each.name.removeprefix(f"{place.name}."), _module(torch, each))
 
         def forward(self, x: Any) -> Any:
@@ -201,7 +202,7 @@ def _residual(torch: Any, place: Place) -> Any:
                 y = self.get_submodule(part)(y)
             for part in self.ways[1]:
                 z = self.get_submodule(part)(z)
-            return torch.nn.functional.elu(y + z)
+            return self.get_submodule("activation")(y + z)
 
     return Residual()
 
