@@ -42,7 +42,6 @@ import contextlib
 import hashlib
 import io
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -350,7 +349,7 @@ def _with_bytes(net: nn.Sequential, itemsize: int) -> Iterable[Any]:
     """What has bytes of its own in a file, in order: Stored weights, and the bytes of what is in FLOATS."""
     for _, layer in net.walk():
         if type(layer) in FLOATS:
-            yield sum(math.prod(array.shape) for array in _floats(layer)) * itemsize
+            yield len(FLOATS[type(layer)]) * _floats(layer)[0].shape[0] * itemsize  # the first has them as promised
         elif layer.weight is not None:
             yield layer.weight
 
