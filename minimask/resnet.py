@@ -237,7 +237,7 @@ def resnet(name: str, weights: WeightSource, rng: np.random.Generator, input_sha
             sqrt(1.001); that factor is left out here.
         activation: as in :data:`minimask.layers.ACTIVATIONS`.
     """
-    check_settings(width, norm)
+    check_settings(width, norm, activation)
     draw: dict[str, Any] = {"weights": weights, "rng": rng, "dtype": dtype, "backend": backend}
 
     def conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: str = "same",
@@ -263,7 +263,8 @@ def resnet(name: str, weights: WeightSource, rng: np.random.Generator, input_sha
     return nn.Sequential([*layers, GlobalAvgPool(), nn.Dense(channels, classes, **draw)], input_shape)
 
 
-def check_settings(width: int = 1, norm: str = "all") -> None:
-    """ValueError unless these are settings of a ResNet."""
+def check_settings(width: int = 1, norm: str = "all", activation: Activation = "elu") -> None:
+    """ValueError unless these are settings of a ResNet, UsageError for an activation that there is not."""
+    activation_layer(activation)
     if norm not in ("all", "stem", "none") or width < 1:
         raise ValueError(f"resnet: norm {norm!r} must be 'all', 'stem' or 'none', and width {width} 1 or more")

@@ -59,7 +59,7 @@ from ..errors import MinimaskError, OutOfMemory, UsageError, unknown
 from ..mask import Supermask, WeightSource
 from ..prune import Fixed
 from . import ternary
-from .header import BY, FLOATS, KINDS, MOST_NUMBERS, MOST_WORK, Spec, Stored
+from .header import BY, FLOATS, KINDS, MOST_NUMBERS, MOST_WORK, Spec, Stored, kind_of
 
 MAGIC, VERSION, DIGEST = b"minimask", 1, 32
 START = len(MAGIC) + 4  # bytes before the header: magic, version, its length
@@ -146,10 +146,10 @@ def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: 
                           "or all of float64")
 
     def layer(each: nn.Layer) -> dict[str, Any]:
-        kind = type(each).__name__
-        if kind not in KINDS:
-            raise ExportError(f"a layer of kind {kind} cannot be exported; there are {', '.join(sorted(KINDS))}; "
-                              "minimask.export.header.KINDS takes in another")
+        kind = kind_of(each)
+        if kind is None:
+            raise ExportError(f"a layer of kind {type(each).__name__} cannot be exported; there are "
+                              f"{', '.join(sorted(KINDS))}; minimask.export.header.KINDS takes in another")
         settings = KINDS[kind].write(each, weight, layers)
         if type(each) in FLOATS:
             blobs.append(b"".join(files.raw(_little(to_host(array))) for array in _floats(each)))

@@ -172,10 +172,18 @@ KINDS: dict[str, Kind] = {
     "Tanh": Kind(lambda *_: {}, lambda _: kinds.Tanh()),
     "Sigmoid": Kind(lambda *_: {}, lambda _: kinds.Sigmoid()),
 }
+BUILT_IN = dict(KINDS)
 #: Layers with floats of their own, a number per channel in each array, beside a weight's: their attributes, in the
 #: order in which they lie in a file.
 FLOATS: dict[type[nn.Layer], tuple[str, ...]] = {
     resnet.BatchNorm: ("scale", "shift", "mean", "variance"), kinds.Bias: ("bias",)}
+
+
+def kind_of(layer: nn.Layer) -> str | None:
+    """The kind that a layer is written as; None where there is none: one of your own is not ours of the same name."""
+    name = type(layer).__name__
+    ours = type(layer).__module__.partition(".")[0] == __package__.partition(".")[0]
+    return name if name in KINDS and (ours or KINDS[name] is not BUILT_IN.get(name)) else None
 
 
 def _pool(layer: nn.MaxPool2D | resnet.AvgPool2D) -> dict[str, Any]:

@@ -29,7 +29,8 @@ SCHEDULES = ("exponential", "plateau")
 Types = Mapping[str, type]
 _INITIAL: Types = {"frozen": str, "frozen_distribution": str, "frozen_factor": float, "scores": str,
                    "scores_distribution": str}
-_RESNET: Types = {"width": int, "norm": str}
+_NET: Types = {"activation": str}
+_RESNET: Types = {"width": int, "norm": str, **_NET}
 #: The settings of every weight source, schedule and model that has some, and their types.
 SETTINGS: dict[str, Types] = {
     "trained": {"init": str, "distribution": str, "factor": float},
@@ -38,7 +39,7 @@ SETTINGS: dict[str, Types] = {
     "edge-popup": {**_INITIAL, "share": float},
     "exponential": {"rate": float, "epochs": float},
     "plateau": {"factor": float, "patience": int, "cooldown": int, "min_delta": float, "max_cuts": int},
-    **{name: _RESNET for name in resnet.RESNETS}}
+    **{name: _NET for name in models.MODELS}, **{name: _RESNET for name in resnet.RESNETS}}
 TYPES: Types = {"name": str, "about": str, "epochs": int, "lr": float, "wd": float, "model": str,
                 "model_settings": dict, "dataset": str, "augment": bool, "source": str, "source_settings": dict,
                 "batch": int, "momentum": float, "schedule": str, "schedule_settings": dict}
@@ -59,7 +60,8 @@ class Recipe:
         name: letters, digits, '.', '_' and '-'; a run's folder has that name. about: one line on what it is.
         epochs, batch: passes over the training images, images a step.
         lr, wd, momentum: of :class:`minimask.optim.SGDW`.
-        model, model_settings: builder in :data:`minimask.models.MODELS`, and a ResNet's `width` and `norm`.
+        model, model_settings: builder in :data:`minimask.models.MODELS`, a ResNet's `width` and `norm`, and
+            any net's `activation` (ELU unless given; minimask.layers.ACTIVATIONS).
         dataset: name in :mod:`minimask.data`. augment: pad, flip and crop its training images.
         source, source_settings: the weight source, a name in SOURCES, and its arguments.
         schedule, schedule_settings: of lr and wd. 'exponential': they fall by the factor `rate` (0.9) every so many
