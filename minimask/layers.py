@@ -99,20 +99,6 @@ class GroupedConv2D(nn.Layer):
                 f"stride={self.stride}, {self.padding})")
 
 
-def ungrouped(layer: nn.Layer, weight: np.ndarray) -> np.ndarray:
-    """An array of the shape of a layer's weight, as one that joins every input with every output: zeros between groups.
-
-    (kh, kw, c_in/groups, c_out) -> (kh, kw, c_in, c_out); of layers without groups the array itself.
-    """
-    if not isinstance(layer, GroupedConv2D):
-        return weight
-    kh, kw, inputs, outputs = layer.shape
-    whole = np.zeros((kh, kw, layer.groups, inputs, layer.groups, outputs // layer.groups), weight.dtype)
-    for group in range(layer.groups):
-        whole[:, :, group, :, group] = weight.reshape(kh, kw, inputs, layer.groups, -1)[:, :, :, group]
-    return whole.reshape(kh, kw, layer.groups * inputs, outputs)
-
-
 # ---- bias, dropout -------------------------------------------------------------------------------------------------
 
 
@@ -172,7 +158,10 @@ class Dropout(nn.Layer):
         return {"seed": self.seed, "calls": self.calls}
 
     def load_own_state(self, state: dict[str, Array | float]) -> None:
-        self.seed, self.calls = int(state["seed"]), int(state["calls"])
+        seed, calls = int(state["seed"]), int(state["calls"])
+        if min(seed, calls) < 0:
+            raise ValueError(f"Dropout: seed {seed} and calls {calls} must be 0 or more")
+        self.seed, self.calls = seed, calls
 
     def __repr__(self) -> str:
         return f"Dropout({self.share:g})"

@@ -219,7 +219,8 @@ class Residual(nn.Layer):
         return after
 
     def __repr__(self) -> str:
-        return f"Residual({', '.join(self.main)}{' | ' if self.shortcut else ''}{', '.join(self.shortcut)})"
+        end = "" if type(self.activation) is nn.ELU else f"; {self.activation!r}"
+        return f"Residual({', '.join(self.main)}{' | ' if self.shortcut else ''}{', '.join(self.shortcut)}{end})"
 
 
 # ---- nets ----------------------------------------------------------------------------------------------------------

@@ -59,7 +59,9 @@ def of_grouped(name: str, x: tuple[int, ...], w: tuple[int, ...], groups: int, s
     """The same for a kernel (kh, kw, c_in/groups, c_out) whose channels, in and out, fall into so many groups."""
     if not (isinstance(groups, INTEGERS) and groups >= 1):
         raise ValueError(f"{name}: groups is {groups!r}; give a whole number, 1 or more")
-    if len(x) == len(w) == 4 and (x[3] % groups or w[3] % groups or x[3] != w[2] * groups):
+    if len(x) != 4 or len(w) != 4:
+        check_channels(name, x, w)
+    if x[3] % groups or w[3] % groups or x[3] != w[2] * groups:
         raise ValueError(f"{name}: {groups} groups do not divide the channels (x {x}, kernel {w}); needed are x with "
                          "groups times the kernel's channels, and as many outputs in every group")
     return of_convolution(name, (*x[:3], *w[2:3]), w, stride, padding, budget)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -67,14 +68,26 @@ def _ratio(distance: float, spread: float) -> float:
     return distance / spread if spread else 0.0
 
 
-def degrees(masks: Masks) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def groups(net: nn.Sequential) -> dict[str, int]:
+    """In how many groups of channels the convolutions of a net fall, by name, where that is not one."""
+    return {name: layer.groups for name, layer in net.walk() if isinstance(layer, layers.GroupedConv2D)}
+
+
+def degrees(masks: Masks, groups: Mapping[str, int] = MappingProxyType({})) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """How many weights are left at each input and at each unit of every layer, by name: (inputs,) and (units,).
 
     The first is the out-degree of what feeds the layer (of a pixel, say), the second the in-degree of its units. In a
     convolution both are channels, and a weight counts once, not at every place of the image.
+
+    Args:
+        groups: of convolutions in groups, as :func:`groups` gives them.
     """
-    return {name: (np.count_nonzero(mask, axis=(*range(mask.ndim - 2), mask.ndim - 1)),
-                   np.count_nonzero(mask, axis=tuple(range(mask.ndim - 1)))) for name, mask in masks.items()}
+    found = {}
+    for name, mask in masks.items():
+        parts = mask.reshape(*mask.shape[:-1], groups.get(name, 1), -1)  # (..., inputs of a group, groups, its units)
+        at_inputs = np.count_nonzero(parts, axis=(*range(mask.ndim - 2), mask.ndim)).T.ravel()
+        found[name] = at_inputs, np.count_nonzero(mask, axis=tuple(range(mask.ndim - 1)))
+    return found
 
 
 def shuffled(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
