@@ -27,13 +27,16 @@ def command(words: Sequence[str]) -> None:
                 if value is not None}
     if for_onnx and out.suffix != ".onnx":
         raise UsageError(f"--{next(iter(for_onnx))} is for .onnx files, and {out.name} is none; leave it out")
+    if options.scores and dense is None:
+        raise UsageError(f"--scores is for {' and '.join(interchange.WRITERS)} files; {out.suffix} holds a net to use, "
+                         "so leave it out")
     if out.exists() and not options.overwrite:
         raise UsageError(f"{out} is there already: give another name, or --overwrite to replace it")
     if not out.parent.is_dir():
         raise UsageError(f"there is no folder {out.parent}; make it, or give another with -o")
     net, record = runs.load(folder)
     if dense is not None:
-        dense(net, out, **for_onnx)
+        dense(net, out, scores=options.scores, **for_onnx)
         how = "signs and a magnitude for each layer" if options.compact else "every weight as it is used"
         print(f"{escape.line(out)}: {out.stat().st_size:,} bytes, {how}; images (n, channels, height, width), "
               "standardised one by one")
@@ -67,5 +70,7 @@ def _parser() -> Parser:
                         help=f"of an .onnx file, {interchange.OLDEST} or later (default {interchange.OPSET})")
     parser.add_argument("--compact", action="store_true",
                         help="an .onnx file of signs, not floats: 8 bits a weight, from opset 21 on 4, from 25 on 2")
+    parser.add_argument("--scores", action="store_true",
+                        help="a .safetensors or .onnx file with scores, frozen weights and masks, too")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
     return parser

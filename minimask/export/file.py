@@ -292,16 +292,9 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
         raise ValueError(f"the net ends in {outputs[0]}, but there are {len(classes)} classes")
     if not net.weights():
         raise ValueError("it holds no layer with weights")
-    _refuse_windows(net)
+    refuse_too_much(net)
     stored: dict[str, Any] = net.weights()  # what stands for them
     promised = [each.bytes if isinstance(each, Stored) else each for each in _with_bytes(net, np.dtype(dtype).itemsize)]
-    if sum(each.weights for each in stored.values()) > MOST_NUMBERS:
-        raise ValueError(f"it promises more than {MOST_NUMBERS:,} weights")
-    work, numbers = cost.of(net)
-    if work > MOST_WORK * cost.LARGEST or numbers > MOST_NUMBERS:
-        raise ValueError(f"for one image its net takes {work / cost.LARGEST:,.1f} times the work of the paper's "
-                         f"largest net and {numbers:,} numbers at a time, but {MOST_WORK} times and {MOST_NUMBERS:,} "
-                         "are the most that is taken on")
     left = size - DIGEST - file.tell()
     if sum(promised) != left:
         raise ValueError(f"its layers promise {sum(promised):,} bytes, but there are {left:,}")
@@ -309,8 +302,11 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
     return Exported(net, classes, about, stored, size)
 
 
-def _refuse_windows(net: nn.Sequential) -> None:
-    """ValueError for a window larger than any image needs: work grows with its square, the file does not."""
+def refuse_too_much(net: nn.Sequential) -> None:
+    """ValueError for a net with more weights, or work for an image, than is taken on; before there is memory for it.
+
+    And for a window larger than any image needs: work grows with its square, a file does not.
+    """
     largest = 2 * max(net.input_shape) + 1  # covers the whole image from every place
     for name, layer in net.walk():
         if isinstance(layer, (nn.MaxPool2D, resnet.AvgPool2D)):
@@ -321,6 +317,13 @@ def _refuse_windows(net: nn.Sequential) -> None:
             continue
         if window > largest:
             raise ValueError(f"the window of {name} is {window} wide, and images are {net.input_shape}")
+    if net.size() > MOST_NUMBERS:
+        raise ValueError(f"it promises more than {MOST_NUMBERS:,} weights")
+    work, numbers = cost.of(net)
+    if work > MOST_WORK * cost.LARGEST or numbers > MOST_NUMBERS:
+        raise ValueError(f"for one image its net takes {work / cost.LARGEST:,.1f} times the work of the paper's "
+                         f"largest net and {numbers:,} numbers at a time, but {MOST_WORK} times and {MOST_NUMBERS:,} "
+                         "are the most that is taken on")
 
 
 def _header(file: IO[bytes], size: int) -> Any:

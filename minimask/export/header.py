@@ -235,7 +235,7 @@ class Spec(Fields):
         value = self.take(key, lambda value: isinstance(value, list), "a list of layers")
         read = []
         for number, each in enumerate(value, 1):
-            spec = Spec(each, f"layer {number} of {self.where}", self.dtype)
+            spec = type(self)(each, f"layer {number} of {self.where}", self.dtype)
             read.append(KINDS[spec.choice("kind", KINDS)].read(spec))
             spec.end()
         return read
