@@ -409,7 +409,8 @@ def test_the_files_say_what_they_are_and_repeat_byte_by_byte(rng, tmp_path):
     assert [[d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
             for value in (*graph.input, *graph.output)] == [["n", 1, 4, 4], ["n", 3]]
     assert "standardised" in graph.input[0].doc_string  # onnxslim drops this, onnx's Extractor the other
-    assert {each.key: each.value for each in model.metadata_props} == {"input": graph.input[0].doc_string}
+    assert {each.key: each.value for each in model.metadata_props} == {
+        "input": graph.input[0].doc_string, "minimask": metadata["minimask"]}
 
 
 def test_dtypes_and_other_array_libraries(rng, tmp_path):
