@@ -151,7 +151,7 @@ def _read_residual(spec: Spec) -> nn.Layer:
 
 
 #: By class name. A layer that is not here cannot be exported. One of one's own may enter, where files are written and
-#: where they are read: KINDS["Dropout"] = Kind(lambda *_: {}, lambda spec: Dropout()).
+#: where they are read: KINDS["Noise"] = Kind(lambda *_: {}, lambda spec: Noise()).
 KINDS: dict[str, Kind] = {
     "Dense": Kind(lambda layer, weight, _: {"weight": weight(layer)}, _read_dense),
     "Conv2D": Kind(lambda layer, weight, _: {"weight": weight(layer), "stride": _pair(layer.stride),

@@ -1,8 +1,8 @@
 """What a layer is called elsewhere: its arrays, its ONNX nodes and its PyTorch module, kind by kind, in one table.
 
-A layer of one's own enters the table with :func:`register`. Dropout, which does nothing once a net is trained::
+A layer of one's own enters the table with :func:`register`. Noise, which does nothing once a net is trained::
 
-    interchange.register(Dropout, interchange.IDENTITY)
+    interchange.register(Noise, interchange.IDENTITY)
 
 and one that doubles what comes in::
 
