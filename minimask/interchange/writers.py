@@ -16,7 +16,7 @@ from ..backend import to_host
 from ..data import Preprocess
 from ..errors import MinimaskError, UsageError
 from ..windows import INTEGERS
-from .about import about, texts
+from .about import about
 from .dense import channels_first, flat, places, state_dict
 from .layers import COUNTERPARTS, Place
 from .outline import Places, outline
@@ -111,7 +111,7 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
         compact: weights of one magnitude as that number and a tensor of -1, 0, +1, which DequantizeLinear multiplies:
             int8, from opset 21 on int4, from 25 on int2. Computed with are the same weights, to the bit.
         scores: as of :func:`write_safetensors`, as arrays that no node reads.
-        classes, prepare: as in :func:`write_safetensors`; the model's metadata_props have them, as JSON.
+        classes, prepare: as in :func:`write_safetensors`; among its metadata_props "minimask" has them, as JSON.
 
     Raises:
         UsageError: no such opset, or nothing to write compactly. MinimaskError: onnx is missing, or a layer has no
@@ -123,8 +123,8 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
         raise UsageError(f"opset {opset}: the onnx that is installed ({onnx.__version__}) writes {OLDEST} to {newest}; "
                          "give one of these")
     make = onnx.helper
-    said = about(classes, prepare)
-    nodes, inputs, outputs, arrays = _graph(make, net, said["input"])
+    said = about(classes, prepare)["input"]
+    nodes, inputs, outputs, arrays = _graph(make, net, said)
     if compact:
         bits = next(bits for since, bits in BITS.items() if opset >= since)
         before, initializers = _compact(onnx, arrays, bits)
@@ -139,7 +139,7 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
     model = make.make_model(make.make_graph(nodes, "minimask", inputs, outputs, initializers), opset_imports=opsets,
                             ir_version=make.find_min_ir_version_for(opsets), producer_name=_producer())
     # Some tools drop the input's own text, others this.
-    make.set_model_props(model, {**texts(said), "minimask": _about(net, classes, prepare)})
+    make.set_model_props(model, {"input": said, "minimask": _about(net, classes, prepare)})
     onnx.checker.check_model(model, full_check=True)
     files.write(Path(path), model.SerializeToString(deterministic=True))
 
