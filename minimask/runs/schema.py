@@ -75,7 +75,8 @@ def record(value: Mapping[str, Any]) -> None:
             raise ValueError(f"is damaged or of another kind: its {part} is {brief(value[part], 40)}")
     rules, unknown = (value.get("net", {}).get(part, kind()) for part, kind in (("rules", dict), ("unknown", list)))
     if type(rules) is not dict or type(unknown) is not list or not all(type(rule) is dict for rule in rules.values()):
-        raise ValueError(f"is damaged or of another kind: its net is {brief(value['net'], 80)}")
+        raise ValueError(f"is damaged or of another kind: its net has the rules {brief(rules, 60)} and "
+                         f"the unknown parts {brief(unknown)}")
     for number, entry in numbered(value):
         try:
             _entry(entry, number, value["epochs"][0] if value["epochs"] else entry,

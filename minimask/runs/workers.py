@@ -99,7 +99,7 @@ def work(task: Task) -> Outcome:
         return Outcome(task.name, "held", another_source(train.source_digest(), task.source))
     leaving = _leaving()
     if task.code is not None and task.digests and not os.path.isdir(task.code.folder):
-        return Outcome(task.name, "held", f"the worker does not see {task.code.folder}, where the recipe's own code lies")
+        return Outcome(task.name, "held", f"the worker does not see {task.code.folder}, where the recipe's own code is")
     try:
         there = own.digests((f"{module}:" for module in task.digests), task.code)
     except MinimaskError as trouble:
