@@ -17,7 +17,7 @@ from ..errors import MinimaskError, UsageError
 from ..windows import INTEGERS
 from .dense import channels_first, flat, places, state_dict
 from .layers import COUNTERPARTS, Place
-from .outline import Places, outline
+from .outline import Places, digest, outline
 
 #: What every file says of its input.
 INPUT = "images NCHW, float, each standardised by itself: (x - mean) / max(std, 1 / sqrt(number of values))"
@@ -45,7 +45,7 @@ def write_safetensors(net: nn.Sequential, path: str | Path, scores: bool = False
         MinimaskError: a layer has no counterpart. WriteError: the file cannot be written.
     """
     arrays = {**state_dict(net), **(_behind(net) if scores else {})}
-    files.write(Path(path), _safetensors(arrays, {"format": "pt", "minimask": _about(net)}))
+    files.write(Path(path), _safetensors(arrays, {"format": "pt", "minimask": _about(net, arrays)}))
 
 
 def _behind(net: nn.Sequential) -> dict[str, np.ndarray]:
@@ -65,10 +65,11 @@ def _behind(net: nn.Sequential) -> dict[str, np.ndarray]:
     return found
 
 
-def _about(net: nn.Sequential) -> str:
-    """What a file says of itself, as JSON."""
+def _about(net: nn.Sequential, arrays: Mapping[str, np.ndarray]) -> str:
+    """What a file with these arrays says of itself, as JSON."""
     layers = {place.name: repr(place.layer) for place in flat(places(net))}
-    return json.dumps({"producer": _producer(), "input": INPUT, "layers": layers, "net": outline(net)})
+    return json.dumps({"producer": _producer(), "input": INPUT, "layers": layers, "net": outline(net),
+                       "sha256": digest(arrays)})
 
 
 def _safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
@@ -128,6 +129,7 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
         nodes = [*before, *nodes]
     else:
         initializers = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    behind = {}
     if scores:
         behind = {name: array.astype(np.float32) if array.ndim and array.dtype != np.int8 else array  # tau as it is
                   for name, array in _behind(net).items()}
@@ -136,7 +138,7 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
     model = make.make_model(make.make_graph(nodes, "minimask", inputs, outputs, initializers), opset_imports=opsets,
                             ir_version=make.find_min_ir_version_for(opsets), producer_name=_producer())
     # Some tools drop the input's own text, others this.
-    make.set_model_props(model, {"input": INPUT, "minimask": _about(net)})
+    make.set_model_props(model, {"input": INPUT, "minimask": _about(net, {**arrays, **behind})})
     onnx.checker.check_model(model, full_check=True)
     files.write(Path(path), model.SerializeToString(deterministic=True))
 
