@@ -7,12 +7,14 @@ said: its numbers are the file's.
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from .. import nn
+from .. import files, nn
 from ..engine import Tensor
 from ..export.header import FLOATS, KINDS, Spec, Stored, kind_of
 from ..mask import Supermask
@@ -29,6 +31,16 @@ def outline(net: nn.Sequential) -> dict[str, Any] | None:
     if any(kind_of(layer) is None for _, layer in net.walk() if layer is not net):
         return None
     return {"input": list(net.input_shape), "layers": layers(net.layers)}
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """sha256 of arrays: their names, dtypes, shapes and bytes."""
+    sha = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        little = array.astype(array.dtype.newbyteorder("<"))
+        sha.update(f"{json.dumps(name)} {little.dtype.str} {little.shape}\n".encode())
+        sha.update(files.raw(little))
+    return sha.hexdigest()
 
 
 class Outline(Spec):

@@ -1,8 +1,8 @@
 """Reading back what writers.py wrote: safetensors and ONNX files, into a net. Files of others are refused.
 
-Nothing in a file is believed before it is checked: sizes before there is memory for them, names, shapes and dtypes
-against the net's, and an ONNX graph, node by node, against the one that this net is written as. So a file that another
-tool has changed, fused or quantised is not taken for the net that it came from.
+Nothing in a file is believed before it is checked: sizes before there is memory for them, arrays against a digest,
+their names, shapes and dtypes against the net's, and an ONNX graph, node by node, against the one that this net is
+written as. So a file that another tool has changed, fused or quantised is not taken for the net that it came from.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..fields import Fields, is_integer
 from ..mask import Trained
 from ..prune import Fixed
 from .about import prepare_of
-from .outline import Places, net_of
+from .outline import Places, digest, net_of
 from .writers import DTYPES, _import, graph_nodes
 
 #: Bytes of a file; of the header of a safetensors file; arrays in one.
@@ -89,6 +89,8 @@ def read(path: str | Path, net: nn.Sequential | None = None, scores: bool = Fals
     try:
         content = READERS[path.suffix](fields.content(path, MOST_BYTES))
         arrays = content.arrays
+        if content.about.get("sha256") != digest(arrays):
+            raise ValueError("its arrays do not have the sha256 that it promises")
         target = copy.deepcopy(net) if net is not None else _outlined(content)
         prepare, classes = prepare_of(content.about, target.input_shape), _classes(content.about, target)
         _fill(target, arrays, scores)

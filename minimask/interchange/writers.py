@@ -19,7 +19,7 @@ from ..windows import INTEGERS
 from .about import about
 from .dense import channels_first, flat, places, state_dict
 from .layers import COUNTERPARTS, Place
-from .outline import Places, outline
+from .outline import Places, digest, outline
 
 # ---- safetensors ---------------------------------------------------------------------------------------------------
 
@@ -46,7 +46,8 @@ def write_safetensors(net: nn.Sequential, path: str | Path, scores: bool = False
         MinimaskError: a layer has no counterpart. WriteError: the file cannot be written.
     """
     arrays = {**state_dict(net), **(_behind(net) if scores else {})}
-    files.write(Path(path), _safetensors(arrays, {"format": "pt", "minimask": _about(net, classes, prepare)}))
+    said = _about(net, arrays, classes, prepare)
+    files.write(Path(path), _safetensors(arrays, {"format": "pt", "minimask": said}))
 
 
 def _behind(net: nn.Sequential) -> dict[str, np.ndarray]:
@@ -66,10 +67,12 @@ def _behind(net: nn.Sequential) -> dict[str, np.ndarray]:
     return found
 
 
-def _about(net: nn.Sequential, classes: Sequence[str] | None, prepare: Preprocess | None) -> str:
-    """What a file says of itself, as JSON."""
+def _about(net: nn.Sequential, arrays: Mapping[str, np.ndarray], classes: Sequence[str] | None,
+           prepare: Preprocess | None) -> str:
+    """What a file with these arrays says of itself, as JSON."""
     layers = {place.name: repr(place.layer) for place in flat(places(net))}
-    return json.dumps({"producer": _producer(), **about(classes, prepare), "layers": layers, "net": outline(net)})
+    return json.dumps({"producer": _producer(), **about(classes, prepare), "layers": layers, "net": outline(net),
+                       "sha256": digest(arrays)})
 
 
 def _safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
@@ -131,6 +134,7 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
         nodes = [*before, *nodes]
     else:
         initializers = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    behind = {}
     if scores:
         behind = {name: array.astype(np.float32) if array.ndim and array.dtype != np.int8 else array  # tau as it is
                   for name, array in _behind(net).items()}
@@ -139,7 +143,7 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
     model = make.make_model(make.make_graph(nodes, "minimask", inputs, outputs, initializers), opset_imports=opsets,
                             ir_version=make.find_min_ir_version_for(opsets), producer_name=_producer())
     # Some tools drop the input's own text, others this.
-    make.set_model_props(model, {"input": said, "minimask": _about(net, classes, prepare)})
+    make.set_model_props(model, {"input": said, "minimask": _about(net, {**arrays, **behind}, classes, prepare)})
     onnx.checker.check_model(model, full_check=True)
     files.write(Path(path), model.SerializeToString(deterministic=True))
 
