@@ -79,8 +79,9 @@ def _of_run(options: Any) -> Asked:
     net, record = runs.load(folder, dataset if same else None, trust=options.trust)
     code = own.trusted(record, folder) if options.trust else None
     end = record["epochs"][-1] if record["epochs"] and same else {}
-    called = runs.name_of(runs.called(record), record["seed"], record.get("init_seed"),
-                          record.get("order_seed"))
+    called = runs.called(record)
+    if record["seed"] is not None:  # of a net that was saved from Python it is not known
+        called = runs.name_of(called, record["seed"], record.get("init_seed"), record.get("order_seed"))
     return Asked(called, net, dataset.prepare if same else runs.prepare_of(folder, record, code), dataset,
                  end.get("test_accuracy"), Path(options.out or folder))
 
