@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,9 @@ def refuse_settings(where: str, settings: Mapping[str, Any]) -> None:
 
 #: What was imported here, by module: the sources it is made of, and their digest when it was imported.
 _imported: dict[str, tuple[list[Path], str]] = {}
+#: Where it was looked for.
+_folders: set[str] = set()
+_lock = threading.RLock()  # workers of a cluster may be threads of one process
 
 
 def find(where: str, name: str, code: Code | None) -> Any:
@@ -106,6 +110,12 @@ def _untrusted(where: str, name: str) -> Untrusted:
 
 def _module(where: str, name: str, code: Code) -> Any:
     """The module, imported from the folder or, where it is not there, from Python's path."""
+    with _lock:
+        _folders.add(code.folder)
+        return _import(where, name, code)
+
+
+def _import(where: str, name: str, code: Code) -> Any:
     import importlib
     from importlib.machinery import PathFinder
 
@@ -273,17 +283,27 @@ def blamed(before: str = "") -> Iterator[None]:
 
 def _place(error: BaseException) -> str | None:
     """File, line and function of own code that an error comes from, the innermost; None where it passed none."""
-    own = {os.path.realpath(path) for paths, _ in _imported.values() for path in paths}
     found, frame = None, error.__traceback__
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
-        if os.path.realpath(file) in own:
+        if _is_own_file(file):
             name = frame.tb_frame.f_code.co_name
             found = f"{_short(file)}, line {frame.tb_lineno}" + (f", in {name}" if name != "<module>" else "")
         frame = frame.tb_next
-    if isinstance(error, SyntaxError) and error.filename and os.path.realpath(error.filename) in own:
+    if isinstance(error, SyntaxError) and error.filename and _is_own_file(error.filename):
         found = f"{_short(error.filename)}, line {error.lineno}"
     return found
+
+
+def _is_own_file(file: str) -> bool:
+    """Whether a source is own code: one that was imported by name, or another one below its folder."""
+    if not _imported and not _folders:
+        return False
+    real = Path(os.path.realpath(file))
+    if any(real == Path(os.path.realpath(path)) for paths, _ in _imported.values() for path in paths):
+        return True
+    others = "site-packages" in real.parts or Path(__file__).parent in real.parents
+    return not others and any(Path(os.path.realpath(folder)) in real.parents for folder in _folders)
 
 
 def _short(file: str) -> str:

@@ -5,6 +5,7 @@ import re
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -359,3 +360,19 @@ def test_a_record_of_a_stranger_runs_nothing(project, tmp_path, capsys, name):
         assert "say --trust" in said(capsys, 2, *words), words
     said(capsys, 0, "report", run, "--out", tmp_path / "report")
     assert marks(folder) == 0 and module not in sys.modules
+
+
+def test_the_example_of_the_page_trains(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs/own.md").read_text(encoding="utf-8")
+    section = page.partition("## Own code by name\n")[2].partition("\n## ")[0]
+    code, recipe = (re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1] for language in ("python", "toml"))
+    (tmp_path / "mynets.py").write_text(code)
+    (tmp_path / "my.toml").write_text(recipe)
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    try:
+        assert "own code" not in said(capsys, 0, "train", "my.toml", "--quiet", "--epochs", "1")
+        assert runs.load("runs/tiny-seed0")[0].masks()
+    finally:
+        forget("mynets")
+        sys.path[:] = path
