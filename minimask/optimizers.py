@@ -85,7 +85,7 @@ class Groups(SGD):
         self.optimizers = list(optimizers)
         for each in self.optimizers:
             if not isinstance(each, SGD):
-                raise UsageError(f"Groups: a {type(each).__name__} is no optimizer; give SGDW(...), Adam(...) and the like")
+                raise UsageError(f"Groups: a {type(each).__name__} is no optimizer; give SGDW(...), Adam(...)")
             if each.schedule is not self.optimizers[0].schedule:
                 raise UsageError("Groups: its optimizers have several schedules; make the schedule once and give it to "
                                  "each as schedule=")

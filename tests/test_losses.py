@@ -1,11 +1,27 @@
 """Losses against PyTorch and by hand; what fit tells with them; targets that are no labels; nets of several heads."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
-from minimask import Tensor, UsageError, checkpoint, data, losses, models, nn, ops, optim, optimizers, train
+from minimask import (
+    Tensor,
+    UsageError,
+    checkpoint,
+    data,
+    losses,
+    models,
+    nn,
+    ops,
+    optim,
+    optimizers,
+    recipes,
+    runs,
+    train,
+)
+from minimask.__main__ import main
 from minimask.data import DataError
 from minimask.losses import BinaryCrossEntropy, CrossEntropy, Heads, Judge, MeanSquare
 from minimask.mask import SignedSupermask, Trained
@@ -312,3 +328,117 @@ def test_the_two_parts_have_targets_of_one_kind():
     x = images(4)[0]
     with pytest.raises(DataError, match="labels to train are float64 of shape .* both must be of one kind"):
         data.Dataset("own", x, np.zeros(4), x, np.zeros(4, int), ("a",))
+
+
+# ---- from files, and by the command line -----------------------------------------------------------------------------
+
+
+def test_targets_from_arrays_npz_and_csv(tmp_path):
+    x, y = images(50, 2)
+    made = data.from_arrays(x, y, preprocess="none")
+    assert made.classes == ("output 1", "output 2") and made.train_labels.shape == (40, 2) and len(made.test_labels) == 10
+    whole = np.concatenate([made.train_labels, made.test_labels])
+    assert sorted(map(tuple, whole)) == sorted(map(tuple, y))  # each once
+    assert data.from_arrays(x, y, ["a", "b", "c"]).classes == ("a", "b", "c")  # of the outputs: heads have more of them
+    assert data.from_arrays(x, (y > 0).astype(int)).train_labels.dtype.kind == "i"
+    np.savez(tmp_path / "own.npz", x=x, y=y[:, 0])
+    assert data.from_npz(tmp_path / "own.npz").train_labels.shape == (40,)
+    (tmp_path / "own.csv").write_text("a,b,price\n" + "".join(f"{i},{i % 3},{i / 2}\n" for i in range(20)))
+    table = data.from_csv(tmp_path / "own.csv", numbers=True, preprocess="feature")
+    assert table.classes == ("price",) and table.train_labels.dtype == float
+    assert set(np.concatenate([table.train_labels, table.test_labels])) == {i / 2 for i in range(20)}
+    (tmp_path / "own.csv").write_text("a,b,price\n1,2,3\n4,5,dear\n")
+    with pytest.raises(DataError, match=r"own.csv: column 'price' holds 'dear', which is no number"):
+        data.from_csv(tmp_path / "own.csv", numbers=True)
+    with pytest.raises(DataError, match="has 1 sample, but 2 are needed"):
+        data.from_arrays(x[:1], y[:1])
+
+
+REGRESSION = """name = "reg"
+about = ""
+epochs = 2
+lr = 0.01
+wd = 1e-4
+dataset = "npz:own.npz"
+preprocess = "none"
+loss = "mse"
+metric = "r2"
+optimizer = "adam"
+schedule = "cosine"
+source_settings = { tau = 0.01 }
+schedule_settings = { epochs = 2, warmup = 0.5 }
+optimizer_settings = { clip_norm = 1.0 }
+"""
+
+
+def test_a_run_of_floats_goes_through_the_commands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x, y = images(60, 2)
+    np.savez("own.npz", x=x, y=y)
+    (tmp_path / "reg.toml").write_text(REGRESSION)
+
+    def say(*words, code=0):
+        assert main(list(words)) == code, capsys.readouterr().err
+        out, err = capsys.readouterr()
+        return out if not code else err
+
+    assert re.search(r"test loss \d+\.\d+ with \d", say("train", "reg.toml", "--out", "run"))
+    assert "holds a run after 2 epochs" in say("train", "--resume", "run", "--epochs", "3")
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    entry = record["epochs"][-1]
+    assert record["metric"] == "r2" and len(record["epochs"]) == 3 and "test_accuracy" not in entry
+    assert f"| loss {entry['test_loss']:.4g} |" in say("report", "run", "--out", "report")
+    assert f"{entry['test_loss']}" in say("report", "run", "--out", "report", "--format", "csv")
+    assert f"loss {entry['test_loss']:.4g} &" in say("report", "run", "--out", "report", "--format", "latex")
+    assert f"test loss {entry['test_loss']:.4g}" in say("compare", "run", "run")
+    say("export", "run", "-o", "reg.mmk")
+    assert f"epoch 3: test loss {entry['test_loss']:.4g}" in say("info", "reg.mmk")
+    assert re.search(r"reg-seed0 +2 +loss \d", say("sweep", "reg.toml", "--out", "sweep", "--jobs", "1"))
+    for command in ("inspect", "evaluate"):
+        assert f"{command}: it is about classes, but the targets of data set 'npz:own.npz' are float64" in say(
+            command, "run", code=2)
+    assert "a step of plain cross-entropy, but reg minimises mse" in say("step", "run", code=2)
+
+
+OWN = '''
+import numpy as np
+from minimask import losses, ops, optimizers, schedules
+def loss(outputs, targets):
+    return ops.cross_entropy(outputs, targets)
+def smooth(by=0.1):
+    return losses.CrossEntropy(by)
+def heads():
+    return losses.Heads([("mse", 10)])
+def ones(outputs, targets):
+    return np.mean(outputs.argmax(axis=1) == 1)
+def adam(parameters, lr, wd, schedule, beta=0.9):
+    return optimizers.Adam(parameters, lr, wd, beta, schedule=schedule)
+def warm(steps_per_epoch, epochs=1):
+    return schedules.Warmup(epochs * steps_per_epoch)
+def none():
+    return 3
+'''
+
+
+def test_losses_metrics_optimizers_and_schedules_of_ones_own_by_name(tmp_path, monkeypatch):
+    (tmp_path / "mine_of_losses.py").write_text(OWN)
+    code = recipes.recipe.own.Code(str(tmp_path))
+
+    def recipe(**kinds):
+        return recipes.Recipe("mine", "", 1, 0.01, 0.0, dataset="digits", code=code,
+                              **{kind: f"mine_of_losses:{each}" if isinstance(each, str) else each for kind, each in kinds.items()})
+
+    assert isinstance(recipe(loss="loss").judge().loss, losses.Own)
+    assert recipe(loss="smooth").judge().loss == CrossEntropy(0.1)
+    assert recipe(loss="smooth", loss_settings={"by": 0.3}).judge().loss == CrossEntropy(0.3)
+    assert isinstance(recipe(loss="heads").judge().loss, Heads)
+    with pytest.raises(UsageError, match="loss = 'mine_of_losses:none' gives a int, but needed is a loss"):
+        recipe(loss="none").judge()
+    whole = recipe(loss="smooth", metric="ones", optimizer="adam", optimizer_settings={"beta": 0.8}, schedule="warm",
+                   schedule_settings={"epochs": 2})
+    assert set(whole.own_code()) == {"loss", "metric", "optimizer", "schedule"}
+    net, record = runs.run(whole, data.digits(), 0)
+    assert record["metric"] == "ones" and 0 <= record["epochs"][0]["test_metric"] <= 1
+    made = whole.optimizer_of(net, data.digits())
+    assert type(made) is optimizers.Adam and made.beta1 == 0.8 and made.schedule(0) == 1 / 24
+    assert recipes.from_dict(whole.as_dict()) == whole and len(record["environment"]["own_code"]) == 1

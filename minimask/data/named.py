@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, dict[str, type]] = {
     "folder": {"size": str, "fit": str, "mode": str, "held_out": float, "seed": int},
     "npz": {"held_out": float, "seed": int},
-    "csv": {"label": str, "delimiter": str, "held_out": float, "seed": int}}
+    "csv": {"label": str, "delimiter": str, "held_out": float, "seed": int, "numbers": bool}}
 VALIDATION = "-validation"
 
 

@@ -44,7 +44,9 @@ def from_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None, 
 
     Args:
         labels: whole numbers or texts. classes: their names, where labels are 0..len(classes)-1; unless given every
-            label that there is makes a class, in order, and its text is the name.
+            label that there is makes a class, in order, and its text is the name. Or targets of another loss than the
+            usual one (:mod:`minimask.losses`): floats (n,), and numbers (n, k), whose `classes` are the names of the
+            net's outputs, one for each number unless given.
         test: images and labels to hold out. Without them a share `held_out` of every class, at least one image of each,
             is drawn by `seed`.
         preprocess: as in :class:`minimask.data.Dataset`. name, path: of the set.
@@ -59,12 +61,31 @@ def from_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None, 
     for part, some in zip(parts, values):
         if len(part) != len(some) or not len(part):
             raise DataError(f"{where}: {len(part)} images and {len(some)} labels; needed are as many, and some")
-    numbered, names = _numbered(values, classes, where)
+    if _are_targets(values[0]):
+        numbered = values
+        names = tuple(classes or [f"output {i + 1}" for i in range(values[0].size // len(values[0]))])
+    else:
+        numbered, names = _numbered(values, classes, where)
     if test is None:
-        kept, held = split(numbered[0], names, held_out, seed, where)
+        kept, held = _drawn(len(numbered[0]), held_out, seed, where) if _are_targets(numbered[0]) else split(
+            numbered[0], names, held_out, seed, where)
         return Dataset(name, parts[0][kept], numbered[0][kept], parts[0][held], numbered[0][held], names,
                        preprocess=preprocess, path=path)
     return Dataset(name, parts[0], numbered[0], parts[1], numbered[1], names, preprocess=preprocess, path=path)
+
+
+def _drawn(count: int, held_out: float, seed: int, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """The places to train on and those held out, a share of `count`, where there are no classes."""
+    _refuse_share(held_out, where)
+    if count < 2:
+        raise DataError(f"{where}: has {count} sample, but 2 are needed, one to train and one to hold out")
+    order, held = np.random.default_rng(seed).permutation(count), min(max(1, round(count * held_out)), count - 1)
+    return order[held:], order[:held]
+
+
+def _refuse_share(held_out: float, where: str) -> None:
+    if not 0 < held_out < 1:
+        raise UsageError(f"{where}: held_out is {held_out}, but must be a share between 0 and 1, such as {HELD_OUT}")
 
 
 def split(labels: np.ndarray, classes: Sequence[str], held_out: float, seed: int,
@@ -75,8 +96,7 @@ def split(labels: np.ndarray, classes: Sequence[str], held_out: float, seed: int
 
     Raises DataError, in words that begin with `where`, for a class of fewer than two images.
     """
-    if not 0 < held_out < 1:
-        raise UsageError(f"{where}: held_out is {held_out}, but must be a share between 0 and 1, such as {HELD_OUT}")
+    _refuse_share(held_out, where)
     rng, kept, held = np.random.default_rng(seed), [], []
     for label, name in enumerate(classes):
         places = np.flatnonzero(labels == label)
@@ -111,13 +131,21 @@ def _four_axes(images: Any, where: str) -> np.ndarray:
     return array.astype(np.uint8) if array.dtype == bool else array
 
 
+def _are_targets(labels: np.ndarray) -> bool:
+    """Whether they are numbers to be met, not the numbers or names of classes."""
+    return labels.ndim == 2 or labels.dtype.kind == "f"
+
+
 def _flat(labels: Any, where: str) -> np.ndarray:
-    """Labels (n,); of (n, 1), too."""
+    """Labels (n,); of (n, 1), too. Targets stay (n, k)."""
     array = np.asarray(labels)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
+    if array.size and (array.ndim, array.dtype.kind) in ((1, "f"), (2, "f"), (2, "i"), (2, "u")):
+        return array
     if array.ndim != 1 or array.dtype.kind not in "biuU":
-        raise DataError(f"{where}: labels are {array.dtype} {array.shape}; needed are whole numbers or texts, (n,)")
+        raise DataError(f"{where}: labels are {array.dtype} {array.shape}; needed are whole numbers or texts, (n,); or "
+                        "for another loss numbers, (n, k)")
     return array
 
 
@@ -196,7 +224,8 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     """Every array of an .npz, by name."""
     import zipfile
 
-    with reading(path, "an .npz file as numpy.savez writes it"), to_read(path) as file, zipfile.ZipFile(file) as archive:
+    with reading(path, "an .npz file as numpy.savez writes it"), to_read(path) as file, \
+            zipfile.ZipFile(file) as archive:
         return {info.filename.removesuffix(".npy"): _npz_array(archive, info) for info in archive.infolist()}
 
 
@@ -241,7 +270,7 @@ def reading(path: Path, kind: str) -> Iterator[None]:
 
 
 def from_csv(path: str | Path, label: str | None = None, delimiter: str | None = None, held_out: float = HELD_OUT,
-             seed: int = 0, preprocess: Any = None, name: str | None = None) -> Dataset:
+             seed: int = 0, preprocess: Any = None, name: str | None = None, numbers: bool = False) -> Dataset:
     """A data set from a table in a CSV file: a line per row, numbers in its columns and a class in one of them.
 
     Args:
@@ -249,6 +278,7 @@ def from_csv(path: str | Path, label: str | None = None, delimiter: str | None =
             given.
         delimiter: between columns; of comma, semicolon and tab the one that the first line has most, unless given.
         held_out, seed, preprocess: as in :func:`from_arrays`, which makes rows images (1, columns, 1).
+        numbers: that column holds no classes but numbers to be met, for a loss such as 'mse'.
 
     The first line may hold names: it does where one of its columns beside the class is no number.
 
@@ -257,8 +287,13 @@ def from_csv(path: str | Path, label: str | None = None, delimiter: str | None =
             columns, or one that is no number; the sentence gives file, line and column.
     """
     names, table, labels = _csv_rows(Path(path), label, delimiter)
+    if numbers:
+        strange = next((text for text in labels.tolist() if not _is_number(text)), None)
+        if strange is not None:
+            raise DataError(f"{path}: column {names!r} holds {brief(strange)}, which is no number")
     try:
-        return from_arrays(table, labels, None, None, held_out, seed, preprocess, name or f"csv:{path}",
+        return from_arrays(table, labels.astype(float) if numbers else labels, [names] if numbers else None, None,
+                           held_out, seed, preprocess, name or f"csv:{path}",
                            os.path.abspath(path))
     except DataError as error:
         raise DataError(f"{path}: {error}; the class is taken from column {names!r}") from error

@@ -75,10 +75,12 @@ def _whole(figure: Any, mask: np.ndarray, dataset: Dataset, image: int) -> None:
     grid = figure.add_gridspec(3, 2, height_ratios=(1.2, 4, 4), width_ratios=(1, 3.4))
     picture, seen = figure.add_subplot(grid[:2, 0]), figure.add_subplot(grid[2, 0])
     strip, rows = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1:, 1])
-    sample, label = dataset.test_images[image], dataset.classes[int(dataset.test_labels[image])]
+    sample, label = dataset.test_images[image], dataset.test_labels[image]
+    told = (f"class {escape.label(dataset.classes[int(label)])}" if label.dtype.kind in "iu" and not label.ndim else
+            f"target {', '.join(f'{each:.3g}' for each in np.ravel(label)[:3])}")
     flat = sample.shape[2] not in (3, 4)  # grey, or the columns of a table
     picture.imshow(sample.mean(axis=2) if flat else sample, cmap="Greys", interpolation="nearest")
-    picture.set_title(f"a held-out image (class {escape.label(label)})", fontsize=9, loc="left")
+    picture.set_title(f"a held-out image ({told})", fontsize=9, loc="left")
     share = 100 * (mask != 0).mean(axis=1).reshape(dataset.input_shape).mean(axis=2)  # (h, w)
     shown = seen.imshow(share, cmap=_shades(), interpolation="nearest", vmin=0)
     seen.set_title("units that see the pixel, %", fontsize=9, loc="left")

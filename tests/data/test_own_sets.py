@@ -88,7 +88,7 @@ def test_rows_of_a_table_lie_side_by_side(rng):
     (lambda x, y: (x[:0], y[:0]), "images are"),
     (lambda x, y: (x.reshape(-1), y), "needed are"),
     (lambda x, y: (x.astype(object), y), "array of object"),
-    (lambda x, y: (x, y.astype(float)), "labels are float64"),
+    (lambda x, y: (x, y.astype(complex)), "labels are complex128"),
     (lambda x, y: (x, np.zeros_like(y)), "there is one class"),
     (lambda x, y: (np.where(np.arange(len(x))[:, None, None] == 4, np.nan, x), y), "image 4 holds NaN"),
     (lambda x, y: (np.zeros((29, 3, 8, 8)), y), r"channels seem to come first.*transpose\(0, 2, 3, 1\)"),
