@@ -227,6 +227,8 @@ def _check_numbers(run: dict[str, Any], arrays: Mapping[str, np.ndarray], fresh:
     for name, array in arrays.items():
         if name.endswith(".variance") and (array < 0).any():
             raise ValueError(f"{name} holds a variance below 0")
+        if name.endswith((".seed", ".calls")) and array.dtype.kind == "i" and (array < 0).any():
+            raise ValueError(f"{name} of a dropout is below 0")
 
 
 def _refuse_other_counts(run: dict[str, Any], training: Training) -> None:

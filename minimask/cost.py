@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from . import layers as kinds
 from . import nn, resnet
 from .windows import geometry
 
@@ -49,12 +50,13 @@ def _layer(layer: nn.Layer, before: tuple[int, ...], after: tuple[int, ...]) -> 
         return Cost(math.prod(layer.shape), inputs + outputs)
     if isinstance(layer, nn.Flatten):
         return Cost(0, inputs)
-    if isinstance(layer, (nn.Conv2D, nn.MaxPool2D)):
-        window = layer.shape[0] if isinstance(layer, nn.Conv2D) else layer.window
+    if isinstance(layer, (nn.Conv2D, kinds.GroupedConv2D, nn.MaxPool2D, resnet.AvgPool2D)):
+        pool = isinstance(layer, (nn.MaxPool2D, resnet.AvgPool2D))
+        window: int = layer.shape[0] if isinstance(layer, (nn.Conv2D, kinds.GroupedConv2D)) else layer.window
         (top, bottom), (left, right) = geometry("", (1, *before), window, layer.stride, layer.padding).padding
         padded = (before[0] + top + bottom) * (before[1] + left + right) * before[2]
         seen = window * window * math.prod(after[:2]) * before[2]  # numbers in all windows
-        products, held = (seen * after[2], seen) if isinstance(layer, nn.Conv2D) else (0, 0)
+        products, held = (0, 0) if pool else (math.prod(layer.shape) * math.prod(after[:2]), seen)
         return Cost(products + PASS * (seen + padded) + CALL * window * window, inputs + padded + held + outputs)
     if isinstance(layer, resnet.Residual):
         ways = [_through(way, before) for way in (layer.main, layer.shortcut)]

@@ -172,9 +172,13 @@ def refuse_not_finite(arrays: Mapping[str, np.ndarray], epoch: int, step: int) -
 
 def diverged(training: Training, loss: float, chosen: np.ndarray, x: Array, state: dict[str, Any]) -> TrainingError:
     """What to say of a loss that is no number, of images `chosen`, as x; the net's state is that of before the step."""
+    def restore() -> None:
+        for name, layer in training.net.walk():
+            layer.load_own_state({part: state[f"{name}.{part}"] for part in layer.own_state()})
+
+    restore()  # dropout draws again what it drew in the step
     why = cause(training.net, training.dataset.train_images, chosen, x, training=True)
-    for name, layer in training.net.walk():
-        layer.load_own_state({part: state[f"{name}.{part}"] for part in layer.own_state()})
+    restore()
     training.between_steps = True
     return TrainingError(f"fit: the loss became {loss} in epoch {training.epoch}, step {training.step + 1}: {why}; "
                          "the net is back at its state before this epoch")

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,9 @@ def refuse_settings(where: str, settings: Mapping[str, Any]) -> None:
 
 #: What was imported here, by module: the sources it is made of, and their digest when it was imported.
 _imported: dict[str, tuple[list[Path], str]] = {}
+#: Where it was looked for.
+_folders: set[str] = set()
+_lock = threading.RLock()  # workers of a cluster may be threads of one process
 
 
 def find(where: str, name: str, code: Code | None) -> Any:
@@ -86,7 +90,7 @@ def find(where: str, name: str, code: Code | None) -> Any:
     refuse_name(where, name)
     module, _, path = name.partition(":")
     if code is None:
-        raise _untrusted(where, name)
+        raise untrusted(where, name)
     found: Any = _module(where, module, code)
     for word in path.split("."):
         if not hasattr(found, word):
@@ -99,13 +103,20 @@ def find(where: str, name: str, code: Code | None) -> Any:
     return found
 
 
-def _untrusted(where: str, name: str) -> Untrusted:
+def untrusted(where: str, name: str) -> Untrusted:
+    """The error for own code that nobody has said may be run."""
     return Untrusted(f"{where} is own code, {name}, and to import it would run it: where it is yours, or you have read "
                      "it, say --trust (from Python trust=True), or name the recipe file that it began with")
 
 
 def _module(where: str, name: str, code: Code) -> Any:
     """The module, imported from the folder or, where it is not there, from Python's path."""
+    with _lock:
+        _folders.add(code.folder)
+        return _import(where, name, code)
+
+
+def _import(where: str, name: str, code: Code) -> Any:
     import importlib
     from importlib.machinery import PathFinder
 
@@ -190,7 +201,7 @@ def digests(names: Iterable[str], code: Code | None) -> dict[str, str]:
         module = name.partition(":")[0]
         if module not in _imported:
             if code is None:
-                raise _untrusted(module, name)
+                raise untrusted(module, name)
             _module(module, module, code)
         found[module] = _imported[module][1]
     return found
@@ -273,17 +284,27 @@ def blamed(before: str = "") -> Iterator[None]:
 
 def _place(error: BaseException) -> str | None:
     """File, line and function of own code that an error comes from, the innermost; None where it passed none."""
-    own = {os.path.realpath(path) for paths, _ in _imported.values() for path in paths}
     found, frame = None, error.__traceback__
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
-        if os.path.realpath(file) in own:
+        if _is_own_file(file):
             name = frame.tb_frame.f_code.co_name
             found = f"{_short(file)}, line {frame.tb_lineno}" + (f", in {name}" if name != "<module>" else "")
         frame = frame.tb_next
-    if isinstance(error, SyntaxError) and error.filename and os.path.realpath(error.filename) in own:
+    if isinstance(error, SyntaxError) and error.filename and _is_own_file(error.filename):
         found = f"{_short(error.filename)}, line {error.lineno}"
     return found
+
+
+def _is_own_file(file: str) -> bool:
+    """Whether a source is own code: one that was imported by name, or another one below its folder."""
+    if not _imported and not _folders:
+        return False
+    real = Path(os.path.realpath(file))
+    if any(real == Path(os.path.realpath(path)) for paths, _ in _imported.values() for path in paths):
+        return True
+    others = "site-packages" in real.parts or Path(__file__).parent in real.parents
+    return not others and any(Path(os.path.realpath(folder)) in real.parents for folder in _folders)
 
 
 def _short(file: str) -> str:

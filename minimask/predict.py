@@ -86,7 +86,8 @@ def _step(layer: nn.Layer) -> Step:
 def _settled(layer: nn.Layer) -> nn.Layer:
     """The layer with its weights made: a mask is not applied again at every call."""
     if isinstance(layer, resnet.Residual):
-        return resnet.Residual(map(_settled, layer.main.values()), map(_settled, layer.shortcut.values()))
+        return resnet.Residual(map(_settled, layer.main.values()), map(_settled, layer.shortcut.values()),
+                               lambda: _settled(layer.activation))
     settled = copy.copy(layer)
     if layer.weight is not None:
         settled.weight = Fixed(layer.weight.effective().data)

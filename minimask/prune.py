@@ -5,8 +5,10 @@ largest and the mean of zeros; a unit that reaches no output has no say. Without
 in turn, so both rules are repeated until nothing changes. Pixels, and features behind a Flatten, that no weight reads
 go too.
 
-This holds for one layer after the other: the FCN and the Conv nets. In a ResNet ways meet, and batch norm shifts zeros;
-such a net is left as it is. What belongs to a unit is known by units.py, which shrink.py asks, too.
+This holds for one layer after the other: the FCN and the Conv nets. In a ResNet ways meet; batch norm and bias shift
+zeros, and a sigmoid makes 1/2 of them; a convolution in groups needs as many channels in each. A net with one of these
+is left as it is. Dropout does nothing in a net that is used, and goes. What belongs to a unit is known by units.py,
+which shrink.py asks, too.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from . import layers as kinds
 from . import nn, ops, resnet
 from .backend import Array, asarray, load, namespace, on_device_of, to_host
 from .engine import Tensor, no_grad
@@ -120,9 +123,9 @@ def prune(net: nn.Sequential) -> nn.Sequential:
 
     Its weights are new arrays in the same library and dtype, and nothing in it is trained. The outputs are the same but
     for rounding, since the products add up fewer zeros. At least one unit of every layer stays. A net with other layers
-    than Dense, Conv2D and those in KEEP_ZEROS comes back itself.
+    than Dense, Conv2D, Dropout and those in KEEP_ZEROS comes back itself.
     """
-    layers = list(net.layers.values())
+    layers = [layer for layer in net.layers.values() if type(layer) is not kinds.Dropout]
     if not all(type(layer) in (*PRODUCTS, *KEEP_ZEROS) for layer in layers):
         return net
     weighted = [layer for layer in layers if layer.weight is not None]

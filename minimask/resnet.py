@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from . import nn, ops
+from . import nn
 from .backend import Array, load, namespace
 from .conv import crop, pad
 from .engine import Tensor, op, version
+from .layers import Activation, activation_layer
 from .mask import WeightSource
 from .ops import Result
 from .windows import Padding, Pair, of_pool
@@ -131,6 +132,22 @@ class GlobalAvgPool(nn.Layer):
         return "GlobalAvgPool()"
 
 
+class AvgPool2D(nn.Layer):
+    """The mean of every window; see :func:`minimask.resnet.avg_pool2d`. Arguments as of :class:`nn.MaxPool2D`."""
+
+    def __init__(self, window: int, stride: int | None = None, padding: Padding = "valid"):
+        self.window, self.stride, self.padding = window, window if stride is None else stride, padding
+
+    def __call__(self, x: Tensor, training: bool = False) -> Tensor:
+        return avg_pool2d(x, self.window, self.stride, self.padding)
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*of_pool("AvgPool2D", (1, *shape), self.window, self.stride, self.padding).output, shape[2])
+
+    def __repr__(self) -> str:
+        return f"AvgPool2D({self.window}x{self.window}, stride={self.stride}, {self.padding})"
+
+
 class BatchNorm(nn.Layer):
     """Batch norm over all axes but the last, with running statistics; see :func:`minimask.resnet.batch_norm`.
 
@@ -184,15 +201,16 @@ class Residual(nn.Layer):
     """ELU(main(x) + shortcut(x)): two ways through, joined. Without shortcut layers x itself takes the second way.
 
     Args:
-        main, shortcut: layers one after the other.
+        main, shortcut: layers one after the other. activation: in place of ELU, as in :data:`layers.ACTIVATIONS`.
     """
 
-    def __init__(self, main: Iterable[nn.Layer], shortcut: Iterable[nn.Layer] = ()):
-        self.main, self.shortcut = nn.named(main), nn.named(shortcut)
-        self.children = {**self.main, **{f"shortcut_{name}": layer for name, layer in self.shortcut.items()}}
+    def __init__(self, main: Iterable[nn.Layer], shortcut: Iterable[nn.Layer] = (), activation: Activation = "elu"):
+        self.main, self.shortcut, self.activation = nn.named(main), nn.named(shortcut), activation_layer(activation)
+        self.children = {**self.main, **{f"shortcut_{name}": layer for name, layer in self.shortcut.items()},
+                         "activation": self.activation}
 
     def __call__(self, x: Tensor, training: bool = False) -> Tensor:
-        return ops.elu(nn.through(self.main, x, training) + nn.through(self.shortcut, x, training))
+        return self.activation(nn.through(self.main, x, training) + nn.through(self.shortcut, x, training), training)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         after, around = ([shape, *nn.shapes_after(way, shape).values()][-1] for way in (self.main, self.shortcut))
@@ -201,15 +219,16 @@ class Residual(nn.Layer):
         return after
 
     def __repr__(self) -> str:
-        return f"Residual({', '.join(self.main)}{' | ' if self.shortcut else ''}{', '.join(self.shortcut)})"
+        end = "" if type(self.activation) is nn.ELU else f"; {self.activation!r}"
+        return f"Residual({', '.join(self.main)}{' | ' if self.shortcut else ''}{', '.join(self.shortcut)}{end})"
 
 
 # ---- nets ----------------------------------------------------------------------------------------------------------
 
 
 def resnet(name: str, weights: WeightSource, rng: np.random.Generator, input_shape: tuple[int, ...] = (32, 32, 3),
-           classes: int = 10, width: int = 1, norm: str = "all", dtype: str = "float32",
-           backend: str = "numpy") -> nn.Sequential:
+           classes: int = 10, width: int = 1, norm: str = "all", activation: Activation = "elu",
+           dtype: str = "float32", backend: str = "numpy") -> nn.Sequential:
     """The paper's ResNet20, 56 or 110: stem, three stages of 16, 32 and 64 channels times `width`, mean, dense.
 
     Args:
@@ -217,8 +236,9 @@ def resnet(name: str, weights: WeightSource, rng: np.random.Generator, input_sha
         norm: where batch norm is: 'all' (the dense baselines), 'stem' (masked ResNet20), 'none' (masked ResNet56 and
             110). In the paper's masked blocks it is frozen at mean 0 and variance 1, so it only divides by
             sqrt(1.001); that factor is left out here.
+        activation: as in :data:`minimask.layers.ACTIVATIONS`.
     """
-    check_settings(width, norm)
+    check_settings(width, norm, activation)
     draw: dict[str, Any] = {"weights": weights, "rng": rng, "dtype": dtype, "backend": backend}
 
     def conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: str = "same",
@@ -227,23 +247,25 @@ def resnet(name: str, weights: WeightSource, rng: np.random.Generator, input_sha
         return [nn.Conv2D(inputs, outputs, kernel, stride=stride, padding=padding, **draw), *batch_norm]
 
     channels = 16 * width
-    layers: list[nn.Layer] = [*conv_norm(input_shape[2], channels, 3, live=norm != "none"), nn.ELU(),
-                              nn.MaxPool2D(3, stride=1, padding="same")]
+    layers: list[nn.Layer] = [*conv_norm(input_shape[2], channels, 3, live=norm != "none"),
+                              activation_layer(activation), nn.MaxPool2D(3, stride=1, padding="same")]
     for outputs, (blocks, strides) in zip((16 * width, 32 * width, 64 * width), RESNETS[name]):
         remaining = list(strides)
         for block in blocks:
             if block == "C":  # 1x1 with the stride, then 3x3; around it a 1x1 with the same stride
                 stride = remaining.pop(0)
-                main = [*conv_norm(channels, outputs, 1, stride, "valid"), nn.ELU(), *conv_norm(outputs, outputs, 3)]
-                layers.append(Residual(main, conv_norm(channels, outputs, 1, stride, "valid")))
+                main = [*conv_norm(channels, outputs, 1, stride, "valid"), activation_layer(activation),
+                        *conv_norm(outputs, outputs, 3)]
+                layers.append(Residual(main, conv_norm(channels, outputs, 1, stride, "valid"), activation))
             else:
-                main = [*conv_norm(outputs, outputs, 3), nn.ELU(), *conv_norm(outputs, outputs, 3)]
-                layers.append(Residual(main))
+                main = [*conv_norm(outputs, outputs, 3), activation_layer(activation), *conv_norm(outputs, outputs, 3)]
+                layers.append(Residual(main, activation=activation))
             channels = outputs
     return nn.Sequential([*layers, GlobalAvgPool(), nn.Dense(channels, classes, **draw)], input_shape)
 
 
-def check_settings(width: int = 1, norm: str = "all") -> None:
-    """ValueError unless these are settings of a ResNet."""
+def check_settings(width: int = 1, norm: str = "all", activation: Activation = "elu") -> None:
+    """ValueError unless these are settings of a ResNet, UsageError for an activation that there is not."""
+    activation_layer(activation)
     if norm not in ("all", "stem", "none") or width < 1:
         raise ValueError(f"resnet: norm {norm!r} must be 'all', 'stem' or 'none', and width {width} 1 or more")

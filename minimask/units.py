@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from . import nn, resnet
+from . import layers, nn, resnet
 from .backend import Array, to_host
 
 #: Layers that give 0 where 0 comes in, and nothing else there, feature by feature or channel by channel; backward the
-#: same holds of cotangents. A subclass may do anything, so types are compared, and not asked for.
-KEEP_ZEROS = (nn.ELU, nn.ReLU, nn.MaxPool2D, resnet.GlobalAvgPool, nn.Flatten)
+#: same holds of cotangents. A subclass may do anything, so types are compared, and not asked for. Not among them are
+#: BatchNorm and Bias, which shift zeros, Sigmoid, which makes 1/2 of 0, and Dropout: it does keep zeros, but the
+#: numbers that it draws depend on how many units there are, so training without some would be another run.
+KEEP_ZEROS = (nn.ELU, nn.ReLU, layers.Tanh, nn.MaxPool2D, resnet.AvgPool2D, resnet.GlobalAvgPool, nn.Flatten)
 #: Layers that multiply with their weight and do nothing else.
 PRODUCTS = (nn.Dense, nn.Conv2D)
 #: What is taken of a weight: which inputs and which outputs, as integers in order.
@@ -67,7 +69,8 @@ def replaced(layer: nn.Layer, name: str, new: Mapping[str, nn.Layer]) -> nn.Laye
     block = copy.copy(layer)
     block.main = {inner: replaced(each, f"{name}.{inner}", new) for inner, each in layer.main.items()}
     block.shortcut = {inner: replaced(each, f"{name}.shortcut_{inner}", new) for inner, each in layer.shortcut.items()}
-    block.children = {**block.main, **{f"shortcut_{inner}": each for inner, each in block.shortcut.items()}}
+    block.children = {**block.main, **{f"shortcut_{inner}": each for inner, each in block.shortcut.items()},
+                      "activation": layer.activation}
     return block
 
 

@@ -54,6 +54,19 @@ def of_convolution(name: str, x: tuple[int, ...], w: tuple[int, ...], stride: Pa
     return at
 
 
+def of_grouped(name: str, x: tuple[int, ...], w: tuple[int, ...], groups: int, stride: Pair, padding: Padding,
+               budget: int | None = None) -> Geometry:
+    """The same for a kernel (kh, kw, c_in/groups, c_out) whose channels, in and out, fall into so many groups."""
+    if not (isinstance(groups, INTEGERS) and groups >= 1):
+        raise ValueError(f"{name}: groups is {groups!r}; give a whole number, 1 or more")
+    if len(x) != 4 or len(w) != 4:
+        check_channels(name, x, w)
+    if x[3] % groups or w[3] % groups or x[3] != w[2] * groups:
+        raise ValueError(f"{name}: {groups} groups do not divide the channels (x {x}, kernel {w}); needed are x with "
+                         "groups times the kernel's channels, and as many outputs in every group")
+    return of_convolution(name, (*x[:3], *w[2:3]), w, stride, padding, budget)
+
+
 def check_channels(name: str, x: tuple[int, ...], w: tuple[int, ...]) -> None:
     """ValueError where kernel and image do not fit together; it tells an NCHW image or OIHW kernel apart."""
     axes = f"(x {x}, kernel {w}); axes are NHWC and HWIO"

@@ -166,6 +166,16 @@ def convolved(draw):
 
 
 @st.composite
+def grouped(draw):
+    """The same with 1, 2, 3 or 5 groups of 1 or 2 channels in and out: depthwise ones, and with several outputs."""
+    example, groups = draw(convolved()), draw(st.sampled_from([1, 2, 3, 5]))
+    (n, h, w, _), kernel = example.arrays[0].shape, example.arrays[1].shape[:2]
+    inputs, outputs = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    return Example([draw(arrays((n, h, w, groups * inputs))), draw(arrays((*kernel, inputs, groups * outputs)))],
+                   {"groups": groups, **example.settings})
+
+
+@st.composite
 def pooled(draw, domain="real"):
     """Windows that overlap, that leave gaps, that are padded by less than themselves."""
     n, c = draw(st.integers(1, 2)), draw(st.sampled_from([1, 3]))
@@ -226,6 +236,12 @@ def _torch_image(t, x, window, stride, padding, value=0.0):
 def _conv2d(t, x, w, stride, padding):
     x, stride = _torch_image(t, x, w.shape[:2], stride, padding)
     return t.nn.functional.conv2d(x, w.permute(3, 2, 0, 1).contiguous(), stride=stride).permute(0, 2, 3, 1)
+
+
+def _grouped_conv2d(t, x, w, groups, stride, padding):
+    x, stride = _torch_image(t, x, w.shape[:2], stride, padding)
+    w = w.permute(3, 2, 0, 1).contiguous()
+    return t.nn.functional.conv2d(x, w, stride=stride, groups=groups).permute(0, 2, 3, 1)
 
 
 def _max_pool2d(t, x, window, stride, padding):
@@ -306,6 +322,7 @@ CASES: dict[str, Case] = {
     "binary_cross_entropy": Case(alike(), lambda t, x, y: t.nn.functional.binary_cross_entropy_with_logits(x, y),
                                  linear=(1,)),
     "conv2d": Case(convolved(), _conv2d, linear=(0, 1)),
+    "grouped_conv2d": Case(grouped(), _grouped_conv2d, linear=(0, 1)),
     "max_pool2d": Case(pooled("distinct"), _max_pool2d),
     "avg_pool2d": Case(pooled(), _avg_pool2d, linear=(0,)),
     "global_avg_pool": Case(image(), lambda t, x: t.mean(x, (1, 2)), linear=(0,)),

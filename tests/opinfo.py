@@ -196,6 +196,16 @@ def conv2d(x: Any, w: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, 
     return channels_first(y if bias is None else y + bias)
 
 
+def grouped_conv2d(x: Any, w: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+                   groups: int = 1) -> Tensor:
+    if not one(dilation):
+        raise Elsewhere("dilation")
+    if isinstance(padding, str):
+        raise Elsewhere("paddings by name, which conv2d's row has")
+    y = ops.grouped_conv2d(images(x), ops.permute_dims(w, (2, 3, 1, 0)), groups, pair(stride), pair(padding))
+    return channels_first(y if bias is None else y + bias)
+
+
 def pooled(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def call(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, *more: Any, **kwargs: Any) -> Tensor:
         padded = pair(padding) != (0, 0)
@@ -226,6 +236,7 @@ ROWS: dict[str, Row] = {
     "cross_entropy": Row("nn.functional.cross_entropy", cross_entropy),
     "binary_cross_entropy": Row("nn.functional.binary_cross_entropy_with_logits", binary_cross_entropy),
     "conv2d": Row("nn.functional.conv2d", conv2d), "max_pool2d": Row("nn.functional.max_pool2d", pooled(ops.max_pool2d)),
+    "grouped_conv2d": Row("nn.functional.conv2d", grouped_conv2d),
     "avg_pool2d": Row("nn.functional.avg_pool2d", pooled(ops.avg_pool2d)),
 }
 #: Ops of ours for which PyTorch has no operator that takes the same: batch statistics given, a mean over two axes,

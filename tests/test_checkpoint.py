@@ -55,6 +55,14 @@ def normed(rng):
                           nn.GlobalAvgPool(), nn.Dense(4, 3, weights, rng)], (4, 4, 1))
 
 
+def own_layers(rng):
+    """Dropout, whose state are a seed and a count, and what else is not the paper's."""
+    weights = SignedSupermask(tau=0.02)
+    return nn.Sequential([nn.Conv2D(1, 4, 3, weights, rng), nn.Bias(4), nn.Tanh(), nn.Dropout(0.3, rng),
+                          nn.GroupedConv2D(4, 8, 3, 4, weights, rng), nn.AvgPool2D(2), nn.Flatten(), nn.Dropout(0.1, rng),
+                          nn.Dense(32, 3, weights, rng)], (4, 4, 1))
+
+
 def plateau():
     """Cuts every few epochs, since no loss falls by 10, and is never finished here."""
     return optim.Plateau(factor=0.5, patience=2, cooldown=1, min_delta=10.0, max_cuts=50)
@@ -64,6 +72,7 @@ def plateau():
 KINDS = {"supermask": (fcn, lambda: optim.exponential(0.7, every=STEPS), optim.SGDW),
          "dense": (lambda rng: fcn(rng, Trained()), lambda: optim.constant, optim.SGDW),
          "batch norm": (normed, lambda: optim.exponential(0.7, every=STEPS), optim.SGDW),
+         "own layers": (own_layers, lambda: optim.exponential(0.7, every=STEPS), optim.SGDW),
          "plateau": (fcn, plateau, optim.SGDW),
          "plain SGD": (fcn, lambda: optim.exponential(0.7, every=STEPS), optim.SGD)}
 

@@ -43,6 +43,8 @@ def images(rng, shape, count):
 def lively(net, rng, x=None):
     """The net with batch norm that has seen images `x`, and scales and shifts that differ from channel to channel."""
     norms = [layer for _, layer in net.walk() if isinstance(layer, nn.BatchNorm)]
+    for layer in (layer for _, layer in net.walk() if isinstance(layer, nn.Bias)):
+        layer.bias.data = rng.standard_normal(layer.bias.shape).astype(layer.bias.dtype)
     for layer in norms:
         layer.momentum = 0.0  # its running statistics become those of the next batch
         for tensor in layer.own_parameters().values():
@@ -131,7 +133,14 @@ def test_rows_after_flatten_are_put_in_the_other_order_once(rng):
     (lambda rng: [nn.Residual([nn.Conv2D(2, 4, 1, Trained(), rng, stride=2, padding="valid")],
                               [nn.MaxPool2D(1, 2), nn.Conv2D(2, 4, 3, Trained(), rng)]),
                   nn.ELU(0.5), nn.GlobalAvgPool(), nn.Dense(4, 3, Trained(), rng)], (6, 4, 2)),
-], ids=["batch norm of a vector", "no image", "residual with layers on both ways"])
+    (lambda rng: [nn.GroupedConv2D(4, 4, 3, 4, Trained(), rng, stride=2, padding=1), nn.Bias(4), nn.Tanh(),
+                  nn.GroupedConv2D(4, 6, 1, 2, Trained(), rng), nn.Dropout(0.5, rng), nn.AvgPool2D(2, 1, 1), nn.Flatten(),
+                  nn.Bias(120), nn.Sigmoid(), nn.Dropout(0.2, rng), nn.Dense(120, 5, Trained(), rng), nn.Bias(5)], (5, 7, 4)),
+    (lambda rng: [nn.Residual([nn.Flatten(), nn.Dense(18, 18, Trained(), rng)], [nn.Flatten()], "sigmoid"),
+                  nn.Residual([nn.Dense(18, 18, Trained(), rng)], activation=nn.Tanh), nn.Dense(18, 4, Trained(), rng)],
+     (3, 3, 2)),
+], ids=["batch norm of a vector", "no image", "residual with layers on both ways", "layers of one's own nets",
+        "residuals with other activations"])
 def test_layers_in_other_places(layers, shape, rng, torch, tmp_path):
     net = lively(nn.Sequential(layers(rng), shape), rng)
     x = rng.standard_normal((20, *shape)).astype("float32")
@@ -400,7 +409,8 @@ def test_the_files_say_what_they_are_and_repeat_byte_by_byte(rng, tmp_path):
     assert [[d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
             for value in (*graph.input, *graph.output)] == [["n", 1, 4, 4], ["n", 3]]
     assert "standardised" in graph.input[0].doc_string  # onnxslim drops this, onnx's Extractor the other
-    assert {each.key: each.value for each in model.metadata_props} == {"input": graph.input[0].doc_string}
+    assert {each.key: each.value for each in model.metadata_props} == {
+        "input": graph.input[0].doc_string, "minimask": metadata["minimask"]}
 
 
 def test_dtypes_and_other_array_libraries(rng, tmp_path):

@@ -123,7 +123,7 @@ def test_the_step_by_hand_and_the_first_gradient_do_what_the_page_says(begun):
 
 
 def test_own_examples_do_what_the_page_says(begun, tmp_path):
-    """The rule keeps two of four; the net with dropout and Adam learns, and a stopped run ends in the same bits."""
+    """The rule keeps two of four; the net with noise and Adam learns, and a stopped run ends in the same bits."""
     assert begun.own["halved"].weights_left() == 0.5
     mask = next(iter(begun.own["halved"].masks().values()))
     assert (np.count_nonzero(mask.reshape(-1, 4), axis=1) == 2).all()
@@ -131,7 +131,7 @@ def test_own_examples_do_what_the_page_says(begun, tmp_path):
 
     def made():
         rng = np.random.default_rng(5)
-        net = nn.Sequential([nn.Flatten(), begun.own["Dropout"](0.2, rng),
+        net = nn.Sequential([nn.Flatten(), begun.own["Noise"](0.2, rng),
                              nn.Dense(64, 10, SignedSupermask(tau=0.01), rng)], (8, 8, 1))
         return net, begun.own["digits"], begun.own["Adam"](net.parameters()), 3, rng
 

@@ -91,6 +91,57 @@ def test_exactly_the_units_on_a_path_from_input_to_output_are_left(kind, density
     assert prune.size(prune.prune(smaller)) == prune.size(smaller)
 
 
+def beside(layers, shape, seed=0):
+    """A chain with units that no weight reaches, and other layers than the paper's beside them."""
+    rng = np.random.default_rng(seed)
+    first = rng.standard_normal((4, 3))
+    first[:, 1] = 0
+    dense = [nn.Dense(*weight.shape, Fixed(weight), rng, "float64") for weight in (first, rng.standard_normal((3, 2)))]
+    return nn.Sequential([dense[0], *layers, dense[1]], shape)
+
+
+def shifted():
+    bias = nn.Bias(3, "float64")
+    bias.bias.data = np.array([0.5, -1.5, 2.0])
+    return bias
+
+
+#: Layers after which a unit that no weight reaches is no 0.
+SHIFTS = {"bias": lambda: [shifted(), nn.ELU()], "sigmoid": lambda: [nn.Sigmoid()]}
+
+
+@pytest.mark.parametrize("kind", SHIFTS)
+def test_a_unit_that_no_weight_reaches_stays_where_it_is_no_zero(kind, monkeypatch):
+    net = beside(SHIFTS[kind](), (4,))
+    assert prune.prune(net) is net
+    monkeypatch.setattr(prune, "KEEP_ZEROS", (*prune.KEEP_ZEROS, nn.Bias, nn.Sigmoid))  # what would come of it
+    monkeypatch.setattr(nn.Bias, "__call__", lambda self, x, training=False: x + self.bias.data[[0, 2]][:x.shape[1]]
+                        if x.shape[1] < 3 else x + self.bias.data)
+    monkeypatch.setattr(nn.Bias, "output_shape", lambda self, shape: shape)
+    smaller = prune.prune(net)
+    assert prune.size(smaller).units < prune.size(net).units
+    assert np.abs(outputs(net) - outputs(smaller)).max() > 0.1
+
+
+def test_dropout_goes_and_what_keeps_zeros_is_pruned_beside_it():
+    rng = np.random.default_rng(0)
+    net = beside([nn.Tanh(), nn.Dropout(0.5, rng)], (4,))
+    smaller = prune.prune(net)
+    assert list(smaller.layers) == ["dense1", "tanh1", "dense2"] and prune.size(smaller).units == 4
+    assert_same(net, smaller, 1e-15)
+    kernel = Fixed(rng.standard_normal((1, 1, 4, 3)) * [1, 0, 1])
+    net = nn.Sequential([nn.Conv2D(4, 3, 1, kernel, rng, dtype="float64"), nn.AvgPool2D(2), nn.Flatten(),
+                         nn.Dense(3, 2, Fixed(rng.standard_normal((3, 2))), rng, "float64")], (2, 2, 4))
+    assert prune.size(prune.prune(net)).units == 4
+    assert_same(net, prune.prune(net), 1e-15)
+
+
+def test_a_net_with_groups_stays_whole():
+    rng = np.random.default_rng(0)
+    net = nn.Sequential([nn.GroupedConv2D(4, 4, 3, 4, SignedSupermask(tau_ratio=0.9), rng), nn.Flatten()], (2, 2, 4))
+    assert prune.prune(net) is net
+
+
 def test_a_chain_of_consequences_by_hand():
     """Unit 1 of the second layer has no output, so unit 1 of the first has none, and pixel 2 is read by nobody."""
     first = np.array([[1, 0, 0], [0, 2, 0], [0, 3, 0], [4, 0, 0]], float)  # unit 2 has no input

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from minimask import MinimaskError, UsageError, checkpoint, data, nn, ops, optim, recipes, runs, shrink, train
 from minimask.engine import Tensor
+from minimask.layers import Bias, Dropout, GroupedConv2D, Sigmoid, Tanh
 from minimask.loop import Training
 from minimask.mask import BinarySupermask, EdgePopup, SignedSupermask, Trained
-from minimask.resnet import BatchNorm, GlobalAvgPool, Residual
+from minimask.resnet import AvgPool2D, BatchNorm, GlobalAvgPool, Residual
 
 TAU, MU = 0.05, 0.9
 
@@ -37,6 +38,12 @@ def net_of(kind, rng, source=None, dtype="float64"):
     twice = nn.Dense(9, 9, source, rng, dtype)
     block = Residual([conv(4, 6), nn.ELU(), conv(6, 4)])
     layers, shape = {
+        "mean of windows": ([conv(2, 6), Tanh(), AvgPool2D(2), nn.Flatten(), dense(24, 4)], (4, 4, 2)),
+        "own bias": ([dense(24, 12), Bias(12, dtype), nn.ELU(), dense(12, 4)], (24,)),
+        "sigmoid": ([dense(24, 12), Sigmoid(), dense(12, 4)], (24,)),
+        "dropout": ([dense(24, 12), nn.ELU(), Dropout(0.5, np.random.default_rng(0)), dense(12, 4)], (24,)),
+        "groups": ([conv(2, 6), nn.ELU(), GroupedConv2D(6, 6, 3, 6, source, rng, dtype=dtype), nn.Flatten(),
+                    dense(96, 4)], (4, 4, 2)),
         "dense": ([nn.Flatten(), dense(24, 12), nn.ELU(), dense(12, 9), nn.ReLU(), dense(9, 4)], (4, 3, 2)),
         "plain rows": ([dense(24, 12), nn.ELU(0.5), dense(12, 4)], (24,)),
         "convs": ([conv(2, 7), nn.ELU(), conv(7, 5), nn.MaxPool2D(2), nn.ELU(), nn.Flatten(), dense(20, 8), nn.ELU(),
@@ -50,7 +57,7 @@ def net_of(kind, rng, source=None, dtype="float64"):
     return nn.Sequential(layers, shape)
 
 
-KINDS = ("dense", "plain rows", "convs", "mean", "block")
+KINDS = ("dense", "plain rows", "convs", "mean", "mean of windows", "block")
 
 
 def sources(net):
@@ -73,8 +80,8 @@ def dying(kind, seed, share=0.5, source=None, dtype="float64", wd=0.01, edge=1.0
             source.scores.data[...] = rng.uniform(-3 * TAU, 3 * TAU, source.scores.shape)
             velocity[id(source.scores)][...] = rng.normal(0, TAU / 5, source.scores.shape)
     for layer in net.layers.values():
-        if isinstance(layer, BatchNorm):
-            layer.shift.data[...] = rng.normal(0, 1, layer.shift.shape)
+        for tensor in [layer.shift] if isinstance(layer, BatchNorm) else [layer.bias] if isinstance(layer, Bias) else []:
+            tensor.data[...] = rng.normal(0, 1, tensor.shape)
     order = list(layers)
     for made, read in itertools.pairwise(order):
         shape, after = layers[made][0].shape, layers[read][0].shape
@@ -150,7 +157,9 @@ def test_so_are_many_steps_under_a_falling_schedule(kind, seed):
 
 @pytest.mark.parametrize("kind, made", [("dense", ["dense1", "dense2"]), ("plain rows", ["dense1"]), ("mean", ["conv2d1"]),
                                         ("convs", ["conv2d1", "conv2d2", "dense1"]), ("block", ["residual1.conv2d1"]),
-                                        ("bias", []), ("batch norm", []), ("used twice", [])])
+                                        ("mean of windows", ["conv2d1"]), ("bias", []), ("own bias", []),
+                                        ("batch norm", []), ("sigmoid", []), ("dropout", []), ("groups", []),
+                                        ("used twice", [])])
 def test_where_units_may_be_left_out_and_that_some_are(kind, made):
     net, optimizer = dying(kind, 3)
     assert [link.made for link in shrink.links(net, optimizer)] == made
@@ -272,6 +281,9 @@ FAULTS = {"the bound without momentum": ({"stays_hidden": without_momentum}, lam
           "only what comes in is looked at": ({"_both_sides": one_side}, lambda: half_dead("in")),
           "only what goes out is looked at": ({"_both_sides": the_other_side}, lambda: half_dead("out")),
           "a bias is overlooked": ({"KEEP_ZEROS": (*shrink.KEEP_ZEROS, Shift)}, lambda: stirred("bias", 0)),
+          "the package's own bias is": ({"KEEP_ZEROS": (*shrink.KEEP_ZEROS, Bias)}, lambda: stirred("own bias", 0)),
+          "half of one is taken for zero": ({"KEEP_ZEROS": (*shrink.KEEP_ZEROS, Sigmoid)}, lambda: stirred("sigmoid", 0)),
+          "dropout draws for fewer units": ({"KEEP_ZEROS": (*shrink.KEEP_ZEROS, Dropout)}, lambda: distance("dropout", 0, 5) or 0.0),
           "batch norm is overlooked": ({"KEEP_ZEROS": (*shrink.KEEP_ZEROS, BatchNorm)}, lambda: stirred("batch norm", 0)),
           "channels are not innermost behind Flatten": ({"origins": places_innermost}, far_in_convs),
           "what is left out does not decay": ({"decay": lambda *_: (1.0, 0.0, 1.0)}, far),

@@ -186,11 +186,12 @@ def test_a_job_in_the_background_of_a_script(number, status, tmp_path):
 def test_a_run_that_is_stopped_before_its_first_checkpoint_leaves_nothing_and_begins_when_given_again(
         tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = "train digits --epochs 1 --quiet --out a --resume".split()
+    words = "train digits --epochs 1 --seed 3 --every-step --epoch-0 --quiet --out a --resume".split()
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", lambda *_: signal.raise_signal(signal.SIGINT))
         assert main(words) == 130
     assert capsys.readouterr().err == ("minimask: interrupted while training digits; it had not begun, and nothing is kept; "
-                                       "to begin: minimask train digits --resume --out a\n")
+                                       "to begin: minimask train digits --resume --out a --seed=3 --epochs=1 --epoch-0 "
+                                       "--every-step\n")
     assert set(os.listdir("a")) <= {".lock"}
     assert main(words) == 0 and "a holds no run yet: it begins" in capsys.readouterr().out

@@ -10,11 +10,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from .. import conv, init, nn, ops, resnet, train
+from .. import conv, init, layers, nn, ops, resnet, train
 from ..backend import asarray, to_host
 from ..data import Dataset
 from ..engine import Tensor, no_grad
@@ -67,14 +68,26 @@ def _ratio(distance: float, spread: float) -> float:
     return distance / spread if spread else 0.0
 
 
-def degrees(masks: Masks) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def groups(net: nn.Sequential) -> dict[str, int]:
+    """In how many groups of channels the convolutions of a net fall, by name, where that is not one."""
+    return {name: layer.groups for name, layer in net.walk() if isinstance(layer, layers.GroupedConv2D)}
+
+
+def degrees(masks: Masks, groups: Mapping[str, int] = MappingProxyType({})) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """How many weights are left at each input and at each unit of every layer, by name: (inputs,) and (units,).
 
     The first is the out-degree of what feeds the layer (of a pixel, say), the second the in-degree of its units. In a
     convolution both are channels, and a weight counts once, not at every place of the image.
+
+    Args:
+        groups: of convolutions in groups, as :func:`groups` gives them.
     """
-    return {name: (np.count_nonzero(mask, axis=(*range(mask.ndim - 2), mask.ndim - 1)),
-                   np.count_nonzero(mask, axis=tuple(range(mask.ndim - 1)))) for name, mask in masks.items()}
+    found = {}
+    for name, mask in masks.items():
+        parts = mask.reshape(*mask.shape[:-1], groups.get(name, 1), -1)  # (..., inputs of a group, groups, its units)
+        at_inputs = np.count_nonzero(parts, axis=(*range(mask.ndim - 2), mask.ndim)).T.ravel()
+        found[name] = at_inputs, np.count_nonzero(mask, axis=tuple(range(mask.ndim - 1)))
+    return found
 
 
 def shuffled(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -123,7 +136,9 @@ def _linear(layer: nn.Layer, x: Tensor, name: str, weights: Mapping[int, np.ndar
         return ops.matmul(x, weights[id(layer)])
     if isinstance(layer, nn.Conv2D):
         return conv.conv2d(x, weights[id(layer)], layer.stride, layer.padding)
-    if isinstance(layer, nn.MaxPool2D):  # any entry of the window may be the largest
+    if isinstance(layer, layers.GroupedConv2D):
+        return layers.grouped_conv2d(x, weights[id(layer)], layer.groups, layer.stride, layer.padding)
+    if isinstance(layer, (nn.MaxPool2D, resnet.AvgPool2D)):  # any entry of the window may be the largest, or counts
         each = np.broadcast_to(np.eye(x.shape[3]), (layer.window, layer.window, x.shape[3], x.shape[3]))
         return conv.conv2d(x, np.ascontiguousarray(each), layer.stride, layer.padding)
     if isinstance(layer, resnet.GlobalAvgPool):
@@ -139,8 +154,8 @@ def _linear(layer: nn.Layer, x: Tensor, name: str, weights: Mapping[int, np.ndar
         return y + x
     if isinstance(layer, nn.Flatten):
         return layer(x)
-    if isinstance(layer, (nn.ELU, nn.ReLU)):
-        return x
+    if isinstance(layer, (nn.ELU, nn.ReLU, layers.Tanh, layers.Sigmoid, layers.Bias, layers.Dropout)):
+        return x  # a bias comes from no input
     raise MinimaskError(f"paths: {name} is {layer!r}, and how paths pass that is not known")
 
 

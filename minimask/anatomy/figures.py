@@ -8,6 +8,7 @@ what is clearly negative.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,11 +165,12 @@ def shares(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def degrees(masks: counts.Masks, rng: np.random.Generator, layers: int = 6) -> Figure:
+def degrees(masks: counts.Masks, rng: np.random.Generator, groups: Mapping[str, int] = MappingProxyType({}),
+            layers: int = 6) -> Figure:
     """Weights left at each input and each unit of the first layers, beside those of the same mask shuffled."""
     names = list(masks)[:layers]
     shuffled = {name: counts.shuffled(masks[name], rng) for name in names}
-    real, chance = counts.degrees(masks), counts.degrees(shuffled)
+    real, chance = counts.degrees(masks, groups), counts.degrees(shuffled, groups)
     figure = new_figure(8, 2.1 * len(names) + 0.4)
     for name, axes in zip(names, figure.subplots(len(names), 2, squeeze=False)):
         for ax, ours, theirs, what in zip(axes, real[name], chance[name], ("inputs (out-degree)", "units (in-degree)")):

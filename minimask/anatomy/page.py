@@ -6,9 +6,10 @@ A part is a figure with its explanation; every number in a sentence is counted f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def numbers(net: Sequential, record: dict[str, Any], dataset: Dataset, repeats: 
             "degrees": [{"name": name, "inputs": len(out), "inputs_with_none": int((out == 0).sum()),
                          "out_degree": _spread(out), "units": len(into), "units_with_none": int((into == 0).sum()),
                          "in_degree": _spread(into), "dead_for_ever": dead.get(name)}
-                        for name, (out, into) in counts.degrees(masks).items()],
+                        for name, (out, into) in counts.degrees(masks, counts.groups(net)).items()],
             "pixels": {"all": alive.size, "dead": int((~alive).sum()),
                        "seen_by_no_unit": int((found["seen"] == 0).sum()) if "seen" in found else None,
                        "correlation_with_variation": _correlation(found.get("seen", found["paths"]), found["varies"])},
@@ -103,7 +104,7 @@ def parts(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Iterato
         yield _filters(net)
     if any(mask.ndim == 4 and mask.shape[0] * mask.shape[1] > 1 for mask in masks.values()):
         yield _patterns(net)
-    yield _degrees(masks, counted)
+    yield _degrees(masks, counted, counts.groups(net))
     yield _worth(counted)
 
 
@@ -214,7 +215,8 @@ def _patterns(net: Sequential) -> Part:
          "are not counted."])
 
 
-def _degrees(masks: counts.Masks, counted: dict[str, Any]) -> Part:
+def _degrees(masks: counts.Masks, counted: dict[str, Any],
+             groups: Mapping[str, int] = MappingProxyType({})) -> Part:
     rows = counted["degrees"]
     any_dead = any(row.get("dead_for_ever") is not None for row in rows)
 
@@ -228,7 +230,7 @@ def _degrees(masks: counts.Masks, counted: dict[str, Any]) -> Part:
           f"{row['units']:,}", f"{row['units_with_none']:,}", words(row, "in_degree"),
           *(["" if (dead := row.get("dead_for_ever")) is None else f"{dead:,}"] if any_dead else [])] for row in rows])
     return Part(
-        "degrees", "Who is connected to how many", figures.degrees(masks, np.random.default_rng(0)),
+        "degrees", "Who is connected to how many", figures.degrees(masks, np.random.default_rng(0), groups),
         "Histograms of the weights left at each input and unit, beside those of the same masks shuffled.",
         ["Left: how many weights are left at each input of a layer (its out-degree); right: at each unit (its "
          "in-degree). The outline is the same mask with its entries in random order: what chance would give with as "

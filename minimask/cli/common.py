@@ -151,6 +151,9 @@ def other_data(name: str, options: Any) -> data.Dataset:
 def load_data_of(folder: Path, record: dict[str, Any], options: Any) -> data.Dataset:
     """The data set that a run was trained on, as its images were preprocessed; see load_data."""
     code = own.trusted(record, folder) if getattr(options, "trust", False) else None
+    how = str(record.get("data", {}).get("preprocess", ""))
+    if code is None and own.is_own(how):
+        raise own.untrusted(f"the preprocessing of {folder}", how)
     with _told():
         return runs.dataset_of(folder, record, options.data, options.allow_unverified, _meter(options), code)
 
@@ -191,8 +194,6 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         words += ["--plain"] if options.plain else []
         words += ["--trust"] if options.trust else []
         words += [word for each in options.set for word in ("--set", each)]
-        words += [f"--{name}-seed={seed}" for name, seed in (("init", options.init_seed), ("order", options.order_seed))
-                  if seed is not None and "--out" in words]
     shrink = False if options.no_shrink or (not resume and getattr(options, "plain", False)) else None  # as it began
     go_on = f"; to go on: {shlex.join(words)}" if resume is not None else ""
     try:
@@ -205,11 +206,22 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         elif (folder / runs.CHECKPOINT).exists():
             kept = f"the record so far and the network of its last whole epoch are in {folder}{go_on}"
         else:
-            kept = f"it had not begun, and nothing is kept{go_on.replace('to go on', 'to begin')}"
+            kept = "it had not begun, and nothing is kept"
+            kept += f"; to begin: {shlex.join([*words, *_of_a_beginning(options)])}" if resume is not None else ""
         raise Interrupted(f"interrupted while training {recipe.name}; {kept}") from None
     except (train.TrainingError, OutOfMemory, own.OwnError) as error:
         begun = folder is not None and (folder / runs.CHECKPOINT).exists()
         raise MinimaskError(f"{error}{f', saved in {folder}' if begun else ''}") from error
+
+
+def _of_a_beginning(options: Any) -> list[str]:
+    """The words that a run which goes on does not need, since it has them in its folder."""
+    values = {name: getattr(options, name) for name in ("seed", "init_seed", "order_seed", "epochs", "dataset",
+                                                        "backend")}
+    given = [f"--{name}={value}" for name, value in values.items() if value is not None]
+    given += [f"--{name}" for name in ("epoch_0", "log", "every_step", "tensorboard", "no_shrink")
+              if getattr(options, name)]
+    return [word.replace("_", "-", word.partition("=")[0].count("_")) for word in given]
 
 
 @contextlib.contextmanager

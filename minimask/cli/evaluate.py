@@ -56,7 +56,7 @@ def command(words: Sequence[str]) -> None:
     part = "training" if options.train else "held-out" if dataset.name.endswith("-validation") else "test"
     values = {"format": 1, "about": asked.about, "data": dataset.name, "part": part,
               "unverified": not dataset.verified, **found.as_dict()}
-    names, reason = ([], "") if asked.out is None else _write(asked.out, asked, found, values, images, options)
+    names, reason = ([], "") if asked.out is None else _write(asked.out, found, values, images)
     if options.json:
         print(json.dumps(values, indent=1, allow_nan=False))
     else:
@@ -79,8 +79,9 @@ def _of_run(options: Any) -> Asked:
     net, record = runs.load(folder, dataset if same else None, trust=options.trust)
     code = own.trusted(record, folder) if options.trust else None
     end = record["epochs"][-1] if record["epochs"] and same else {}
-    called = runs.name_of(runs.called(record), record["seed"], record.get("init_seed"),
-                          record.get("order_seed"))
+    called = runs.called(record)
+    if record["seed"] is not None:  # of a net that was saved from Python it is not known
+        called = runs.name_of(called, record["seed"], record.get("init_seed"), record.get("order_seed"))
     return Asked(called, net, dataset.prepare if same else runs.prepare_of(folder, record, code), dataset,
                  end.get("test_accuracy"), Path(options.out or folder))
 
@@ -140,8 +141,7 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def _write(out: Path, asked: Asked, found: Evaluation, values: dict[str, Any], images: np.ndarray,
-           options: Any) -> tuple[list[str], str]:
+def _write(out: Path, found: Evaluation, values: dict[str, Any], images: np.ndarray) -> tuple[list[str], str]:
     """Writes evaluation.json and, where matplotlib is installed, the picture; their names, and why one is missing."""
     def ours(path: Path) -> bool:
         return files.begins_with(out / NAMES[0], MADE)
@@ -155,7 +155,7 @@ def _write(out: Path, asked: Asked, found: Evaluation, values: dict[str, Any], i
     with files.locked(out):
         text = json.dumps(values, allow_nan=False)
         files.write(out / NAMES[0], f"{MADE}, {text[1:]}\n".encode())
-        if not found.mistakes or not options.mistakes:
+        if not found.mistakes or 1 in images.shape[1:3]:  # a row of a table is no picture
             (out / NAMES[1]).unlink(missing_ok=True)
             return [NAMES[0]], ""
         names = [escape.line(name) for name in found.classes]

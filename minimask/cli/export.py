@@ -35,6 +35,9 @@ def command(words: Sequence[str]) -> None:
                 if value is not None}
     if for_onnx and out.suffix != ".onnx":
         raise UsageError(f"--{next(iter(for_onnx))} is for .onnx files, and {out.name} is none; leave it out")
+    if options.scores and dense is None:
+        raise UsageError(f"--scores is for {' and '.join(interchange.WRITERS)} files; {out.suffix} holds a net to use, "
+                         "so leave it out")
     if out.exists() and not options.overwrite:
         raise UsageError(f"{out} is there already: give another name, or --overwrite to replace it")
     if not out.parent.is_dir():
@@ -43,7 +46,7 @@ def command(words: Sequence[str]) -> None:
     code = own.trusted(record, folder) if options.trust else None
     classes, prepare = _classes(net, record), runs.prepare_of(folder, record, code)
     if dense is not None:
-        dense(net, out, classes=classes, prepare=prepare, **for_onnx)
+        dense(net, out, classes=classes, prepare=prepare, scores=options.scores, **for_onnx)
         how = "signs and a magnitude for each layer" if options.compact else "every weight as it is used"
         print(f"{escape.line(out)}: {out.stat().st_size:,} bytes, {how}; images (n, channels, height, width), "
               f"{DONE.get(prepare.name, f'preprocessed by {prepare.name}')}")
@@ -90,5 +93,7 @@ def _parser() -> Parser:
     parser.add_argument("--compact", action="store_true",
                         help="an .onnx file of signs, not floats: 8 bits a weight, from opset 21 on 4, from 25 on 2")
     trust_option(parser)
+    parser.add_argument("--scores", action="store_true",
+                        help="a .safetensors or .onnx file with scores, frozen weights and masks, too")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
     return parser

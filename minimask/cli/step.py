@@ -33,6 +33,9 @@ def command(words: Sequence[str]) -> None:
     refuse_foreign(out)
     run = (folder / "record.json").exists() or folder.is_dir()
     record = runs.read_record(folder) if run else None
+    if record and not record["recipe"]:
+        raise UsageError(f"{folder} was trained from Python, and no recipe says how its steps are made: the page is of "
+                         "a recipe, or of a run of one")
     if record:
         recipe = recipes.from_dict(record["recipe"], own.trusted(record, folder) if options.trust else None).resolve()
     else:

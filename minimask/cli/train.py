@@ -68,6 +68,9 @@ def _chosen(options: Any) -> tuple[recipes.Recipe, Path, dict[str, Any] | None]:
     name = options.recipe
     if options.resume and name not in recipes.RECIPES and (not name.endswith(".toml") or Path(name).is_dir()):
         if not (Path(name) / runs.CHECKPOINT).exists():
+            if (Path(name) / "record.json").exists() and not runs.read_record(name)["recipe"]:
+                raise UsageError(f"{name} was trained from Python and kept without a checkpoint, so only its script "
+                                 "can train it on: train.fit(..., checkpoint=FILE, resume=True)")
             raise UsageError(f"{name} is the folder of no run and the name of no recipe: say which run is to go on, "
                              "train --resume RUN, or what is to be begun where there is none, train RECIPE --resume "
                              "--out DIR (`minimask recipes` lists recipes)")

@@ -224,7 +224,8 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
     """Every array of an .npz, by name."""
     import zipfile
 
-    with reading(path, "an .npz file as numpy.savez writes it"), to_read(path) as file, zipfile.ZipFile(file) as archive:
+    with reading(path, "an .npz file as numpy.savez writes it"), to_read(path) as file, \
+            zipfile.ZipFile(file) as archive:
         return {info.filename.removesuffix(".npy"): _npz_array(archive, info) for info in archive.infolist()}
 
 

@@ -52,8 +52,9 @@ from typing import IO, Any
 import numpy as np
 
 from .. import cost, fields, files, init, nn, resnet
+from .. import layers as kinds
+from ..backend import Array, to_host
 from ..backend import load as load_library
-from ..backend import to_host
 from ..data import Preprocess
 from ..data.preprocess import IMAGE, restored
 from ..engine import Tensor, no_grad
@@ -62,7 +63,7 @@ from ..fields import is_line
 from ..mask import Supermask, WeightSource
 from ..prune import Fixed
 from . import ternary
-from .header import BY, KINDS, MOST_NUMBERS, MOST_WORK, Spec, Stored
+from .header import BY, FLOATS, KINDS, MOST_NUMBERS, MOST_WORK, Spec, Stored, kind_of
 
 MAGIC, VERSION, DIGEST = b"minimask", 1, 32
 START = len(MAGIC) + 4  # bytes before the header: magic, version, its length
@@ -154,13 +155,13 @@ def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: 
                           "or all of float64")
 
     def layer(each: nn.Layer) -> dict[str, Any]:
-        kind = type(each).__name__
-        if kind not in KINDS:
-            raise ExportError(f"a layer of kind {kind} cannot be exported; there are {', '.join(sorted(KINDS))}; "
-                              "minimask.export.header.KINDS takes in another")
+        kind = kind_of(each)
+        if kind is None:
+            raise ExportError(f"a layer of kind {type(each).__name__} cannot be exported; there are "
+                              f"{', '.join(sorted(KINDS))}; minimask.export.header.KINDS takes in another")
         settings = KINDS[kind].write(each, weight, layers)
-        if isinstance(each, resnet.BatchNorm):
-            blobs.append(b"".join(files.raw(_little(array)) for array in _batch_norm(each)))
+        if type(each) in FLOATS:
+            blobs.append(b"".join(files.raw(_little(to_host(array))) for array in _floats(each)))
         return {"kind": kind, **settings}
 
     def layers(inside: dict[str, nn.Layer]) -> list[dict[str, Any]]:
@@ -223,9 +224,10 @@ def _by_output(trits: np.ndarray) -> np.ndarray:
     return np.moveaxis(trits, -1, 0).reshape(-1)
 
 
-def _batch_norm(layer: resnet.BatchNorm) -> list[np.ndarray]:
-    """Its four arrays, in the order in which they lie in a file."""
-    return [to_host(array) for array in (layer.scale.data, layer.shift.data, layer.mean, layer.variance)]
+def _floats(layer: nn.Layer) -> list[Array]:
+    """The arrays of a layer in FLOATS, in the order in which they lie in a file."""
+    found = (getattr(layer, name) for name in FLOATS[type(layer)])
+    return [each.data if isinstance(each, Tensor) else each for each in found]
 
 
 def _signs(array: np.ndarray) -> dict[str, int]:
@@ -315,17 +317,9 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
         raise ValueError(f"the net ends in {outputs[0]}, but there are {len(classes)} classes")
     if not net.weights():
         raise ValueError("it holds no layer with weights")
-    _refuse_windows(net)
+    refuse_too_much(net)
     stored: dict[str, Any] = net.weights()  # what stands for them
-    promised = [each.bytes if isinstance(each, Stored) else 4 * int(each.scale.size) * np.dtype(dtype).itemsize
-                for each in _with_bytes(net)]
-    if sum(each.weights for each in stored.values()) > MOST_NUMBERS:
-        raise ValueError(f"it promises more than {MOST_NUMBERS:,} weights")
-    work, numbers = cost.of(net)
-    if work > MOST_WORK * cost.LARGEST or numbers > MOST_NUMBERS:
-        raise ValueError(f"for one image its net takes {work / cost.LARGEST:,.1f} times the work of the paper's "
-                         f"largest net and {numbers:,} numbers at a time, but {MOST_WORK} times and {MOST_NUMBERS:,} "
-                         "are the most that is taken on")
+    promised = [each.bytes if isinstance(each, Stored) else each for each in _with_bytes(net, np.dtype(dtype).itemsize)]
     promised += [math.prod(shape) * np.dtype(kind).itemsize for _, kind, shape in learned]
     left = size - DIGEST - file.tell()
     if sum(promised) != left:
@@ -356,18 +350,28 @@ def _prepared(spec: Spec) -> tuple[str, list[tuple[str, str, tuple[int, ...]]]]:
     return names.get(said, said), learned
 
 
-def _refuse_windows(net: nn.Sequential) -> None:
-    """ValueError for a window larger than any image needs: work grows with its square, the file does not."""
+def refuse_too_much(net: nn.Sequential) -> None:
+    """ValueError for a net with more weights, or work for an image, than is taken on; before there is memory for it.
+
+    And for a window larger than any image needs: work grows with its square, a file does not.
+    """
     largest = 2 * max(net.input_shape) + 1  # covers the whole image from every place
     for name, layer in net.walk():
-        if isinstance(layer, nn.MaxPool2D):
+        if isinstance(layer, (nn.MaxPool2D, resnet.AvgPool2D)):
             window = layer.window
-        elif isinstance(layer, nn.Conv2D):
+        elif isinstance(layer, (nn.Conv2D, kinds.GroupedConv2D)):
             window = layer.shape[0]
         else:
             continue
         if window > largest:
             raise ValueError(f"the window of {name} is {window} wide, and images are {net.input_shape}")
+    if net.size() > MOST_NUMBERS:
+        raise ValueError(f"it promises more than {MOST_NUMBERS:,} weights")
+    work, numbers = cost.of(net)
+    if work > MOST_WORK * cost.LARGEST or numbers > MOST_NUMBERS:
+        raise ValueError(f"for one image its net takes {work / cost.LARGEST:,.1f} times the work of the paper's "
+                         f"largest net and {numbers:,} numbers at a time, but {MOST_WORK} times and {MOST_NUMBERS:,} "
+                         "are the most that is taken on")
 
 
 def _header(file: IO[bytes], size: int) -> Any:
@@ -392,23 +396,28 @@ def _header(file: IO[bytes], size: int) -> Any:
     return fields.parse(file.read(length), "its header")
 
 
-def _with_bytes(net: nn.Sequential) -> Iterable[Any]:
-    """What has bytes of its own in a file, in order: Stored weights and batch norms."""
-    return (layer if isinstance(layer, resnet.BatchNorm) else layer.weight for _, layer in net.walk()
-            if isinstance(layer, resnet.BatchNorm) or layer.weight is not None)
+def _with_bytes(net: nn.Sequential, itemsize: int) -> Iterable[Any]:
+    """What has bytes of its own in a file, in order: Stored weights, and the bytes of what is in FLOATS."""
+    for _, layer in net.walk():
+        if type(layer) in FLOATS:
+            yield len(FLOATS[type(layer)]) * _floats(layer)[0].shape[0] * itemsize  # the first has them as promised
+        elif layer.weight is not None:
+            yield layer.weight
 
 
 def _fill(net: nn.Sequential, file: IO[bytes], dtype: str, backend: str) -> None:
     """Reads the layers' bytes, and puts weights where their Stored stand."""
     xp, little = load_library(backend), np.dtype(dtype).newbyteorder("<")
     for name, layer in net.walk():
-        if isinstance(layer, resnet.BatchNorm):
-            channels = layer.scale.shape[0]
-            rows = np.frombuffer(file.read(4 * channels * little.itemsize), little).reshape(4, channels).astype(dtype)
-            if not np.isfinite(rows).all() or (rows[3] + layer.eps <= 0).any():
-                raise ValueError(f"{name} holds NaN, infinity or a variance that is not positive")
-            scale, shift, layer.mean, layer.variance = (xp.asarray(row) for row in rows)
-            layer.scale, layer.shift = Tensor(scale), Tensor(shift)
+        if type(layer) in FLOATS:
+            names, channels = FLOATS[type(layer)], _floats(layer)[0].shape[0]
+            rows = np.frombuffer(file.read(len(names) * channels * little.itemsize), little).reshape(-1, channels)
+            for part, row in zip(names, rows.astype(dtype)):
+                if not np.isfinite(row).all() or (isinstance(layer, resnet.BatchNorm) and part == "variance" and (
+                        row + layer.eps <= 0).any()):
+                    raise ValueError(f"{name} holds NaN, infinity or a variance that is not positive")
+                is_tensor = isinstance(getattr(layer, part), Tensor)
+                setattr(layer, part, Tensor(xp.asarray(row)) if is_tensor else xp.asarray(row))
         elif layer.weight is not None:
             stored: Any = layer.weight
             layer.weight = Fixed(xp.asarray(_weight(name, stored, file.read(stored.bytes), dtype)))

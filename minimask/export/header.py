@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import init, nn, resnet
+from .. import layers as kinds
 from ..engine import Tensor
 from ..fields import Fields, is_integer
 from . import ternary
@@ -102,27 +103,91 @@ def _read_norm(spec: Spec) -> nn.Layer:
     return layer
 
 
-def _read_pool(spec: Spec) -> nn.Layer:
-    window = spec.integer("window", 1)
-    return nn.MaxPool2D(window, spec.integer("stride", 1), spec.padding("padding", window))
+def _read_grouped(spec: Spec) -> nn.Layer:
+    stored: Any = spec.weight("weight", axes=4)
+    kernel, width, inputs, outputs = stored.shape
+    groups = spec.integer("groups", 1)
+    if kernel != width or min(stored.shape) < 1 or outputs % groups:
+        raise ValueError(f"a convolution of shape {stored.shape} in {groups} groups; needed is a square window, a "
+                         "channel in, and as many out in every group")
+    stride: Any = spec.pair("stride")
+    return kinds.GroupedConv2D(inputs * groups, outputs, kernel, groups, stored, NO_RNG, stride,
+                               spec.padding("padding", kernel))
+
+
+def _read_pool(kind: type[nn.MaxPool2D] | type[resnet.AvgPool2D]) -> Callable[[Spec], nn.Layer]:
+    def read(spec: Spec) -> nn.Layer:
+        window = spec.integer("window", 1)
+        return kind(window, spec.integer("stride", 1), spec.padding("padding", window))
+
+    return read
+
+
+def _read_bias(spec: Spec) -> nn.Layer:
+    layer = kinds.Bias(1, spec.dtype)
+    layer.bias = Tensor(np.broadcast_to(layer.bias.data, (spec.integer("channels", 1),)))  # takes no memory yet
+    return layer
+
+
+def _read_dropout(spec: Spec) -> nn.Layer:
+    share = spec.take("share", lambda value: type(value) in (int, float) and 0 <= value < 1, "from 0 to below 1")
+    return kinds.Dropout(share, np.random.default_rng(0))
+
+
+def _write_residual(layer: resnet.Residual, _: Any, layers: Callable[[Any], Any]) -> dict[str, Any]:
+    """Nothing is said of the paper's ELU, as in files that were written when there was no other."""
+    ways = {"main": layers(layer.main), "shortcut": layers(layer.shortcut)}
+    if type(layer.activation) is nn.ELU and layer.activation.alpha == 1:
+        return ways
+    return {**ways, "activation": layers({"activation": layer.activation})}
+
+
+def _read_residual(spec: Spec) -> nn.Layer:
+    main, shortcut = spec.layers("main"), spec.layers("shortcut")
+    activation = spec.layers("activation") if "activation" in spec.left else [nn.ELU()]
+    if len(activation) != 1 or activation[0].weight is not None:
+        raise ValueError(f"{spec.where} has {len(activation)} layers as its activation; needed is one, without weights")
+    return resnet.Residual(main, shortcut, lambda: activation[0])
 
 
 #: By class name. A layer that is not here cannot be exported. One of one's own may enter, where files are written and
-#: where they are read: KINDS["Dropout"] = Kind(lambda *_: {}, lambda spec: Dropout()).
+#: where they are read: KINDS["Noise"] = Kind(lambda *_: {}, lambda spec: Noise()).
 KINDS: dict[str, Kind] = {
     "Dense": Kind(lambda layer, weight, _: {"weight": weight(layer)}, _read_dense),
     "Conv2D": Kind(lambda layer, weight, _: {"weight": weight(layer), "stride": _pair(layer.stride),
                                              "padding": _padding(layer.padding)}, _read_conv),
-    "MaxPool2D": Kind(lambda layer, *_: {"window": layer.window, "stride": layer.stride,
-                                         "padding": _padding(layer.padding)}, _read_pool),
+    "GroupedConv2D": Kind(lambda layer, weight, _: {"weight": weight(layer), "groups": int(layer.groups), "stride":
+                                                    _pair(layer.stride), "padding": _padding(layer.padding)},
+                          _read_grouped),
+    "MaxPool2D": Kind(lambda layer, *_: _pool(layer), _read_pool(nn.MaxPool2D)),
+    "AvgPool2D": Kind(lambda layer, *_: _pool(layer), _read_pool(resnet.AvgPool2D)),
     "BatchNorm": Kind(lambda layer, *_: {"channels": layer.scale.shape[0], "eps": layer.eps}, _read_norm),
-    "Residual": Kind(lambda layer, _, layers: {"main": layers(layer.main), "shortcut": layers(layer.shortcut)},
-                     lambda spec: resnet.Residual(spec.layers("main"), spec.layers("shortcut"))),
+    "Bias": Kind(lambda layer, *_: {"channels": layer.bias.shape[0]}, _read_bias),
+    "Dropout": Kind(lambda layer, *_: {"share": layer.share}, _read_dropout),  # nothing is drawn: it is not trained on
+    "Residual": Kind(_write_residual, _read_residual),
     "GlobalAvgPool": Kind(lambda *_: {}, lambda _: resnet.GlobalAvgPool()),
     "Flatten": Kind(lambda *_: {}, lambda _: nn.Flatten()),
     "ELU": Kind(lambda layer, *_: {"alpha": layer.alpha}, lambda spec: nn.ELU(spec.number("alpha", 1e-30))),
     "ReLU": Kind(lambda *_: {}, lambda _: nn.ReLU()),
+    "Tanh": Kind(lambda *_: {}, lambda _: kinds.Tanh()),
+    "Sigmoid": Kind(lambda *_: {}, lambda _: kinds.Sigmoid()),
 }
+BUILT_IN = dict(KINDS)
+#: Layers with floats of their own, a number per channel in each array, beside a weight's: their attributes, in the
+#: order in which they lie in a file.
+FLOATS: dict[type[nn.Layer], tuple[str, ...]] = {
+    resnet.BatchNorm: ("scale", "shift", "mean", "variance"), kinds.Bias: ("bias",)}
+
+
+def kind_of(layer: nn.Layer) -> str | None:
+    """The kind that a layer is written as; None where there is none: one of your own is not ours of the same name."""
+    name = type(layer).__name__
+    ours = type(layer).__module__.partition(".")[0] == __package__.partition(".")[0]
+    return name if name in KINDS and (ours or KINDS[name] is not BUILT_IN.get(name)) else None
+
+
+def _pool(layer: nn.MaxPool2D | resnet.AvgPool2D) -> dict[str, Any]:
+    return {"window": layer.window, "stride": layer.stride, "padding": _padding(layer.padding)}
 
 
 def _pair(value: Any) -> list[int]:
@@ -170,7 +235,7 @@ class Spec(Fields):
         value = self.take(key, lambda value: isinstance(value, list), "a list of layers")
         read = []
         for number, each in enumerate(value, 1):
-            spec = Spec(each, f"layer {number} of {self.where}", self.dtype)
+            spec = type(self)(each, f"layer {number} of {self.where}", self.dtype)
             read.append(KINDS[spec.choice("kind", KINDS)].read(spec))
             spec.end()
         return read

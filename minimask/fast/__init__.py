@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ..engine import FAST
-from . import conv, cupy, ops
+from . import conv, cupy, grouped, ops
 
 NUMPY: dict[str, Callable[..., Any]] = {
     "multiply": ops.multiply, "elu": ops.elu, "take": ops.take, "matmul": ops.matmul,
     "keep_hide_invert": ops.keep_hide_invert, "keep_hide": ops.keep_hide, "keep_largest": ops.keep_largest,
     "conv2d": conv.conv2d, "max_pool2d": conv.max_pool2d, "batch_norm": ops.batch_norm, "resnet.moments": ops.moments,
-    "optim.nesterov": ops.nesterov}
+    "optim.nesterov": ops.nesterov, "grouped_conv2d": grouped.grouped_conv2d}
 CUPY: dict[str, Callable[..., Any]] = {
     "elu": cupy.elu, "keep_hide_invert": cupy.keep_hide_invert, "conv2d": cupy.conv2d, "max_pool2d": cupy.max_pool2d,
     "batch_norm": ops.batch_norm, "resnet.moments": ops.moments, "optim.nesterov": cupy.nesterov}

@@ -53,7 +53,7 @@ def flat(places: Iterable[Place]) -> Iterator[Place]:
     """The same with the layers inside Residuals in their place."""
     for place in places:
         if isinstance(place.layer, resnet.Residual):
-            yield from flat([*place.main, *place.shortcut])
+            yield from flat([*place.main, *place.shortcut, *([place.activation] if place.activation else [])])
         else:
             yield place
 
@@ -131,4 +131,6 @@ def _residual(name: str, layer: resnet.Residual, shape: tuple[int, ...], order: 
     if not _same(main[-1], around[-1]):
         raise MinimaskError(f"{name} is {layer!r}: behind Flatten its two ways end in two orders there; put Dense into "
                             "one of them, after Flatten")
-    return Place(name, layer, shape, order, main[-1], main[0], around[0])
+    last, inside = f"{name}.activation", main[1]
+    activation = Place(last, layer.activation, inside, main[-1], _after(last, layer.activation, inside, main[-1], None))
+    return Place(name, layer, shape, order, activation.after, main[0], around[0], activation)

@@ -1,8 +1,8 @@
 """What a layer is called elsewhere: its arrays, its ONNX nodes and its PyTorch module, kind by kind, in one table.
 
-A layer of one's own enters the table with :func:`register`. Dropout, which does nothing once a net is trained::
+A layer of one's own enters the table with :func:`register`. Noise, which does nothing once a net is trained::
 
-    interchange.register(Dropout, interchange.IDENTITY)
+    interchange.register(Noise, interchange.IDENTITY)
 
 and one that doubles what comes in::
 
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import layers as kinds
 from .. import nn, resnet
 from ..backend import to_host
 from ..engine import no_grad
@@ -35,7 +36,8 @@ class Place:
         name: 'dense1', 'residual2.shortcut_conv2d1'. layer: itself. shape: of one sample before it, as it is here.
         order: where each entry of a vector is there, for vectors: entry i of theirs is entry order[i] of ours. None for
             images, (h, w, c) here and (c, h, w) there.
-        after: the same for what comes out. main, shortcut: the two ways through a Residual.
+        after: the same for what comes out.
+        main, shortcut, activation: the two ways through a Residual, and what follows where they meet.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Place:
     after: np.ndarray | None
     main: Sequence[Place] = ()
     shortcut: Sequence[Place] = ()
+    activation: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def _norm(place: Place) -> dict[str, np.ndarray]:
 def _window(place: Place) -> Any:
     """The geometry of a layer that has a window."""
     layer = place.layer
-    kernel = layer.shape[:2] if isinstance(layer, nn.Conv2D) else layer.window
+    kernel = layer.window if layer.weight is None else layer.shape[:2]
     return geometry(place.name, (1, *place.shape), kernel, layer.stride, layer.padding)
 
 
@@ -137,10 +140,30 @@ def _torch_window(place: Place) -> tuple[tuple[int, int], tuple[int, int], tuple
     if (top, left) != (bottom, right):
         raise MinimaskError(f"{where}; PyTorch's layers pad both sides alike: write ONNX, or pad in a layer of your "
                             "own")
-    if isinstance(place.layer, nn.MaxPool2D) and (2 * top > at.kernel[0] or 2 * left > at.kernel[1]):
+    if place.layer.weight is None and (2 * top > at.kernel[0] or 2 * left > at.kernel[1]):
         raise MinimaskError(f"{where}; PyTorch's pools pad at most half of the window {at.kernel}: write ONNX, or pad "
                             "less")
     return at.kernel, at.stride, (top, left)
+
+
+def _bias(place: Place) -> dict[str, np.ndarray]:
+    bias = to_host(place.layer.bias.data)
+    if len(place.shape) == 3:
+        return {"bias": bias.reshape(-1, 1, 1)}  # (c, 1, 1), beside images
+    return {"bias": bias if place.order is None else bias[place.order]}
+
+
+def _torch_bias(torch: Any, place: Place) -> Any:
+    """PyTorch has no layer that only adds: one with a parameter `bias`."""
+    class Bias(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = torch.nn.Parameter(torch.zeros(_bias(place)["bias"].shape))
+
+        def forward(self, x: Any) -> Any:
+            return x + self.bias
+
+    return Bias()
 
 
 def _onnx_mean(node: Any, place: Place, x: str, y: str) -> list[Any]:
@@ -151,6 +174,13 @@ def _onnx_mean(node: Any, place: Place, x: str, y: str) -> list[Any]:
 def _torch_conv(torch: Any, place: Place) -> Any:
     kernel, stride, padding = _torch_window(place)
     return torch.nn.Conv2d(*place.layer.shape[2:], kernel, stride, padding, bias=False)
+
+
+def _torch_grouped(torch: Any, place: Place) -> Any:
+    kernel, stride, padding = _torch_window(place)
+    _, _, inputs, outputs = place.layer.shape
+    groups = place.layer.groups
+    return torch.nn.Conv2d(inputs * groups, outputs, kernel, stride, padding, groups=groups, bias=False)
 
 
 def _torch_norm(torch: Any, place: Place) -> Any:
@@ -168,6 +198,12 @@ COUNTERPARTS: dict[type, Counterpart] = {
     nn.Conv2D: Counterpart(_node("Conv", "weight", settings=_onnx_window), _torch_conv, _conv),
     nn.MaxPool2D: Counterpart(_node("MaxPool", settings=_onnx_window),
                               lambda torch, place: torch.nn.MaxPool2d(*_torch_window(place))),
+    kinds.GroupedConv2D: Counterpart(
+        _node("Conv", "weight", settings=lambda place: {"group": place.layer.groups, **_onnx_window(place)}),
+        _torch_grouped, _conv),
+    resnet.AvgPool2D: Counterpart(
+        _node("AveragePool", settings=_onnx_window),  # of what lies inside the image, unless told otherwise
+        lambda torch, place: torch.nn.AvgPool2d(*_torch_window(place), count_include_pad=False)),
     resnet.GlobalAvgPool: Counterpart(_onnx_mean, lambda torch, place: torch.nn.Sequential(
         torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())),
     resnet.BatchNorm: Counterpart(_node("BatchNormalization", "weight", "bias", "running_mean", "running_var",
@@ -177,4 +213,9 @@ COUNTERPARTS: dict[type, Counterpart] = {
     nn.ELU: Counterpart(_node("Elu", settings=lambda place: {"alpha": place.layer.alpha}),
                         lambda torch, place: torch.nn.ELU(place.layer.alpha), entrywise=True),
     nn.ReLU: Counterpart(_node("Relu"), _module("ReLU"), entrywise=True),
+    kinds.Tanh: Counterpart(_node("Tanh"), _module("Tanh"), entrywise=True),
+    kinds.Sigmoid: Counterpart(_node("Sigmoid"), _module("Sigmoid"), entrywise=True),
+    kinds.Bias: Counterpart(_node("Add", "bias"), _torch_bias, _bias, entrywise=True),  # as batch norm, in order too
+    kinds.Dropout: Counterpart(_node("Identity"), lambda torch, place: torch.nn.Dropout(place.layer.share),
+                               entrywise=True),  # evaluated it does nothing there either
 }

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from .. import files, nn, resnet
+from ..backend import to_host
 from ..data import Preprocess
 from ..errors import MinimaskError, UsageError
 from ..windows import INTEGERS
-from .about import about, texts
+from .about import about
 from .dense import channels_first, flat, places, state_dict
 from .layers import COUNTERPARTS, Place
+from .outline import Places, digest, outline
 
 # ---- safetensors ---------------------------------------------------------------------------------------------------
 
@@ -26,23 +28,51 @@ DTYPES = {"f2": "F16", "f4": "F32", "f8": "F64", "i1": "I8", "i2": "I16", "i4": 
           "u2": "U16", "u4": "U32", "u8": "U64", "b1": "BOOL"}
 
 
-def write_safetensors(net: nn.Sequential, path: str | Path, classes: Sequence[str] | None = None,
+def write_safetensors(net: nn.Sequential, path: str | Path, scores: bool = False, classes: Sequence[str] | None = None,
                       prepare: Preprocess | None = None) -> None:
     """Writes :func:`state_dict` as a safetensors file: ``module.load_state_dict(safetensors.torch.load_file(path))``.
 
     The same net gives the same bytes. Its metadata say "pt" under "format", as PyTorch's loaders want it, and under
-    "minimask" what the layers are and what the input is. No package is needed.
+    "minimask" what the layers are and what the input is. No package is needed. :func:`minimask.interchange.read` reads
+    it back.
 
     Args:
+        scores: write scores, frozen weights, mask and tau of every masked layer, too: 'dense1.scores' and so on, in the
+            layout of 'dense1.weight'. PyTorch loads such a file under ``strict=False``.
         classes: their names, in the order of the logits. prepare: what is done to raw images (`dataset.prepare`). Both
             are among the metadata where they are given.
 
     Raises:
         MinimaskError: a layer has no counterpart. WriteError: the file cannot be written.
     """
+    arrays = {**state_dict(net), **(_behind(net) if scores else {})}
+    said = _about(net, arrays, classes, prepare)
+    files.write(Path(path), _safetensors(arrays, {"format": "pt", "minimask": said}))
+
+
+def _behind(net: nn.Sequential) -> dict[str, np.ndarray]:
+    """What is behind the weights of masked layers, in their layout: scores, frozen, mask (int8); and tau, by itself.
+
+    Raises UsageError where there is no masked layer.
+    """
+    at, sources, found = Places(net), net.weights(), dict[str, np.ndarray]()
+    for place, name in at.masked.items():
+        source: Any = sources[name]
+        parts = {**{part: t.data for part, t in source.parameters().items()}, **source.state(), "mask": source.mask()}
+        for part, given in parts.items():
+            array = np.asarray(to_host(given) if np.shape(given) else given)
+            found[f"{place}.{part}"] = at.laid_out(place, array) if array.ndim else array
+    if not found:
+        raise UsageError("scores: no layer of this net is masked, so there are none; leave that out")
+    return found
+
+
+def _about(net: nn.Sequential, arrays: Mapping[str, np.ndarray], classes: Sequence[str] | None,
+           prepare: Preprocess | None) -> str:
+    """What a file with these arrays says of itself, as JSON."""
     layers = {place.name: repr(place.layer) for place in flat(places(net))}
-    said = json.dumps({"producer": _producer(), **about(classes, prepare), "layers": layers})
-    files.write(Path(path), _safetensors(state_dict(net), {"format": "pt", "minimask": said}))
+    return json.dumps({"producer": _producer(), **about(classes, prepare), "layers": layers, "net": outline(net),
+                       "sha256": digest(arrays)})
 
 
 def _safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
@@ -73,7 +103,7 @@ BITS = {25: 2, 21: 4, OLDEST: 8}
 
 
 def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact: bool = False,
-               classes: Sequence[str] | None = None, prepare: Preprocess | None = None) -> None:
+               scores: bool = False, classes: Sequence[str] | None = None, prepare: Preprocess | None = None) -> None:
     """Writes the dense equivalent as an ONNX file: 'images' (n, c, h, w) float32 -> 'logits' (n, classes).
 
     float32 whatever the net's dtype is: onnxruntime has no ELU in float64. A Dense is a Gemm, which quantisers of
@@ -83,7 +113,8 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
         opset: 13 or later, for runtimes of that age.
         compact: weights of one magnitude as that number and a tensor of -1, 0, +1, which DequantizeLinear multiplies:
             int8, from opset 21 on int4, from 25 on int2. Computed with are the same weights, to the bit.
-        classes, prepare: as in :func:`write_safetensors`; the model's metadata_props have them, as JSON.
+        scores: as of :func:`write_safetensors`, as arrays that no node reads.
+        classes, prepare: as in :func:`write_safetensors`; among its metadata_props "minimask" has them, as JSON.
 
     Raises:
         UsageError: no such opset, or nothing to write compactly. MinimaskError: onnx is missing, or a layer has no
@@ -95,26 +126,31 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
         raise UsageError(f"opset {opset}: the onnx that is installed ({onnx.__version__}) writes {OLDEST} to {newest}; "
                          "give one of these")
     make = onnx.helper
-    said = about(classes, prepare)
-    nodes, inputs, outputs, arrays = _graph(make, net, said["input"])
+    said = about(classes, prepare)["input"]
+    nodes, inputs, outputs, arrays = _graph(make, net, said)
     if compact:
         bits = next(bits for since, bits in BITS.items() if opset >= since)
         before, initializers = _compact(onnx, arrays, bits)
         nodes = [*before, *nodes]
     else:
         initializers = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    behind = {}
+    if scores:
+        behind = {name: array.astype(np.float32) if array.ndim and array.dtype != np.int8 else array  # tau as it is
+                  for name, array in _behind(net).items()}
+        initializers += [onnx.numpy_helper.from_array(array, name) for name, array in behind.items()]
     opsets = [make.make_opsetid("", opset)]
     model = make.make_model(make.make_graph(nodes, "minimask", inputs, outputs, initializers), opset_imports=opsets,
                             ir_version=make.find_min_ir_version_for(opsets), producer_name=_producer())
-    make.set_model_props(model, texts(said))  # some tools drop the input's own text, others this
+    # Some tools drop the input's own text, others this.
+    make.set_model_props(model, {"input": said, "minimask": _about(net, {**arrays, **behind}, classes, prepare)})
     onnx.checker.check_model(model, full_check=True)
     files.write(Path(path), model.SerializeToString(deterministic=True))
 
 
 def _graph(make: Any, net: nn.Sequential, said: str) -> tuple[list[Any], list[Any], list[Any], dict[str, np.ndarray]]:
     """Nodes, inputs, outputs and arrays. make: onnx.helper. said: of the input."""
-    found = places(net)
-    nodes, _ = _nodes(make.make_node, found, "images", "logits")
+    nodes = graph_nodes(make.make_node, net)
     shapes = [[shape[axis] for axis in channels_first(shape)]
               for shape in (net.input_shape, list(net.shapes.values())[-1])]
     (image, logits), float32 = shapes, 1  # onnx.TensorProto.FLOAT
@@ -124,15 +160,21 @@ def _graph(make: Any, net: nn.Sequential, said: str) -> tuple[list[Any], list[An
             [make.make_tensor_value_info("logits", float32, ["n", *logits])], arrays)
 
 
+def graph_nodes(node: Any, net: nn.Sequential) -> list[Any]:
+    """The nodes of a net, from 'images' to 'logits'. node: ``onnx.helper.make_node``."""
+    return _nodes(node, places(net), "images", "logits")[0]
+
+
 def _nodes(node: Any, places: Sequence[Place], value: str, output: str | None = None) -> tuple[list[Any], str]:
     """The nodes of layers one after the other, from `value`, and the name of the last value: `output` if given."""
     nodes: list[Any] = []
     for place in places:
         y = output if output and place is places[-1] else place.name
-        if isinstance(place.layer, resnet.Residual):
+        if place.activation:
             (main, after), (around, short) = (_nodes(node, way, value) for way in (place.main, place.shortcut))
             total = f"{place.name}.sum"
-            nodes += [*main, *around, node("Add", [after, short], [total]), node("Elu", [total], [y])]
+            nodes += [*main, *around, node("Add", [after, short], [total]),
+                      *COUNTERPARTS[type(place.activation.layer)].onnx(node, place.activation, total, y)]
         else:
             nodes += COUNTERPARTS[type(place.layer)].onnx(node, place, value, y)
         value = y
@@ -194,13 +236,13 @@ def _module(torch: Any, place: Place) -> Any:
 
 
 def _residual(torch: Any, place: Place) -> Any:
-    """ELU(main(x) + shortcut(x)), its layers under the names of ours."""
+    """activation(main(x) + shortcut(x)), its layers under the names of ours."""
     class Residual(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.ways = [[each.name.removeprefix(f"{place.name}.") for each in way]
                          for way in (place.main, place.shortcut)]
-            for each in (*place.main, *place.shortcut):
+            for each in (*place.main, *place.shortcut, *([place.activation] if place.activation else [])):
                 self.add_module(each.name.removeprefix(f"{place.name}."), _module(torch, each))
 
         def forward(self, x: Any) -> Any:
@@ -209,7 +251,7 @@ def _residual(torch: Any, place: Place) -> Any:
                 y = self.get_submodule(part)(y)
             for part in self.ways[1]:
                 z = self.get_submodule(part)(z)
-            return torch.nn.functional.elu(y + z)
+            return self.get_submodule("activation")(y + z)
 
     return Residual()
 

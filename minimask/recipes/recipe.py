@@ -33,15 +33,16 @@ KINDS: dict[str, Collection[str]] = {"source": SOURCES, "schedule": SCHEDULES, "
 Types = Mapping[str, type]
 _INITIAL: Types = {"frozen": str, "frozen_distribution": str, "frozen_factor": float, "scores": str,
                    "scores_distribution": str}
-_RESNET: Types = {"width": int, "norm": str}
+_NET: Types = {"activation": str}
+_RESNET: Types = {"width": int, "norm": str, **_NET}
 #: The settings of every weight source, schedule, model, loss and optimizer that has some, and their types.
 SETTINGS: dict[str, Types] = {
     "trained": {"init": str, "distribution": str, "factor": float},
     "signed-supermask": {**_INITIAL, "tau": float, "tau_ratio": float},
     "binary": {**_INITIAL, "tau": float, "tau_ratio": float},
     "edge-popup": {**_INITIAL, "share": float},
-    **schedules.SETTINGS, **losses.settings_types(), **optimizers.SETTINGS,
-    **{name: _RESNET for name in resnet.RESNETS}, **data.KINDS}
+    **schedules.SETTINGS, **losses.settings_types(), **optimizers.SETTINGS, **data.KINDS,
+    **{name: _NET for name in models.MODELS}, **{name: _RESNET for name in resnet.RESNETS}}
 TYPES: Types = {"name": str, "about": str, "epochs": int, "lr": float, "wd": float, "model": str,
                 "model_settings": dict, "dataset": str, "augment": bool, "source": str, "source_settings": dict,
                 "batch": int, "momentum": float, "schedule": str, "schedule_settings": dict,
@@ -68,7 +69,8 @@ class Recipe:
         name: letters, digits, '.', '_' and '-'; a run's folder has that name. about: one line on what it is.
         epochs, batch: passes over the training images, images a step.
         lr, wd: of the optimizer. momentum: of 'sgdw' (:class:`minimask.optim.SGDW`).
-        model, model_settings: builder in :data:`minimask.models.MODELS`, and a ResNet's `width` and `norm`.
+        model, model_settings: builder in :data:`minimask.models.MODELS`, a ResNet's `width` and `norm`, and
+            any net's `activation` (ELU unless given; minimask.layers.ACTIVATIONS).
         dataset, dataset_settings: name in :mod:`minimask.data`, folder:DIR, npz:FILE or csv:FILE, and the settings of
             these (:data:`minimask.data.KINDS`). augment: pad, flip and crop its training images.
         preprocess: of its images, a name in :data:`minimask.data.PREPROCESSINGS`; "" for what the data set says.

@@ -107,6 +107,9 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
             if taken_up:  # else there is nothing to go on with, and what is there stays
                 write_record(folder, record)
                 write_network(folder, net)
+            elif not resume:
+                for path in [folder / LOG, *(event_files(folder) if log and log.tensorboard else [])]:
+                    path.unlink(missing_ok=True)
     return net, record
 
 

@@ -73,6 +73,10 @@ def record(value: Mapping[str, Any]) -> None:
     for part, kind in (("net", dict), ("name", str)):
         if part in value and not (type(value[part]) is kind and 0 < len(value[part]) <= MOST_NAME):
             raise ValueError(f"is damaged or of another kind: its {part} is {brief(value[part], 40)}")
+    rules, unknown = (value.get("net", {}).get(part, kind()) for part, kind in (("rules", dict), ("unknown", list)))
+    if type(rules) is not dict or type(unknown) is not list or not all(type(rule) is dict for rule in rules.values()):
+        raise ValueError(f"is damaged or of another kind: its net has the rules {brief(rules, 60)} and "
+                         f"the unknown parts {brief(unknown)}")
     for number, entry in numbered(value):
         try:
             _entry(entry, number, value["epochs"][0] if value["epochs"] else entry,

@@ -98,6 +98,8 @@ def work(task: Task) -> Outcome:
     if task.source not in (None, train.source_digest()):
         return Outcome(task.name, "held", another_source(train.source_digest(), task.source))
     leaving = _leaving()
+    if task.code is not None and task.digests and not os.path.isdir(task.code.folder):
+        return Outcome(task.name, "held", f"the worker does not see {task.code.folder}, where the recipe's own code is")
     try:
         there = own.digests((f"{module}:" for module in task.digests), task.code)
     except MinimaskError as trouble:
@@ -130,7 +132,7 @@ def another_code(there: Mapping[str, str], here: Mapping[str, str]) -> str:
     """What to say of a worker whose own code is another one than that of whoever began the sweep."""
     module = next(module for module, digest in here.items() if there.get(module) != digest)
     return (f"the worker has another source of {module} (digest {there.get(module)}, not {here[module]}); own code "
-            "stays as it is while a sweep runs, and every worker needs the same")
+            "stays as it is while a sweep runs, and a worker that read it before it was changed is to be begun anew")
 
 
 def _train(task: Task, leaving: Callable[[], bool]) -> bool:

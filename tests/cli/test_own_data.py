@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from minimask import data, export, loop, runs
+from minimask import data, export, interchange, loop, runs
 from minimask.__main__ import main
 
 RECIPE = """name = "iris"
@@ -164,11 +164,15 @@ def test_exports_say_classes_and_preprocessing(work, capsys):
     texts = {each.key: each.value for each in model.metadata_props}
     content = (work / "n.safetensors").read_bytes()
     header = json.loads(content[8:8 + int.from_bytes(content[:8], "little")])["__metadata__"]["minimask"]
-    there = [json.loads(header), {**texts, **{key: json.loads(texts[key]) for key in ("classes", "preprocess")}}]
+    there = [json.loads(header), json.loads(texts["minimask"])]
     for said_ in there:
         assert said_["classes"] == ["ant", "bee", "cat"] and said_["preprocess"]["name"] == "feature"
         assert "standardised over the training set" in said_["input"]
     dataset = runs.dataset_of(work / "run", runs.read_record(work / "run"))
+    for name in ("n.onnx", "n.safetensors"):
+        read = interchange.read(work / name)
+        assert read.classes == dataset.classes and read.prepare.name == "feature"
+        assert np.array_equal(read.prepare(dataset.test_images), dataset.prepare(dataset.test_images))
     learned = there[1]["preprocess"]
     raw = dataset.test_images.transpose(0, 3, 1, 2)
     x = ((raw - learned["mean"]) / learned["spread"]).astype(np.float32)  # as a reader of that file does it

@@ -24,7 +24,7 @@ from minimask.mask import SignedSupermask, Trained
 SECONDS = 60  # for one file
 #: Values that something in the header is replaced by.
 HOSTILE = [None, True, False, -1, 0, 1, 2, 7, 2**16, 2**24, 2**31, 2**63, 10**30, 1e308, 0.5, -0.5, "", "x", "same", "plain",
-           "base243", "arithmetic", "rice", "input", "output", "Flatten", "ReLU", "Residual", "float64", "\x1b[2J", [], {}, [[]], [1, 1], [4, 4], [[1, 1], [1, 1]],
+           "base243", "arithmetic", "rice", "input", "output", "Flatten", "ReLU", "Residual", "Bias", "Dropout", "AvgPool2D", "float64", "\x1b[2J", [], {}, [[]], [1, 1], [4, 4], [[1, 1], [1, 1]],
            [10**9, 10**9], list(range(100))]
 
 
@@ -48,6 +48,12 @@ def nets():
     rng = np.random.default_rng(7)
     yield nn.Sequential([*layers(uniform, "float64"), nn.Flatten(), nn.Dense(24, 3, uniform, rng, "float64")], (8, 8, 2)), None
     yield nn.Sequential([*layers(Trained(), "float32"), nn.Flatten(), nn.Dense(24, 3, masked, rng)], (8, 8, 2)), None
+    rng = np.random.default_rng(7)
+    first, bias = nn.GroupedConv2D(2, 4, 3, 2, masked, rng), nn.Bias(4)
+    bias.bias.data = np.arange(4, dtype=np.float32) / 3
+    block = nn.Residual([nn.GroupedConv2D(4, 4, 3, 2, uniform, rng), nn.Tanh()], activation="sigmoid")
+    yield nn.Sequential([first, bias, nn.AvgPool2D(2, 1, 1), block, nn.Dropout(0.5, rng),
+                         nn.Flatten(), nn.Dense(100, 3, masked, rng)], (4, 4, 2)), None
 
 
 def contents():
@@ -141,7 +147,9 @@ def decoded(content):
     def walk(layers):
         for layer in layers:
             if layer["kind"] == "Residual":
-                yield from walk(layer["main"] + layer["shortcut"])
+                yield from walk(layer["main"] + layer["shortcut"] + layer.get("activation", []))
+            elif layer["kind"] == "Bias":
+                take(layer["channels"] * dtype.itemsize)
             elif layer["kind"] == "BatchNorm":
                 take(4 * layer["channels"] * dtype.itemsize)
             elif "weight" in layer:

@@ -20,7 +20,7 @@ FOLDER = str(Path(fast.__file__).parent)
 #: Functions that are no ops and have a twin, by the name in the table.
 OTHERS = {"resnet.moments": resnet.moments, "optim.nesterov": optim.nesterov}
 #: How far float64 results may lie apart, in roundings of 1e-16: another formula (elu), or sums in another order.
-ROUNDINGS = {"elu": 8, "conv2d": 500, "matmul": 100, "take": 20, "batch_norm": 2000, "resnet.moments": 100}
+ROUNDINGS = {"elu": 8, "conv2d": 500, "grouped_conv2d": 500, "matmul": 100, "take": 20, "batch_norm": 2000, "resnet.moments": 100}
 
 
 def plain_version(name):

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -209,3 +210,23 @@ def test_a_module_on_pythons_path_will_do(project, tmp_path_factory):
     sys.path.append(str(folder))
     assert isinstance(recipe.build(data.digits(), np.random.default_rng(0)), nn.Sequential)
     assert [path.name for path in own._imported[module][0]] == [f"{module}.py"]
+
+
+def test_an_error_in_what_own_code_imports_later_is_its_own_too(project):
+    folder, module = project
+    (folder / f"{module}_late.py").write_text("def fail():\n    raise KeyError('late')\n")
+    (folder / f"{module}.py").write_text("import importlib\n\ndef rule(tau):\n    return importlib.import_module("
+                                         f"'{module}' + '_late').fail()\n")
+    with pytest.raises(own.OwnError, match=rf"{module}_late.py, line 2, in fail: KeyError: 'late' \(in your own code\)"):
+        _recipe(project).weights()
+    sys.modules.pop(f"{module}_late")
+
+
+def test_threads_import_it_once(project):
+    folder, module = project
+    file = folder / f"{module}.py"
+    file.write_text("open(__file__ + '.mark', 'a').write('x')\nimport time\ntime.sleep(0.05)\n"
+                    "def net(**all): ...\nrule = falling = net\n")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: _recipe(project).resolve(), range(8)))
+    assert (folder / f"{module}.py.mark").read_text() == "x"

@@ -81,7 +81,7 @@ FAULTS = [
     ("epochs.1.layers.0.weights", 10**400, "epoch 2 has a layer whose kept, hidden and inverted weights do not add up"),
     ("epochs.1.layers.0", [], "epoch 2 has no layers"), ("epochs.1.layers", [{}] * 20_000, "epoch 2 has 20,000 layers"),
     ("epochs.1", None, "epoch 2 is None, not an entry"), ("recipe.name", "x" * 150, "name has 150 characters"),
-    ("recipe.model_settings", {"width": 10**9}, "takes no settings"), ("recipe.epochs", 10**30, "epochs is 1000"),
+    ("recipe.model_settings", {"width": 10**9}, "unknown key 'width'"), ("recipe.epochs", 10**30, "epochs is 1000"),
     ("recipe.about", "x" * 20_000, "holds a text of 20,000 characters"), ("recipe.model", "conv8", "disagrees with its recipe"),
     ("recipe.batch", 0.5, "batch is 0.5, but must be a whole number"), ("recipe.lr", deep(5), "lr is "),
 ]
