@@ -17,7 +17,7 @@ from .backend import namespace
 from .checkpoint import Keeper, restore
 from .data import Dataset, refuse_faint, refuse_no_numbers
 from .errors import UsageError
-from .fast.memory import kept_memory
+from .fast.memory import give_back, kept_memory
 from .fast.threads import blas_kernel, blas_threads
 from .loop import Listener
 from .loop import Training as Training
@@ -25,7 +25,7 @@ from .meter import Line
 from .mishaps import TrainingError as TrainingError
 from .nn import Sequential
 from .optim import SGD
-from .shrink import Shrinker
+from .shrink import SetAside, Shrinker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         augment: pad, flip and crop the training images anew in every step (:func:`minimask.data.augment`).
         shrink: train on without the units that are dead for ever (:mod:`minimask.shrink`): the same run up to rounding,
             and faster; the record says so, and how many there are. The net is whole at the end of every epoch; in
-            between, what is in its arrays is not up to date.
+            between zeros stand in for the arrays of layers some of whose units are out.
 
     Training runs where the net's arrays live: `backend=` of its builder says where that is.
 
@@ -74,7 +74,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     if checkpoint is None and resume:
         raise UsageError("fit: resume=True needs checkpoint=FILE, to know from where")
     training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment)
-    listeners: list[Listener] = [Shrinker()] if shrink else []
+    shrinker = Shrinker()
+    listeners: list[Listener] = [RoomForAll(), shrinker] if shrink else []
     training.record |= {"shrink": True} if shrink else {}
     if checkpoint is not None:
         if resume:
@@ -84,6 +85,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         listeners.append(Shown(progress))
     if on_epoch:
         listeners.append(Called(on_epoch))
+    if shrink:
+        listeners += [SetAside(shrinker), RoomForAll()]
     return training.run(epochs, listeners)
 
 
@@ -220,6 +223,19 @@ class Progress:
             self.line.say(self.pending)
         self.line.stop()
         self.pending = ""
+
+
+class RoomForAll(Listener):
+    """Of a shrunk net: memory that its steps took goes back to the system before the whole is there again at an epoch's
+    end, and what that took once it has gone."""
+
+    def step(self, training: Training, loss: float) -> None:
+        if training.left_out and training.step == training.steps:
+            give_back()
+
+    def epoch(self, training: Training, entry: dict[str, Any], last: int) -> None:
+        if training.left_out:
+            give_back()
 
 
 class Shown(Listener):
