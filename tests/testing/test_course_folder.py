@@ -169,7 +169,10 @@ def test_an_engine_of_ones_own_is_checked(tmp_path):
     course.write(folder, ["01"])
     words = ("pytest", "exercises/test_engine.py", "-rs", "-k", "operation or twice or second")
     out = python(*words, cwd=folder)
-    assert "14 skipped" in out and "five functions, and your own engine is checked here" in out, out
+    assert "1 skipped" in out and "failed" not in out and "passed" not in out, out
+    assert "engine.py is not filled in: five functions in exercises/engine.py, and your own engine is checked here" in out, out
+    assert "failed" not in (out := python(*words, f"--minimask-solutions={SOLUTIONS}", cwd=folder)), out
+    assert "1 skipped" in out and f"{SOLUTIONS}/engine.py is not there, and need not be" in out, out
     (folder / "exercises/lesson01.py").write_text((SOLUTIONS / "lesson01.py").read_text())
     (folder / "exercises/engine.py").write_text(ENGINE.replace("FACTOR", "1"))
     out = python(*words, cwd=folder)
