@@ -413,7 +413,7 @@ class Page(HTMLParser):
         self.words.append(words)
 
 
-def test_inspect_writes_figures_numbers_and_a_page_that_needs_nothing_else(tmp_path, capsys, digits, figures):
+def test_inspect_writes_figures_numbers_and_a_page_that_needs_nothing_else(tmp_path, capsys, digits, figures, drawn):
     assert main(["train", "digits", "--epochs", "3", "--out", str(tmp_path / "run"), "--quiet"]) == 0
     assert main(["inspect", str(tmp_path / "run"), "--repeats", "2"]) == 0
     out, folder = capsys.readouterr().out, tmp_path / "run/anatomy"

@@ -66,9 +66,10 @@ def test_the_demo(folder):
     assert any(line.startswith("dense baseline") and "50,200 of 50,200" in line for line in lines)
 
 
-def test_train_keeps_record_network_and_pictures(folder, capsys):
+def test_train_keeps_record_network_and_pictures(folder, capsys, drawn):
     assert train_digits(folder / "a", "--seed", "3") == 0
     assert set(os.listdir(folder / "a")) == FILES
+    assert all((folder / "a" / name).stat().st_size > 10_000 for name in FILES if name.endswith(".png"))
     out = capsys.readouterr().out
     record = json.loads((folder / "a/record.json").read_text())
     assert (record["format"], record["seed"], record["dataset"], len(record["epochs"])) == (1, 3, "digits", 2)
