@@ -37,6 +37,13 @@ def pytest_addoption(parser):
                      help="fail, in place of a skip, where CuPy or its GPU is missing")
 
 
+def pytest_configure(config):
+    """With a worker for each core (-n) a test's matrix products need no second thread: it waits for another test's core."""
+    if getattr(config.option, "numprocesses", None):
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
+
+
 def pytest_collection_modifyitems(config, items):
     """Slow tests run only when -m asks for them."""
     if "slow" not in config.getoption("-m"):
