@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import FEW_PLUGINS
 
 import minimask
 from minimask import Tensor
@@ -32,7 +33,7 @@ def called(lesson, task):
 def python(*words, **settings):
     """A Python process that finds this minimask."""
     root = str(Path(minimask.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, **FEW_PLUGINS, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     return subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, env=environment, **settings)
 
 

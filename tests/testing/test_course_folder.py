@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import FEW_PLUGINS
 
 import minimask
 from minimask.__main__ import main
@@ -19,7 +20,7 @@ SOLUTIONS = HERE / "solutions"
 
 def python(*words, cwd):
     root = str(Path(minimask.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, **FEW_PLUGINS, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     environment.pop("CI", None)  # with which pytest's summary tells a failure's whole text
     done = subprocess.run([sys.executable, "-m", *map(str, words)], capture_output=True, text=True, env=environment, cwd=cwd,
                           stdin=subprocess.DEVNULL, timeout=300)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import FEW_PLUGINS
 
 import minimask
 
@@ -17,7 +18,7 @@ TUTORIALS = Path(__file__).parents[2] / "tutorials"
 def ran(folder, *words):
     """What pytest says in a folder, with this minimask."""
     root = str(Path(minimask.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, **FEW_PLUGINS, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-m", "pytest", *map(str, words)], capture_output=True, text=True, cwd=folder,
                           env=environment, stdin=subprocess.DEVNULL, timeout=300)
     return done.stdout + done.stderr
