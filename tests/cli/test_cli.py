@@ -43,6 +43,7 @@ def train_digits(out, *words):
 # ---- what it does ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_the_demo(folder):
     """The main job, whole: accuracy and weights left as promised, and every file; twice, since it replaces its own."""
     for again in (False, True):
@@ -242,6 +243,7 @@ def test_the_demo_replaces_its_own_folder_only(folder, capsys):
     assert len(json.loads((folder / "runs/demo/record.json").read_text())["epochs"]) == 2
 
 
+@pytest.mark.once
 def test_an_interrupted_demo_does_not_block_the_next(folder, capsys, monkeypatch):
     """Interrupted in the supermask, and in the baseline after it."""
     real, calls, stops = train.Training.train_epoch, [], []
@@ -262,6 +264,8 @@ def test_an_interrupted_demo_does_not_block_the_next(folder, capsys, monkeypatch
     assert len(json.loads((folder / "runs/demo/record.json").read_text())["epochs"]) == 150
 
 
+@pytest.mark.python
+@pytest.mark.once
 def test_output_that_cannot_be_written_is_no_bug(folder):
     """A reader that leaves early, a full device."""
     command = f"{sys.executable} -m minimask train digits --epochs 2 --quiet --overwrite --out a"
@@ -413,6 +417,7 @@ def outcome(folder):
             {**record, "epochs": [{k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]]})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_goes_on_to_the_same_end(number, folder):
     """By the very command that the message of Ctrl-C gives: seed, epochs and data set are those of the run."""

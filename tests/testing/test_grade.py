@@ -139,6 +139,7 @@ def marked(tests, tmp_path_factory):
     return place, ran, rows, time.monotonic() - began
 
 
+@pytest.mark.python
 @pytest.mark.parametrize("name", CLASS)
 def test_nothing_earns_a_point_but_an_answer(marked, name):
     place, _, rows, _ = marked
@@ -153,6 +154,7 @@ def test_nothing_earns_a_point_but_an_answer(marked, name):
     assert [test["max_score"] for test in scores["tests"]] == [1, 5, 1]
 
 
+@pytest.mark.python
 def test_the_others_are_marked_as_if_they_were_alone(marked):
     place, ran, rows, _ = marked
     assert rows["bob"]["points"] == "7" and len(rows) == len(CLASS) + 2
