@@ -1,23 +1,26 @@
-"""Training steps and a whole epoch, side by side with PyTorch eager in one process, alternating.
+"""Training steps and a whole epoch, side by side with PyTorch (and JAX) in one process, alternating.
 
     python benchmarks/steps.py                  # the FCN: a table
     python benchmarks/steps.py --nets all       # and conv2, conv4, conv6, conv8, resnet20 (some minutes)
     python benchmarks/steps.py --json FILE      # and writes a record
     python benchmarks/steps.py --threads 1      # both sides limited to one thread
     python benchmarks/steps.py --backend cupy   # both sides on a GPU
+    python benchmarks/steps.py --sides eager,compile,jax   # and torch.compile and JAX (pip install jax)
 
 A step is forward, backward and SGDW of a signed supermask at batch 128 in float32. Both sides do the same: the same
 masks, no biases, the same update, PyTorch's with in-place operations. For nets with convolutions PyTorch runs in both
 its layouts, NCHW and channels_last, and the better one counts. Machines are noisy: read the ratio, not the
 milliseconds. "GEMM share" is the time the step's products would take at the machine's peak, measured in the same run
 with a large product, over our time. MNIST is used where MINIMASK_DATA has it, random images of its size elsewhere.
-Needs the extra `oracle`.
+Needs the extra `oracle`. torch.compile takes the layout that was better in eager mode, JAX images as ours does; both
+compile once, before the first round. A side that cannot be had is left out and says why.
 
 On a GPU the clock stops when the device is done, peak memory is what each side's memory pool has taken from the device,
 and both sides compute in float32 proper: PyTorch's TF32 is off, as it is in CuPy.
 """
 
 import argparse
+import importlib.metadata
 import importlib.util
 import itertools
 import json
@@ -100,9 +103,9 @@ def timed(call):
 
 
 def alternate(calls, rounds, repeats):
-    """Rounds of `repeats` calls of each side in turn: (median seconds of each, median ratio of ours to the best other).
+    """Rounds of `repeats` calls of each side in turn: (median seconds of each, median ratios of ours to each).
 
-    The ratio is taken within a round, seconds apart, so that a machine that slows down for a while slows both.
+    Ratios are taken within a round, seconds apart, so that a machine that slows down for a while slows all.
     The first call of each turn warms the caches and is not counted; nor is the first round.
     """
     seconds = []
@@ -113,8 +116,7 @@ def alternate(calls, rounds, repeats):
                 turns.append([timed(call) for _ in range(repeats)])
         seconds.append([statistics.median(turn[1:] or turn) for turn in turns])
     medians = [statistics.median(column) for column in zip(*seconds[1:])]
-    best = 1 + medians[1:].index(min(medians[1:]))
-    return medians, statistics.median(row[0] / row[best] for row in seconds[1:])
+    return medians, [statistics.median(row[0] / row[i] for row in seconds[1:]) for i in range(len(calls))]
 
 
 def turns(step, batches):
@@ -204,24 +206,57 @@ def device_name(library):
     return backend.load(library).cuda.runtime.getDeviceProperties(0)["name"].decode()
 
 
-def measure_step(name, rounds, peak, library, peaks=True):
-    """One row of "steps"; `peaks`: memory too, for which each side runs once more in a process of its own."""
+def others(name, host, names, batches):
+    """(side, call) of the others, by name: eager in each layout, torch.compile in both, JAX; of `names` only."""
     import torch
     from torch_side import TorchSide
 
-    ours, host = OurSide(name, library=library), OurSide(name)  # PyTorch's is made from the one on the host
-    layouts = (False,) if name == "fcn" else (False, True)
-    others = [TorchSide(host.net, host.recipe, last) for last in layouts]
+    calls = []
+    for compiled, side in ((False, "eager"), (True, "compile")):
+        for last in (False,) if name == "fcn" else (False, True):
+            def made(last=last, compiled=compiled):
+                other = TorchSide(host.net, host.recipe, last, compiled)
+                return turns(other.step, [(other.images(x), torch.tensor(y)) for x, y in batches])
+            calls += had(side, made) if side in names else []
+
+    def jax():
+        from jax_side import JaxSide
+
+        other = JaxSide(host.net, host.recipe)
+        return turns(other.step, [(other.images(x), y.astype(np.int32)) for x, y in batches])
+
+    return calls + (had("jax", jax) if "jax" in names else [])
+
+
+def had(side, made):
+    """A side's call, which has compiled; nothing where it cannot be had, which is said."""
+    try:
+        call = made()
+        call()
+    except Exception as error:
+        print(f"{side}: left out ({type(error).__name__}: {str(error).splitlines()[0]:.100})", flush=True)
+        return []
+    return [(side, call)]
+
+
+def measure_step(name, rounds, peak, library, peaks=True, sides=("eager",)):
+    """One row of "steps"; `peaks`: memory too, for which each side runs once more in a process of its own."""
+    ours, host = OurSide(name, library=library), OurSide(name)  # the others are made from the one on the host
     batches = sample(name, 20 if name == "fcn" else 2)
-    calls = [turns(ours.step, [(move(x, library), move(y, library)) for x, y in batches])]
-    for other in others:
-        calls.append(turns(other.step, [(other.images(x), torch.tensor(y)) for x, y in batches]))
-    medians, ratio = alternate(calls, rounds, 20 if name == "fcn" else 2)
-    return {"net": name, "ours_ms": 1e3 * medians[0], "torch_ms": 1e3 * min(medians[1:]), "ratio": ratio,
-            "torch_layout": ("NCHW", "channels_last")[medians[1:].index(min(medians[1:]))],
-            **({f"{side}_peak_mb": peak_mb(name, side, library) for side in ("ours", "torch")} if peaks else
-               {"ours_peak_mb": None, "torch_peak_mb": None}),
-            "gemm_share": gemm_flop(ours.net) / (peak * 1e9) / medians[0]}
+    mine = turns(ours.step, [(move(x, library), move(y, library)) for x, y in batches])
+    their = others(name, host, sides, batches)
+    medians, ratios = alternate([mine, *(call for _, call in their)], rounds, 20 if name == "fcn" else 2)
+    row = {"net": name, "ours_ms": 1e3 * medians[0]}
+    for side, key in (("eager", "torch"), ("compile", "compile"), ("jax", "jax")):
+        found = [i for i, (each, _) in enumerate(their, 1) if each == side]
+        best = min(found, key=lambda i: medians[i], default=0)
+        if found:
+            row |= {f"{key}_ms": 1e3 * medians[best], "ratio" if side == "eager" else f"{key}_ratio": ratios[best]}
+            row |= {f"{key}_layout": ("NCHW", "channels_last")[found.index(best)]} if side != "jax" else {}
+    return row | {
+        **({f"{side}_peak_mb": peak_mb(name, side, library) for side in ("ours", "torch")} if peaks else
+           {"ours_peak_mb": None, "torch_peak_mb": None}),
+        "gemm_share": gemm_flop(ours.net) / (peak * 1e9) / medians[0]}
 
 
 def measure_epoch(turns_each):
@@ -239,7 +274,7 @@ def measure_epoch(turns_each):
     def epoch():
         train.Training(ours.net, dataset, ours.optimizer, rng, BATCH, train.new_record()).train_epoch()
 
-    (mine, other), ratio = alternate(
+    (mine, other), (_, ratio) = alternate(
         [epoch,
          lambda: theirs.epoch(images, labels, torch.tensor(rng.permutation(len(images))))], turns_each, 1)
     return {"net": "fcn", "data": dataset.name, "ours_s": mine, "torch_s": other, "ratio": ratio}
@@ -256,6 +291,7 @@ def main():
                         help="turns of a whole epoch each, on the CPU (default: 5; 0 for none)")
     parser.add_argument("--backend", default="numpy", choices=("numpy", "cupy"),
                         help="our array library; with cupy both sides compute on the GPU (default: numpy)")
+    parser.add_argument("--sides", default="eager", help="comma-separated, of eager (always there), compile, jax")
     parser.add_argument("--peaks", action=argparse.BooleanOptionalAction, default=True,
                         help="measure peak memory, each side in a process of its own (default: yes)")
     parser.add_argument("--peak", choices=("ours", "torch"), help=argparse.SUPPRESS)
@@ -268,6 +304,9 @@ def main():
         backend.load(library)
     except backend.MinimaskError as error:
         raise SystemExit(f"steps.py: {error}") from None
+    sides = {"eager", *options.sides.split(",")}
+    if unknown := sides - {"eager", "compile", "jax"}:
+        parser.error(f"unknown sides {sorted(unknown)}; there are eager, compile, jax")
     if options.peak:
         if options.peak == "torch":
             torch_on(library)
@@ -281,14 +320,17 @@ def main():
               f"batch {BATCH}, float32")
         print(f"{'':16}{'ours':>11}{'PyTorch':>11}{'ratio':>8}{'GEMM share':>12}{'peak MB ours':>14}{'PyTorch':>9}")
         record = {"threads": in_force, "backend": library, "device": device, "gemm_gflops": peak,
-                  "torch": torch.__version__, "environment": train.environment(), "steps": [], "epochs": []}
+                  "torch": torch.__version__, "jax": importlib.metadata.version("jax") if "jax" in sides else None,
+                  "environment": train.environment(), "steps": [], "epochs": []}
         for name in nets:
             row = measure_step(name, options.rounds if name == "fcn" else max(1, options.rounds // 3), peak,
-                               library, options.peaks)
+                               library, options.peaks, sides)
             record["steps"].append(row)
             print(f"{name + ' step':16}{row['ours_ms']:>8.2f} ms{row['torch_ms']:>8.2f} ms{row['ratio']:>8.2f}"
                   f"{row['gemm_share']:>12.0%}{row['ours_peak_mb'] or 0:>14.0f}{row['torch_peak_mb'] or 0:>9.0f}"
-                  f"  {row['torch_layout'] if name != 'fcn' else ''}", flush=True)
+                  f"  {row['torch_layout'] if name != 'fcn' else ''}"
+                  + "".join(f"  {key} {row[f'{key}_ms']:.2f} ms {row[f'{key}_ratio']:.2f}"
+                            for key in ("compile", "jax") if f"{key}_ms" in row), flush=True)
         if options.epochs and "fcn" in nets and library == "numpy":
             row = measure_epoch(options.epochs)
             record["epochs"].append(row)

@@ -1,4 +1,4 @@
-"""The other side of the comparison: the same nets, masks and update in PyTorch eager, written as its users would."""
+"""The other side of the comparison: the same nets, masks and update in PyTorch, eager or compiled."""
 
 import torch
 
@@ -21,14 +21,19 @@ class KeepHideInvert(torch.autograd.Function):
 
 
 class TorchSide:
-    """A net of ours with signed supermasks, rebuilt in PyTorch eager; images are NCHW or, in memory, channels_last."""
+    """A net of ours with signed supermasks, rebuilt in PyTorch; images are NCHW or, in memory, channels_last.
 
-    def __init__(self, net, recipe, channels_last=False):
+    compiled: forward, backward and update go through torch.compile.
+    """
+
+    def __init__(self, net, recipe, channels_last=False, compiled=False):
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.trained = []
         self.layers = [self.translate(layer) for layer in net.layers.values()]
         self.velocity = [torch.zeros_like(m) for m in self.trained]
         self.lr, self.wd, self.mu = recipe.lr, recipe.wd, recipe.momentum
+        if compiled:
+            self.forward, self.update = torch.compile(self.forward), torch.compile(self.update)
 
     def train(self, array):
         """A leaf to be trained, from an array of ours."""
@@ -72,17 +77,23 @@ class TorchSide:
         """A batch of ours, (n, h, w, c), as this side takes it."""
         return torch.tensor(array).permute(0, 3, 1, 2).contiguous(memory_format=self.format)
 
-    def step(self, x, labels):
+    def forward(self, x, labels):
         logits = run(self.layers, x)
-        loss = F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, labels), logits
+
+    def update(self, gradients):
+        for m, v, g in zip(self.trained, self.velocity, gradients):
+            m.mul_(1 - self.wd)
+            v.mul_(self.mu).sub_(g, alpha=self.lr)
+            m.add_(v, alpha=self.mu).sub_(g, alpha=self.lr)
+
+    def step(self, x, labels):
+        loss, logits = self.forward(x, labels)
         for m in self.trained:
             m.grad = None
         loss.backward()
         with torch.no_grad():
-            for m, v in zip(self.trained, self.velocity):
-                m.mul_(1 - self.wd)
-                v.mul_(self.mu).sub_(m.grad, alpha=self.lr)
-                m.add_(v, alpha=self.mu).sub_(m.grad, alpha=self.lr)
+            self.update([m.grad for m in self.trained])
         return loss.item(), logits
 
     def epoch(self, images, labels, order):

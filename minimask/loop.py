@@ -149,7 +149,7 @@ class Training:
             self.order = self.rng.permutation(len(images))  # (n,)
         chosen = self.order[self.step * self.batch:(self.step + 1) * self.batch]
         state, bits = net.state(), self.rng.bit_generator.state  # to go back to: batch norm renews its statistics
-        raw, y = images[chosen], labels[chosen]
+        raw, y = images.take(chosen, axis=0), labels[chosen]
         x = to_net(net, standardise(augmented(raw, self.rng) if self.augment else raw))
         logits = net(x, training=True)
         loss = ops.cross_entropy(logits, y)

@@ -13,6 +13,8 @@ from .threads import in_parts, single_threaded_blas
 
 #: Bytes of one array in a block, and from where on blocks pay; multiplications from which on two threads do.
 BLOCK, LARGE, LARGE_PRODUCT = 1 << 20, 1 << 20, 1 << 24
+#: Bytes of one array in a block of a function of many passes over arrays that are too small for two threads.
+SMALL_BLOCK = 1 << 18
 
 
 def in_blocks(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
@@ -41,11 +43,17 @@ def elementwise(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.
 
 
 def in_place(function: Callable[..., None], *arrays: np.ndarray) -> None:
-    """The same for a function that writes into its arrays and returns nothing."""
-    if not _worth_blocks(arrays) or not _alike(arrays):
+    """The same for a function that writes into its arrays and returns nothing; small arrays on this thread alone."""
+    if not _alike(arrays) or arrays[0].nbytes < 2 * SMALL_BLOCK:
         function(*arrays)
-    else:
-        _each_block(function, arrays[0].nbytes, *(x.reshape(-1) for x in arrays))
+        return
+    flat = [x.reshape(-1) for x in arrays]
+    if _worth_blocks(arrays):
+        _each_block(function, arrays[0].nbytes, *flat)
+        return
+    step = SMALL_BLOCK // arrays[0].itemsize
+    for low in range(0, arrays[0].size, step):
+        function(*(x[low:low + step] for x in flat))
 
 
 def _worth_blocks(arrays: tuple[np.ndarray, ...]) -> bool:

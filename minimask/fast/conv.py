@@ -49,11 +49,25 @@ def max_pool2d(xp: ModuleType, x: Array, /, window: Pair, stride: Pair | None = 
     """The same, some images at a time; NaN is looked for where there is any."""
     at = of_pool("max_pool2d", x.shape, window, stride, padding)
     y = in_blocks(lambda x: plain.largest(np, x, at), x)
+    apart = at.stride[0] >= at.kernel[0] and at.stride[1] >= at.kernel[1] and not any(map(any, at.padding))
 
     def transpose(x: np.ndarray, y: np.ndarray, g: np.ndarray) -> np.ndarray:
-        return plain.largest_transpose(np, x, y, g, at, with_nan=bool(np.isnan(y).any()))
+        if (with_nan := bool(np.isnan(y).any())) or not apart:
+            return plain.largest_transpose(np, x, y, g, at, with_nan)
+        return largest_transpose_apart(x, y, g, at)
 
     return y, lambda g: (in_blocks(transpose, x, y, g),)
+
+
+def largest_transpose_apart(x: np.ndarray, y: np.ndarray, g: np.ndarray, at: Geometry) -> np.ndarray:
+    """plain.largest_transpose where windows do not overlap: every place is written once, nothing is added up."""
+    dx, left = np.zeros_like(x), np.ones(y.shape, bool)  # windows whose largest entry is yet to be met
+    for rows, columns in at.slices():
+        first = x[:, rows, columns] == y
+        first &= left
+        left ^= first
+        np.multiply(g, first, out=dx[:, rows, columns])
+    return dx
 
 
 class Windows:
