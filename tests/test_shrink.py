@@ -416,6 +416,7 @@ class Never:
         self.called = sum(int(units.sum()) for units in now.values())
 
 
+@pytest.mark.once
 def test_no_unit_of_the_digits_recipe_comes_back():
     recipe = recipes.find("digits")
     rng = np.random.default_rng(1)
@@ -660,6 +661,7 @@ def test_a_record_that_counts_wrong_is_refused(finished, change):
         schema.record(wrong)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("words, shrinks", [([], True), (["--no-shrink"], False), (["--plain"], False)])
 def test_the_command_shrinks_unless_it_is_told_not_to(words, shrinks, tmp_path, capsys):
     from minimask.__main__ import main
