@@ -199,7 +199,20 @@ def batch_norm_without_its_mean_term(xp, x, scale, shift, /, mean, variance, eps
     return value, lambda g: (scale * inverse * (g - z * (g * z).mean(axis=axes) * training), *pullback(g)[1:])
 
 
-MUTANTS = [conv2d_flipped_kernel, conv2d_wrong_padding_side, conv2d_stride_ignored_in_dx, max_pool2d_to_every_tie,
+@op(register=False)
+def grouped_conv2d_groups_in_another_order(xp, x, w, /, groups, stride=1, padding="same"):
+    value, pullback = engine.OPS["grouped_conv2d"].__wrapped__(xp, x, w, groups, stride, padding)
+    return value, lambda g: (pullback(g[..., ::-1])[0](), pullback(g)[1]())
+
+
+@op(register=False)
+def grouped_conv2d_kernel_of_the_first_group(xp, x, w, /, groups, stride=1, padding="same"):
+    value, pullback = engine.OPS["grouped_conv2d"].__wrapped__(xp, x, w, groups, stride, padding)
+    each = w.shape[3] // groups
+    return value, lambda g: (pullback(g)[0](), np.tile(pullback(g)[1]()[..., :each], groups))
+
+
+MUTANTS = [grouped_conv2d_groups_in_another_order, grouped_conv2d_kernel_of_the_first_group, conv2d_flipped_kernel, conv2d_wrong_padding_side, conv2d_stride_ignored_in_dx, max_pool2d_to_every_tie,
            batch_norm_without_its_variance_term, batch_norm_without_its_mean_term, multiply_missing_term, divide_missing_term, permute_dims_swapped_axes, matmul_untransposed, mean_dropped_count,
            softmax_wrong_centring, log_softmax_without_its_sum, elu_slope_off_by_one, max_to_every_entry,
            take_overwrites_repeats, cross_entropy_sum_for_mean]

@@ -217,6 +217,15 @@ def test_what_a_run_from_python_does_not_say_is_said(tmp_path, capsys):
     assert "mine is a run's folder" in said(capsys, 2, "predict", tmp_path / "mine", "image.npy")
 
 
+def test_runs_that_say_no_seed_stand_each_for_itself(tmp_path, capsys):
+    for number in range(2):
+        net = net_of(mask.SignedSupermask(tau=0.001))
+        runs.save(net, trained(net), tmp_path / f"runs/{number}", DIGITS, name="mine")
+    out = said(capsys, 0, "report", tmp_path / "runs", "--out", tmp_path / "report")
+    assert "2 runs of" in out and "of mine again" not in out
+    assert all(out.count(f"| `mine (in {number})` | ") == 2 for number in range(2))  # a row in both tables
+
+
 def test_a_net_with_layers_of_its_own_is_compared_and_reported(tmp_path, capsys):
     for seed in (0, 1):
         net = net_of(mask.SignedSupermask(tau=0.001), Twice(), seed=seed)

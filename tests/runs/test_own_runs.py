@@ -11,6 +11,7 @@ import pytest
 
 from minimask import data, own, recipes, runs, train
 from minimask.__main__ import main
+from minimask.anatomy import page
 from minimask.export import header
 from minimask.runs import sweep, workers
 
@@ -72,9 +73,15 @@ def marks(folder):
     return len((folder / "imported").read_text()) if (folder / "imported").exists() else 0
 
 
-def trained(folder, module, *words):
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Which take longer than these runs."""
+    monkeypatch.setattr(runs, "write_pictures", lambda *arguments: [])
+
+
+def trained(folder, module):
     out = folder.parent / "run"
-    assert main(["train", str(folder / "my.toml"), "--out", str(out), "--quiet", *words]) == 0
+    runs.run(recipes.find(str(folder / "my.toml")), data.digits(), 0, out)
     forget(module)
     (folder / "imported").unlink(missing_ok=True)
     return out
@@ -133,6 +140,18 @@ def test_a_run_and_its_code_may_move_together(project, tmp_path, capsys):
     (folder).rename(moved / "project")
     assert main(["train", "--resume", str(moved / "run"), "--epochs", "3", "--quiet", "--trust"]) == 0
     assert marks(moved / "project") == 1
+
+
+def test_a_run_that_moves_alone_has_another_way_to_its_code(project, tmp_path, capsys):
+    """Which is no change of the run."""
+    folder, module = project
+    run = trained(folder, module)
+    (tmp_path / "deep/er").mkdir(parents=True)
+    run.rename(tmp_path / "deep/er/run")
+    words = ["--resume", "--out", str(tmp_path / "deep/er/run"), "--epochs", "3", "--quiet"]
+    assert main(["train", str(folder / "my.toml"), *words]) == 0 and not capsys.readouterr().err
+    environment = runs.read_record(tmp_path / "deep/er/run")["environment"]
+    assert environment["own_folder"] == "../../../project" and "continued" not in environment
 
 
 def test_changed_code_is_said_and_noted(project, capsys):
@@ -294,11 +313,12 @@ def test_reading_a_run_imports_nothing(project, tmp_path, capsys):
     assert all((real.masks()[name] == mask).all() for name, mask in net.masks().items())
 
 
-def test_inspecting_a_run_imports_nothing(project, capsys):
-    pytest.importorskip("matplotlib")
+def test_inspecting_a_run_imports_nothing(project, capsys, monkeypatch):
+    monkeypatch.setattr(page, "write", lambda out, net, *others: [str(page.numbers(net, *others[:2], 1)["weights_left"])])
     folder, module = project
     run = trained(folder, module)
-    assert "index.html" in said(capsys, 0, "inspect", run, "--repeats", "1") and marks(folder) == 0
+    left = runs.read_record(run)["epochs"][-1]["weights_left"]
+    assert str(left) in said(capsys, 0, "inspect", run) and marks(folder) == 0
 
 
 def test_a_net_with_own_layers_takes_trust_and_a_registered_writer(project, tmp_path, capsys):
@@ -363,8 +383,8 @@ def test_a_record_of_a_stranger_runs_nothing(project, tmp_path, capsys, name):
 
 
 def test_the_example_of_the_page_trains(tmp_path, monkeypatch, capsys):
-    page = (Path(__file__).parents[2] / "docs/own.md").read_text(encoding="utf-8")
-    section = page.partition("## Own code by name\n")[2].partition("\n## ")[0]
+    text = (Path(__file__).parents[2] / "docs/own.md").read_text(encoding="utf-8")
+    section = text.partition("## Own code by name\n")[2].partition("\n## ")[0]
     code, recipe = (re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1] for language in ("python", "toml"))
     (tmp_path / "mynets.py").write_text(code)
     (tmp_path / "my.toml").write_text(recipe)
