@@ -56,7 +56,7 @@ def measure(what, net, folder):
         recipe = recipes.find(net)
         rng = np.random.default_rng(0)
         built = recipe.build(whole, rng)
-        train.fit(built, few(whole), recipe.optimizer(built, whole), 1, rng, batch=BATCH,
+        train.fit(built, few(whole), recipe.optimizer_of(built, whole), 1, rng, batch=BATCH,
                   augment=what == "augmented")
     return peak_mb()
 

@@ -49,7 +49,7 @@ def watched(recipe, dataset, seed):
     """A whole training, all units in it, as a line for FILE."""
     rng = np.random.default_rng(seed)
     net = recipe.build(dataset, rng)
-    watch = Watch(net, recipe.optimizer(net, dataset))
+    watch = Watch(net, recipe.optimizer_of(net, dataset))
     record = train.fit(net, dataset, watch.optimizer, recipe.epochs, rng, recipe.batch, on_epoch=watch)
     last = record["epochs"][-1]
     return {"net": recipe.name, "dataset": dataset.name, "seed": seed, "epochs": recipe.epochs, "dead": watch.course,

@@ -68,7 +68,7 @@ class Ours:
     def __init__(self, recipe, dataset, seed, shrinks):
         rng = np.random.default_rng(seed)
         net = recipe.build(dataset, rng)
-        self.training = train.Training(net, dataset, recipe.optimizer(net, dataset), rng, BATCH, train.new_record())
+        self.training = train.Training(net, dataset, recipe.optimizer_of(net, dataset), rng, BATCH, train.new_record())
         self.listeners = [shrink.Shrinker()] if shrinks else []
         for listener in self.listeners:
             listener.begin(self.training)

@@ -27,6 +27,8 @@ def entry(record, content, path):
     end, exported = record["epochs"][-1], export.load(path)
     counts = [(layer["kept"], layer["hidden"], layer["inverted"]) for layer in end["layers"]]
     left = [stored.plus + stored.minus for stored in exported.stored.values()]
+    if record.get("init_seed", record["seed"]) != record["seed"]:
+        raise SystemExit(f"zoo.py: {path} was drawn from an --init-seed of its own; the zoo knows one seed of a run")
     if left != [kept + inverted for kept, _, inverted in counts]:
         raise SystemExit(f"zoo.py: {path} and its record do not have the same weights left: {left}, {counts}")
     return zoo.Entry(record["recipe"]["name"], record["seed"], record["recipe"], record["dataset"], end["epoch"],

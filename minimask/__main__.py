@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from . import escape
+from . import escape, own
 from .cli.common import COMMANDS
 from .cli.streams import Steady, steady
 from .errors import MinimaskError, UsageError, out_of_memory, ran_out, unknown
@@ -46,7 +46,8 @@ def _run(words: list[str], out: Steady, ear: Ear, debug: bool) -> int:
         if name not in COMMANDS:
             raise UsageError(f"{unknown('command', name, COMMANDS)}; without a command the demo runs, "
                              "`minimask --help` tells more")
-        importlib.import_module(f"minimask.cli.{name}").command(words)
+        with own.blamed():
+            importlib.import_module(f"minimask.cli.{name}").command(words)
     except MinimaskError as error:
         stopped = 128 + (ear.number or signal.SIGINT)
         status = stopped if isinstance(error, Interrupted) else 2 if isinstance(error, UsageError) else 1

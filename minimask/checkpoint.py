@@ -27,12 +27,14 @@ import numpy as np
 
 from . import files
 from .backend import to_host
+from .data.preprocess import DEFAULT
 from .errors import MinimaskError, UsageError
 from .fields import Fields, parse
 from .loop import Listener
 from .mask import SignedSupermask
 from .mishaps import TrainingError, refuse_not_finite
 from .plateau import Plateau
+from .schedules import described
 
 if TYPE_CHECKING:  # imported where files are read and written: `import minimask` stays quick
     from pathlib import Path
@@ -55,7 +57,10 @@ RUN: dict[str, tuple[type, ...]] = {
     "steps": (int,), "schedule": (dict, float), "rng": (dict,), "record": (dict,)}
 #: What a record of a run holds, as far as it is there, and of which types; its epochs always are.
 RECORD: dict[str, tuple[type, ...]] = {
-    "recipe": (dict,), "environment": (dict,), "seed": (int, type(None)), "dataset": (str, type(None))}
+    "recipe": (dict,), "environment": (dict,), "seed": (int, type(None)), "dataset": (str, type(None)),
+    "init_seed": (int,), "order_seed": (int,), "made": (dict,)}
+#: Keys of an environment that say where something lies, which changes nothing of a run.
+ELSEWHERE = ("data", "own_folder")
 #: At most this share of the time goes into checkpoints, however large the net and slow the disk.
 SHARE = 0.02
 
@@ -122,10 +127,11 @@ def settings(training: Training) -> dict[str, Any]:
     """What must be as it was for a run to go on, beside what :func:`origin` finds in its record."""
     schedule = training.optimizer.schedule
     return {"dataset": training.dataset.name, "images": fingerprint(training.dataset), "batch": training.batch,
-            "augment": training.augment,
+            "augment": training.augment, **training.judge.settings(),
+            **({"preprocess": training.dataset.prepare.name} if training.dataset.prepare.name != DEFAULT else {}),
             "weights": {name: {"source": type(source).__name__, **source.settings}
                         for name, source in training.net.weights().items()},
-            **training.optimizer.settings(), "schedule": schedule.settings() if isinstance(schedule, Plateau) else {}}
+            **training.optimizer.settings(), "schedule": described(schedule)}
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -135,9 +141,9 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def origin(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Recipe and seed of a record; without the number of epochs, since no step depends on it."""
+    """Recipe and seeds of a record; without the number of epochs, since no step depends on it."""
     recipe = {name: value for name, value in record.get("recipe", {}).items() if name not in ("epochs", "about")}
-    return {"recipe": recipe, "seed": record.get("seed")}
+    return {"recipe": recipe, **{name: record.get(name) for name in ("seed", "init_seed", "order_seed")}}
 
 
 def restore(training: Training, path: str | Path, epochs: int) -> None:
@@ -209,8 +215,9 @@ def _check_numbers(run: dict[str, Any], arrays: Mapping[str, np.ndarray], fresh:
     if not 0 <= run["step"] <= training.steps or (run["step"] and not len(order)) or (
             len(order) and not np.array_equal(np.sort(order), np.arange(len(order)))):
         raise ValueError("step and order do not fit")
+    least = -math.inf if "loss" in run["settings"] else 0  # a loss of one's own may be below 0
     if not 0 <= run["begun"] <= len(run["record"]["epochs"]) or not 0 <= run["right"] <= seen or not (
-            0 <= run["loss_sum"] < math.inf and 0 <= run["seconds"] < math.inf) or (
+            least <= run["loss_sum"] < math.inf and 0 <= run["seconds"] < math.inf) or (
             run["steps"] < len(run["record"]["epochs"][run["begun"]:]) * training.steps + run["step"]):
         raise ValueError("its counts of epochs, steps, images and seconds do not fit together")
     for layer, source in training.net.weights().items():
@@ -248,6 +255,9 @@ def _refuse_another_run(path: str | Path, run: dict[str, Any], fresh: dict[str, 
     """UsageError where "run" is not of this run."""
     there, here = ({**each["settings"], **origin(each["record"]), "shrink": each["record"].get("shrink", False)}
                    for each in (run, fresh))
+    both = [each["record"].get("data") for each in (run, fresh)]  # of one's own; older runs do not describe theirs
+    if all(both):
+        there["data"], here["data"] = both
     for sentence in differences(there, here):
         raise UsageError(f"{path} is of another run: {sentence}; resume it with the settings that it began with, or "
                          "begin a new one in another place")
@@ -276,15 +286,28 @@ def _continue_record(training: Training, stored: dict[str, Any]) -> None:
     first = stored.get("environment", {})
     before = first["continued"][-1]["environment"] if first.get("continued") else first
     changed = {name: (before[name], value) for name, value in environment.items()
-               if name in before and before[name] != value}
+               if name in before and before[name] != value and name not in ELSEWHERE}
+    if "own_folder" in environment:  # the way to own code is that of today
+        first["own_folder"] = environment["own_folder"]
     if changed:
         first.setdefault("continued", []).append({"step": training.optimizer.steps, "environment": environment})
+        for module, (old, new) in _by_module(*changed.pop("own_code", ({}, {}))).items():
+            warnings.warn(f"{module} has changed since the run was begun or last resumed (digest {old} then, {new} "
+                          f"now): from step {training.optimizer.steps} on the new code trains, and the record says so; "
+                          "for a run of one code put the old one back, or begin anew", UserWarning, stacklevel=4)
+    if changed:
         what = ", ".join(f"{name} was {old} and is {new}" for name, (old, new) in changed.items())
         warnings.warn(f"{what}: the rest of the run may differ in its last digits from one without a stop", UserWarning,
                       stacklevel=4)
     stored.update({name: record[name] for name in ("recipe",) if name in record})
     record.clear()
     record.update(stored)
+
+
+def _by_module(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
+    """Digests of own code that differ, then and now, by module; what is no table of them has none."""
+    then = old if isinstance(old, dict) else {}
+    return {module: (then.get(module), digest) for module, digest in new.items() if then.get(module) != digest}
 
 
 def _prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -368,10 +391,10 @@ def _check_run(run: dict[str, Any]) -> None:
         parts.of(part, *types)
     parts.left.pop("left_out", None)  # of runs that shrink their net
     parts.end()
-    _check_record(run["record"])
+    _check_record(run["record"], "loss" in run["settings"])
 
 
-def _check_record(record: dict[str, Any]) -> None:
+def _check_record(record: dict[str, Any], own_loss: bool) -> None:
     """ValueError unless the record of "run" has epochs in a row and whatever else of it is used here and when resumed.
 
     A run from Python may have no recipe, seed or name of its data, and an environment of its own.
@@ -389,15 +412,24 @@ def _check_record(record: dict[str, Any]) -> None:
         again = Fields(later, f"continued {number} in {environment.where}")
         again.of("step", int), again.of("environment", dict)
     for number, entry in enumerate(Fields(record, where).of("epochs", list), 1):
-        _check_entry(Fields(entry, f"epoch {number} of {where}"), number)
+        _check_entry(Fields(entry, f"epoch {number} of {where}"), number, own_loss)
+    if "epoch_0" in record:
+        _check_entry(Fields(record["epoch_0"], f"epoch 0 of {where}"), 0, own_loss)
 
 
-def _check_entry(entry: Fields, number: int) -> None:
+def _check_entry(entry: Fields, number: int, own_loss: bool) -> None:
     """ValueError unless an epoch of a record has its number, its numbers, and layers whose weights add up."""
-    entry.integer("epoch", number, number), entry.integer("step", 1, 1 << 53), entry.integer("flips", 0, 1 << 53)
-    for name in ("train_accuracy", "test_accuracy", "weights_left"):
-        entry.number(name, 0, math.nextafter(1, 2))
-    entry.number("train_loss", 0, math.inf), entry.number("seconds", 0, math.inf)
+    entry.integer("epoch", number, number), entry.integer("flips", 0, 1 << 53)
+    entry.integer("step", 1 if number else 0, 1 << 53 if number else 0)
+    least = -math.inf if own_loss else 0
+    for name in ("train_accuracy", "test_accuracy"):
+        if name in entry.left or "test_loss" not in entry.left:  # floats as targets have no accuracy
+            entry.number(name, 0, math.nextafter(1, 2))
+    entry.number("weights_left", 0, math.nextafter(1, 2))
+    entry.number("train_loss", least, math.inf), entry.number("seconds", 0, math.inf)
+    for name, low in (("test_loss", least), ("test_metric", -math.inf)):
+        if name in entry.left:
+            entry.number(name, low, math.inf)
     for layer in entry.take("layers", lambda value: isinstance(value, list) and bool(value), "a list of layers"):
         counts = Fields(layer, f"a layer in {entry.where}")
         counts.text("name")

@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -231,14 +231,31 @@ def to_read(path: str | Path) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
-def read_arrays(path: str | Path, needed: Mapping[str, Header]) -> dict[str, np.ndarray]:
+def read_arrays(path: str | Path, needed: Mapping[str, Header], others: bool = False) -> dict[str, np.ndarray]:
     """The arrays of an ``.npz``, compressed or not, that holds exactly these names, dtypes and shapes, all finite.
+
+    others: it may hold more, which is not read.
 
     Raises MinimaskError for anything else, before more memory is taken than `needed` says.
     """
     with opened(path) as (archive, _):
-        found = members(archive, {f"{name}.npy" for name in needed})
+        found = members(archive, None if others else {f"{name}.npy" for name in needed})
+        missing = sorted(name for name in needed if f"{name}.npy" not in found)
+        if missing:
+            raise ValueError(f"missing members: {', '.join(missing[:3])}")
         arrays = {name: read_array(archive, found[f"{name}.npy"], header) for name, header in needed.items()}
+    refuse_not_finite(path, arrays)
+    return arrays
+
+
+def some_arrays(path: str | Path, names: Sequence[str], most: int) -> dict[str, np.ndarray]:
+    """Those of the named arrays that an ``.npz`` holds, together of `most` bytes, all finite; MinimaskError."""
+    with opened(path) as (archive, _):
+        members_there = members(archive, None)
+        chosen = {name: members_there[f"{name}.npy"] for name in names if f"{name}.npy" in members_there}
+        if sum(info.file_size for info in chosen.values()) > most:
+            raise ValueError(f"it promises more than {most:,} bytes")
+        arrays = {name: read_any_array(archive, info) for name, info in chosen.items()}
     refuse_not_finite(path, arrays)
     return arrays
 

@@ -3,7 +3,7 @@
 One training step, which you can follow with a debugger from here down to the arrays::
 
     logits = net(images, training=True)           # forward: every op remembers its pullback
-    loss = ops.cross_entropy(logits, labels)
+    loss = loss_of(logits, labels)                # losses.py; ops.cross_entropy unless another is asked for
     optimizer.zero_grad()
     loss.backward()                               # reverse: cotangents arrive in every score's .grad
     optimizer.step()                              # SGDW on the scores; frozen weights stay as they are
@@ -15,19 +15,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import ops
 from .backend import Array, asarray, to_host
 from .data import Dataset, standardise
 from .data import augment as augmented
 from .engine import no_grad
 from .errors import UsageError
+from .losses import Judge, accuracy
 from .mishaps import TrainingError, cause, diverged, forget_frames, refuse_misfits, refuse_not_finite, uninterrupted
 from .nn import Sequential
 from .optim import SGD
@@ -61,7 +61,7 @@ class Training:
     """A training run under way: all that changes from step to step, and how it changes.
 
     Attributes:
-        net, dataset, optimizer, rng, batch, record, augment: as in :func:`minimask.train.fit`.
+        net, dataset, optimizer, rng, batch, record, augment: as in :func:`minimask.train.fit`. judge: has the loss.
         order: (n,) the order of the training images in the epoch under way; (0,) before its first step.
         step: how many of its steps are done. loss_sum, right: summed over the images so far. seconds: of training.
         between_steps: False while a step is half done, and after an error in the middle of one.
@@ -77,6 +77,7 @@ class Training:
     batch: int
     record: dict[str, Any]
     augment: bool = False
+    judge: Judge = field(default_factory=Judge)
     order: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     step: int = 0
     loss_sum: float = 0.0
@@ -86,7 +87,7 @@ class Training:
     left_out: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        refuse_misfits(self.net, self.dataset, self.batch, self.rng)
+        refuse_misfits(self.net, self.dataset, self.batch, self.rng, self.judge.loss)
         self.epochs_before = len(self.record["epochs"])
         self.last_arrays, self.last_masks = self.net.arrays(), self.net.masks()
 
@@ -150,9 +151,9 @@ class Training:
         chosen = self.order[self.step * self.batch:(self.step + 1) * self.batch]
         state, bits = net.state(), self.rng.bit_generator.state  # to go back to: batch norm renews its statistics
         raw, y = images.take(chosen, axis=0), labels[chosen]
-        x = to_net(net, standardise(augmented(raw, self.rng) if self.augment else raw))
+        x = to_net(net, self.dataset.prepare(augmented(raw, self.rng) if self.augment else raw))
         logits = net(x, training=True)
-        loss = ops.cross_entropy(logits, y)
+        loss = self.judge.loss(logits, y)
         loss_value = loss.item()
         if not math.isfinite(loss_value):
             self.rng.bit_generator.state = bits
@@ -161,7 +162,7 @@ class Training:
         loss.backward()
         optimizer.step()
         self.loss_sum += loss_value * len(chosen)
-        self.right += int(np.count_nonzero(to_host(logits.data).argmax(axis=1) == y))
+        self.right += self.judge.loss.right(to_host(logits.data), y)
         self.step += 1
         self.seconds += time.perf_counter() - start
         self.between_steps = True
@@ -171,10 +172,9 @@ class Training:
         """After the last step: evaluates the net, adds the epoch's entry to the record, and returns it."""
         arrays, masks, images = self.net.arrays(), self.net.masks(), len(self.dataset.train_images)
         refuse_not_finite(arrays, self.epoch, self.step)
-        test_accuracy = evaluate(self.net, self.dataset.test_images, self.dataset.test_labels)
-        loss = self.loss_sum / images
-        entry = {"epoch": self.epoch, "step": self.optimizer.steps, "train_loss": loss,
-                 "train_accuracy": self.right / images, "test_accuracy": test_accuracy,
+        given = outputs(self.net, self.dataset.test_images, self.dataset.prepare)
+        loss, told = self.loss_sum / images, self.judge(given, self.dataset.test_labels, self.right / images)
+        entry = {"epoch": self.epoch, "step": self.optimizer.steps, "train_loss": loss, **told,
                  "weights_left": self.net.weights_left(),
                  "flips": sum(int(np.count_nonzero(mask != self.last_masks[name])) for name, mask in masks.items()),
                  "seconds": self.seconds, "layers": self.net.layer_counts()}
@@ -187,27 +187,27 @@ class Training:
         return entry
 
 
-def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250) -> float:
-    """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest logit is at their label.
+def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray,
+             prepare: Callable[[np.ndarray], np.ndarray] = standardise, batch: int = 250) -> float:
+    """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest output is at their label."""
+    if len(images) and np.shape(labels) != (len(images),):
+        raise UsageError(f"evaluate: {len(images)} images but labels of shape {np.shape(labels)}; give one label each")
+    return accuracy(outputs(net, images, prepare, batch), labels)
 
-    Raises:
-        TrainingError: the net gives NaN for an image, or there is no image.
-    """
+
+def outputs(net: Sequential, images: np.ndarray, prepare: Any = standardise, batch: int = 250) -> Iterator[np.ndarray]:
+    """What the net gives for raw images, on the host, (n, k) a batch; TrainingError for NaN, and without any image."""
     if len(images) == 0:
         raise TrainingError("evaluate: there are no images; give at least one")
-    if np.shape(labels) != (len(images),):
-        raise UsageError(f"evaluate: {len(images)} images but labels of shape {np.shape(labels)}; give one label each")
-    right = 0
-    with no_grad():
-        for start in range(0, len(images), batch):
-            x = to_net(net, standardise(images[start:start + batch]))
+    for start in range(0, len(images), batch):
+        x = to_net(net, prepare(images[start:start + batch]))
+        with no_grad():
             logits = to_host(net(x).data)
-            if not np.isfinite(logits).all():
-                chosen = np.arange(start, start + len(logits))
-                raise TrainingError(f"evaluate: the net gives NaN or infinity for images {start} to {chosen[-1]}: "
-                                    f"{cause(net, images, chosen, x)}")
-            right += int(np.count_nonzero(logits.argmax(axis=1) == labels[start:start + batch]))
-    return right / len(images)
+        if not np.isfinite(logits).all():
+            chosen = np.arange(start, start + len(logits))
+            raise TrainingError(f"evaluate: the net gives NaN or infinity for images {start} to {chosen[-1]}: "
+                                f"{cause(net, images, chosen, x)}")
+        yield logits
 
 
 def to_net(net: Sequential, x: np.ndarray) -> Array:

@@ -57,11 +57,13 @@ class Meter(Line):
 
     Args:
         stream: where to write; None is silent. pause: seconds between the lines of a log. clock: tells the time.
+        unit: what is counted; bytes unless given.
     """
 
-    def __init__(self, stream: TextIO | None = None, pause: float = 10.0, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, stream: TextIO | None = None, pause: float = 10.0, clock: Callable[[], float] = time.monotonic,
+                 unit: str = ""):
         super().__init__(stream)
-        self.pause, self.clock = pause, clock
+        self.pause, self.clock, self.unit = pause, clock, unit
         self.name, self.first = "", 0
         self.size: int | None = None
         self.started = self.written = clock()
@@ -79,10 +81,11 @@ class Meter(Line):
             return
         self.written = now
         rate = (position - self.first) / max(now - self.started, 1e-9)
-        line = f"{self.name} · {megabytes(position)}"
+        amount: Callable[[int], str] = (lambda count: f"{count:,} {self.unit}") if self.unit else megabytes
+        line = f"{self.name} · {amount(position)}"
         if self.size:
-            line += f" of {megabytes(self.size)} · {position / self.size:.0%}"
-        line += f" · {rate / 1e3:,.0f} kB/s"
+            line += f" of {amount(self.size)} · {position / self.size:.0%}"
+        line += f" · {rate:,.0f} {self.unit}/s" if self.unit else f" · {rate / 1e3:,.0f} kB/s"
         if self.size and rate:
             line += f" · {(self.size - position) / rate:.0f} s to go"
         if self.terminal:

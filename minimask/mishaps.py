@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .backend import Array, to_host
-from .data import refuse_faint
 from .engine import Tensor, no_grad
 from .errors import MinimaskError, UsageError
 
 if TYPE_CHECKING:
     from .data import Dataset
     from .loop import Training
+    from .losses import Loss
     from .nn import Sequential
 
 
@@ -142,7 +142,7 @@ def forget_frames(error: BaseException) -> None:
         cause = cause.__cause__ or cause.__context__
 
 
-def refuse_misfits(net: Sequential, dataset: Dataset, batch: int, rng: np.random.Generator) -> None:
+def refuse_misfits(net: Sequential, dataset: Dataset, batch: int, rng: np.random.Generator, loss: Loss) -> None:
     """UsageError where a net cannot be trained on a data set so; TrainingError where a held-out image is not finite."""
     if batch < 1:
         raise UsageError(f"fit: batch {batch} must be 1 or more")
@@ -152,11 +152,13 @@ def refuse_misfits(net: Sequential, dataset: Dataset, batch: int, rng: np.random
     if net.input_shape != dataset.input_shape or outputs != (len(dataset.classes),):
         raise UsageError(f"fit: the net maps {net.input_shape} to {outputs}, but data set {dataset.name!r} needs "
                          f"{dataset.input_shape} to {(len(dataset.classes),)}; build the net with these shapes")
+    for targets in (dataset.train_labels, dataset.test_labels):
+        loss.check(targets, *outputs)
     if dataset.test_images.dtype.kind == "f" and not np.isfinite(dataset.test_images).all():
         raise TrainingError("fit: before epoch 1, step 1: a held-out image holds NaN or infinity: "
                             f"{_bad_image(dataset.test_images, np.arange(len(dataset.test_images)))}")
     for part in ("train_images", "test_images"):
-        refuse_faint(getattr(dataset, part), f"fit: data set {dataset.name!r}, {part}")
+        dataset.prepare.refuse(getattr(dataset, part), f"fit: data set {dataset.name!r}, {part}")
 
 
 def refuse_not_finite(arrays: Mapping[str, np.ndarray], epoch: int, step: int) -> None:

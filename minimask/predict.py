@@ -16,7 +16,8 @@ import numpy as np
 
 from . import cost, nn, resnet
 from .backend import SWITCHES, Array, asarray, namespace, to_host
-from .data import refuse_faint, refuse_no_numbers, standardise
+from .data import Preprocess, refuse_no_numbers
+from .data.preprocess import IMAGE
 from .engine import OPS, Tensor, no_grad, version
 from .errors import UsageError
 from .fast.blocks import LARGE_PRODUCT, product
@@ -148,13 +149,16 @@ def batch_size(net: nn.Sequential) -> int:
 
 
 @kept_memory()
-def classify(net: nn.Sequential, images: np.ndarray, batch: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def classify(net: nn.Sequential, images: np.ndarray, batch: int | None = None,
+             prepare: Preprocess | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Raw images (n, *input_shape) on the host -> the class of each (n,), and the net's confidence in it (n,), 0 to 1.
 
-    The confidence is the largest entry of the softmax of the logits. Images are standardised here, one by one.
+    The confidence is the largest entry of the softmax of the logits. Images are preprocessed here.
 
     Args:
         batch: images at a time; by :func:`batch_size` unless given.
+        prepare: what is done to raw images, that of the data set or of the exported net; unless given every image is
+            standardised by itself.
 
     Raises:
         UsageError: images of another shape, with NaN or infinity in them, or all so faint that they become blank.
@@ -163,14 +167,15 @@ def classify(net: nn.Sequential, images: np.ndarray, batch: int | None = None) -
     refuse_no_numbers(images, "classify")
     if images.shape[1:] != net.input_shape:
         raise UsageError(f"the images are {images.shape[1:]}, but the net takes {net.input_shape}")
-    refuse_faint(images, "classify")
+    prepare = prepare or IMAGE
+    prepare.refuse(images, "classify")
     batch = batch_size(net) if batch is None else batch
     run, like = forward(net), next(iter(net.weights().values())).effective().data
     classes, confidences = np.zeros(len(images), np.int64), np.zeros(len(images))
     for start in range(0, len(images), batch):
         part = images[start:start + batch]
         with np.errstate(over="ignore", invalid="ignore"):
-            x = standardise(part, np.dtype(str(like.dtype).rpartition(".")[2]).name)
+            x = prepare(part, np.dtype(str(like.dtype).rpartition(".")[2]).name)
         bad = ~np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
         if bad.any():
             raise UsageError(f"image {start + bad.argmax()} holds NaN or infinity: mend the data")

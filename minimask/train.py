@@ -7,25 +7,29 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from . import loop
+from . import loop, losses
 from .backend import namespace
-from .checkpoint import Keeper, restore
-from .data import Dataset, refuse_faint, refuse_no_numbers
+from .checkpoint import Keeper, fingerprint, restore
+from .data import OUTLINES, Dataset, Preprocess, refuse_no_numbers
+from .data.preprocess import DEFAULT, IMAGE, said_aloud
+from .engine import Tensor
 from .errors import UsageError
 from .fast.memory import kept_memory
 from .fast.threads import blas_kernel, blas_threads
 from .loop import Listener
 from .loop import Training as Training
+from .losses import Judge, Loss, Metric
 from .meter import Line
 from .mishaps import TrainingError as TrainingError
 from .nn import Sequential
 from .optim import SGD
-from .shrink import Shrinker
+from .shrink import Shrinker, dead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,11 +39,14 @@ if TYPE_CHECKING:
 def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.random.Generator, batch: int = 128,
         record: dict[str, Any] | None = None, progress: Progress | None = None,
         on_epoch: Callable[[dict[str, Any]], None] | None = None, checkpoint: str | Path | None = None,
-        resume: bool = False, every: float = 30.0, augment: bool = False, shrink: bool = False) -> dict[str, Any]:
+        resume: bool = False, every: float = 30.0, augment: bool = False, shrink: bool = False, epoch_0: bool = False,
+        listeners: Sequence[Listener] = (), loss: str | Loss | Callable[[Tensor, Any], Tensor] = "cross-entropy",
+        metric: str | Metric | None = None, test_loss: bool = False) -> dict[str, Any]:
     """Trains the net in place and returns the record of the run.
 
     Args:
-        net, dataset, optimizer: the optimizer was made for ``net.parameters()``.
+        net, dataset, optimizer: the optimizer was made for ``net.parameters()``. Images are preprocessed as the data
+            set says; where nothing is said and they do not look like images, fit says aloud what it does.
         epochs: passes over the training images, 1 or more; each in a fresh order drawn from rng.
         batch: images a step; the short last batch is kept.
         record: a record to write into, so that the caller holds what there is if training is cut short; a new
@@ -55,6 +62,15 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         shrink: train on without the units that are dead for ever (:mod:`minimask.shrink`): the same run up to rounding,
             and faster; the record says so, and how many there are. The net is whole at the end of every epoch; in
             between, what is in its arrays is not up to date.
+        epoch_0: measure the net before its first step, on all images; the record keeps it as "epoch_0".
+        listeners: told of every step and epoch, before a checkpoint is kept (:class:`minimask.loop.Listener`), a
+            :class:`minimask.log.Lines` for example.
+        loss: what is minimised: a name in :data:`minimask.losses.LOSSES`, a Loss with settings, or a function of
+            outputs (n, k) and targets that gives the mean over a batch as a scalar Tensor. Targets are the data set's
+            labels, which may be floats.
+        metric: another number of the held-out images, told after every epoch: a name in
+            :data:`minimask.losses.METRICS`, or a function of all outputs (n, k) and targets.
+        test_loss: whether the loss of the held-out images is told, too; it is where there is no accuracy, as of floats.
 
     Training runs where the net's arrays live: `backend=` of its builder says where that is.
 
@@ -73,31 +89,44 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
                          "file, or remove this one")
     if checkpoint is None and resume:
         raise UsageError("fit: resume=True needs checkpoint=FILE, to know from where")
-    training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment)
-    listeners: list[Listener] = [Shrinker()] if shrink else []
+    training = Training(net, dataset, optimizer, rng, batch, new_record() if record is None else record, augment,
+                        Judge(losses.of(loss), test_loss, losses.metric_of(metric)))
+    if sentence := said_aloud(dataset.name, dataset.input_shape, dataset.prepare):
+        warnings.warn(sentence, UserWarning, stacklevel=3)
+    told: list[Listener] = [Start(shrink)] if epoch_0 else []  # the whole net, before units of it are left out
+    told += [*([Shrinker()] if shrink else []), *listeners]
     training.record |= {"shrink": True} if shrink else {}
+    training.record |= {"metric": losses.metric_name(training.judge.metric)} if training.judge.metric else {}
+    training.record |= {"data": described(dataset)} if is_own(dataset) else {}
+    if training.record.get("dataset") is None and not training.record.get("recipe"):
+        training.record["dataset"] = dataset.name
     if checkpoint is not None:
         if resume:
             restore(training, checkpoint, epochs)
-        listeners.append(Keeper(checkpoint, every, resumed=resume))
+        told.append(Keeper(checkpoint, every, resumed=resume))
     if progress:
-        listeners.append(Shown(progress))
+        told.append(Shown(progress))
     if on_epoch:
-        listeners.append(Called(on_epoch))
-    return training.run(epochs, listeners)
+        told.append(Called(on_epoch))
+    return training.run(epochs, told)
 
 
 @kept_memory()
-def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250) -> float:
+def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250,
+             prepare: Preprocess | None = None) -> float:
     """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest logit is at their label.
+
+    Args:
+        prepare: what is done to raw images, `dataset.prepare`; every image is standardised by itself unless given.
 
     Raises:
         TrainingError: the net gives NaN for an image, or there is no image.
         UsageError: labels that do not fit, images so faint that standardising would make all of them blank.
     """
+    prepare = prepare or IMAGE
     refuse_no_numbers(images, "evaluate")
-    refuse_faint(np.asarray(images), "evaluate")
-    return loop.evaluate(net, images, labels, batch)
+    prepare.refuse(np.asarray(images), "evaluate")
+    return loop.evaluate(net, images, labels, prepare, batch)
 
 
 # ---- the record ----------------------------------------------------------------------------------------------------
@@ -108,6 +137,19 @@ def new_record(recipe: dict[str, Any] | None = None, seed: int | None = None, da
     """The record of a run before its first epoch: plain data for JSON, its layout is "format" 1."""
     return {"format": 1, "recipe": recipe or {}, "seed": seed, "dataset": dataset,
             "environment": environment(net), "epochs": []}
+
+
+def is_own(dataset: Dataset) -> bool:
+    """Whether a record has to describe a data set: not one of minimask's, or preprocessed in another way than they are.
+    """
+    return dataset.name.removesuffix("-validation") not in OUTLINES or dataset.prepare.name != DEFAULT
+
+
+def described(dataset: Dataset) -> dict[str, Any]:
+    """What a record says of a data set of one's own: a digest of its raw images and labels, the shape of an image, the
+    names of the classes, and how it is preprocessed."""
+    return {"digest": fingerprint(dataset)[:16], "input": list(dataset.input_shape), "classes": list(dataset.classes),
+            "preprocess": dataset.prepare.name}
 
 
 def environment(net: Sequential | None = None) -> dict[str, Any]:
@@ -203,7 +245,11 @@ class Progress:
         """An epoch is done, of so many: its entry in the record."""
         now, done = self.clock(), entry["epoch"]
         remaining = (now - self.started) / (done - self.done) * (epochs - done)
-        numbers = (f"test {entry['test_accuracy']:.2%} · left {entry['weights_left']:.1%}"
+        told = [f"{entry['test_accuracy']:.2%}"] if "test_accuracy" in entry else []
+        told += [f"loss {entry['test_loss']:.4f}"] if "test_loss" in entry else []
+        told += [f"metric {entry['test_metric']:.4g}"] if "test_metric" in entry else []
+        more = f" ({', '.join(told[1:])})" if told[1:] else ""
+        numbers = (f"test {told[0]}{more} · left {entry['weights_left']:.1%}"
                    + (f" · {remaining:.0f} s to go" if done < epochs else f" · {now - self.started:.1f} s"))
         self.last = f" · {numbers}"
         line = f"{self.label} epoch {done}/{epochs} · loss {entry['train_loss']:.4f} · {numbers}".strip()
@@ -241,6 +287,38 @@ class Shown(Listener):
         self.progress.stop()
 
     end = cut_short
+
+
+class Start(Listener):
+    """Measures a net before its first step, on the loop: "epoch_0" of the record, an entry like every epoch's.
+
+    Its numbers of the training images are measured as those of the test images are, of each image as it is.
+
+    Args:
+        units: count those that are dead for ever, too, as the entries of a run that shrinks its net do.
+    """
+
+    def __init__(self, units: bool = False):
+        self.units = units
+
+    def begin(self, training: Training) -> None:
+        record, net, dataset = training.record, training.net, training.dataset
+        if "epoch_0" in record:
+            return  # of a run that goes on
+        if training.optimizer.steps or record["epochs"]:
+            raise UsageError(f"fit: epoch 0 is over: the run has made {training.optimizer.steps} steps; begin it anew "
+                             "to measure the net before its first")
+        layers, found = net.layer_counts(), dead(net, training.optimizer) if self.units else {}
+        for row in layers:
+            if row["name"] in found:
+                row |= {"units": len(found[row["name"]]), "dead": int(found[row["name"]].sum())}
+        there = Judge(training.judge.loss, test_loss=True)(
+            loop.outputs(net, dataset.train_images, dataset.prepare), dataset.train_labels, 0.0)
+        told = training.judge(loop.outputs(net, dataset.test_images, dataset.prepare), dataset.test_labels,
+                              there.get("test_accuracy", 0.0))
+        record["epoch_0"] = {
+            "epoch": 0, "step": 0, "train_loss": there["test_loss"], **told,
+            "weights_left": net.weights_left(), "flips": 0, "seconds": 0.0, "layers": layers}
 
 
 class Called(Listener):

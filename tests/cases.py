@@ -143,6 +143,13 @@ def classified(draw):
     return Example([draw(arrays((n, k))), labels], {})
 
 
+@st.composite
+def alike(draw):
+    """Two arrays of one shape."""
+    shape = draw(shapes())
+    return Example([draw(arrays(shape)), draw(arrays(shape))], {})
+
+
 PADDINGS = st.sampled_from(["same", "valid", 0, 1, (0, 1), ((1, 0), (0, 2))])
 
 
@@ -312,6 +319,8 @@ CASES: dict[str, Case] = {
     "softmax": Case(along_axis(), lambda t, x, axis: t.softmax(x, axis)),
     "log_softmax": Case(along_axis(), lambda t, x, axis: t.log_softmax(x, axis)),
     "cross_entropy": Case(classified(), lambda t, x, labels: t.nn.functional.cross_entropy(x, labels)),
+    "binary_cross_entropy": Case(alike(), lambda t, x, y: t.nn.functional.binary_cross_entropy_with_logits(x, y),
+                                 linear=(1,)),
     "conv2d": Case(convolved(), _conv2d, linear=(0, 1)),
     "grouped_conv2d": Case(grouped(), _grouped_conv2d, linear=(0, 1)),
     "max_pool2d": Case(pooled("distinct"), _max_pool2d),

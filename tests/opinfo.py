@@ -153,6 +153,11 @@ def relu(x: Any, inplace: bool = False) -> Tensor:
     return ops.relu(x)
 
 
+def binary_cross_entropy(x: Any, target: Any, **kwargs: Any) -> Tensor:
+    only({k: v for k, v in kwargs.items() if (k, v) != ("reduction", "mean")})
+    return ops.binary_cross_entropy(x, target)
+
+
 def cross_entropy(x: Any, target: Any, **kwargs: Any) -> Tensor:
     only({k: v for k, v in kwargs.items() if (k, v) not in (("reduction", "mean"), ("ignore_index", -100))})
     if isinstance(target, Tensor) or x.ndim != 2 or np.any(np.asarray(target) < 0):
@@ -229,6 +234,7 @@ ROWS: dict[str, Row] = {
     "matmul": Row("matmul", plain(ops.matmul)), "softmax": Row("softmax", along(ops.softmax)),
     "log_softmax": Row("log_softmax", along(ops.log_softmax)),
     "cross_entropy": Row("nn.functional.cross_entropy", cross_entropy),
+    "binary_cross_entropy": Row("nn.functional.binary_cross_entropy_with_logits", binary_cross_entropy),
     "conv2d": Row("nn.functional.conv2d", conv2d), "max_pool2d": Row("nn.functional.max_pool2d", pooled(ops.max_pool2d)),
     "grouped_conv2d": Row("nn.functional.conv2d", grouped_conv2d),
     "avg_pool2d": Row("nn.functional.avg_pool2d", pooled(ops.avg_pool2d)),

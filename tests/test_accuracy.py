@@ -78,7 +78,8 @@ BINARY = {
 #: Ops that move numbers, or give 0, 1 and -1; and ops that sum, whose error depends on how many and how they cancel.
 EXACT = {"reshape", "permute_dims", "broadcast_to", "concat", "getitem", "take", "max", "max_pool2d",
          "keep_hide_invert", "keep_hide", "keep_largest"}
-SUMS = {"sum", "mean", "matmul", "conv2d", "grouped_conv2d", "avg_pool2d", "global_avg_pool", "batch_norm"}
+SUMS = {"sum", "mean", "matmul", "conv2d", "grouped_conv2d", "avg_pool2d", "global_avg_pool", "batch_norm",
+        "binary_cross_entropy"}
 
 
 def test_every_op_is_bounded_here_or_is_exact_or_a_sum():

@@ -24,9 +24,11 @@ from minimask import (
     checkpoint,
     data,
     loop,
+    losses,
     mishaps,
     models,
     nn,
+    ops,
     optim,
     train,
 )
@@ -213,13 +215,13 @@ def test_ctrl_c_at_any_moment_leaves_no_half_step(place, tmp_path, monkeypatch):
         return call
 
     if place == "cross_entropy":
-        monkeypatch.setattr(loop.ops, "cross_entropy", interrupting(loop.ops.cross_entropy, 11))
+        monkeypatch.setattr(ops, "cross_entropy", interrupting(ops.cross_entropy, 11))
     elif place == "permutation":  # the order is drawn, no step is done
-        monkeypatch.setattr(loop, "standardise", interrupting(loop.standardise, 10))  # 8 of epoch 1, 1 test
+        monkeypatch.setattr(data.Preprocess, "__call__", interrupting(data.Preprocess.__call__, 10))  # 8 of epoch 1, 1 test
     elif place == "step":  # of six updates, the second: one parameter is new, two are old
         monkeypatch.setattr(optim.SGDW, "update", interrupting(optim.SGDW.update, 3 * 9 + 1))
     elif place == "evaluate":
-        monkeypatch.setattr(loop, "evaluate", interrupting(loop.evaluate, 2))
+        monkeypatch.setattr(losses.Judge, "__call__", interrupting(losses.Judge.__call__, 2))
     else:
         monkeypatch.setattr(nn.Sequential, "layer_counts", interrupting(nn.Sequential.layer_counts, 2))
     with pytest.raises(KeyboardInterrupt):

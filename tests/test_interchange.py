@@ -445,7 +445,7 @@ def test_the_command_writes_what_the_ending_says(tmp_path, capsys, rng):
         out = tmp_path / f"net{name}"
         assert main(["export", str(tmp_path / "run"), "-o", str(out)]) == 0
         assert f"{out.stat().st_size:,} bytes" in capsys.readouterr().out
-        write(net, tmp_path / "same")
+        write(net, tmp_path / "same", classes=data.digits().classes, prepare=data.digits().prepare)
         assert (tmp_path / "same").read_bytes() == out.read_bytes()
         assert main(["export", str(tmp_path / "run"), "-o", str(out)]) == 2  # there already
         assert main(["export", str(tmp_path / "run"), "-o", str(out), "--overwrite", "--codec", "base243"]) == 2

@@ -290,7 +290,7 @@ def test_every_method_is_its_op(name, data):
     np.testing.assert_array_equal(method(arrays, e.settings).data, OPS[name](*arrays, **e.settings).data)
 
 
-BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "matmul")
+BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "matmul", "binary_cross_entropy")
 
 
 @pytest.mark.parametrize(

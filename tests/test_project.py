@@ -24,7 +24,8 @@ PACKAGE = Path(minimask.__file__).parent
 needs_checkout = pytest.mark.skipif(not (ROOT / "minimask").is_dir(), reason="compares pages with the package's source")
 #: The reading path, in order, and what lies beside it: read when a name or a sentence sends you there.
 PATH = ["backend", "engine", "ops", "conv", "init", "mask", "nn", "models", "optim", "loop"]
-BESIDE = {"errors", "operators", "inputs", "windows", "layers", "resnet", "plateau", "mishaps", "display", "tape"}
+BESIDE = {"errors", "operators", "inputs", "windows", "layers", "resnet", "plateau", "mishaps", "display", "tape",
+          "losses"}
 
 
 def imports(module):

@@ -432,7 +432,7 @@ def test_no_unit_of_the_digits_recipe_comes_back():
     recipe = recipes.find("digits")
     rng = np.random.default_rng(1)
     net = recipe.build(data.digits(), rng)
-    never = Never(net, recipe.optimizer(net, data.digits()))
+    never = Never(net, recipe.optimizer_of(net, data.digits()))
     train.fit(net, data.digits(), never.optimizer, recipe.epochs, rng, recipe.batch, on_epoch=never)
     assert never.called > 100
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_train import BLOBS
 
-from minimask import checkpoint, loop, models, optim, train
+from minimask import checkpoint, models, ops, optim, train
 from minimask.__main__ import main
 from minimask.mask import SignedSupermask
 from minimask.mishaps import SIGNALS, Told, signals_end_it, uninterrupted
@@ -127,7 +127,7 @@ def fit(path, resume=False):
 def test_training_from_python_ends_after_its_step_and_goes_on_to_the_same_bits(number, tmp_path, monkeypatch):
     """Told in the middle of step 11, and again while it saves."""
     fit(tmp_path / "whole")
-    real, calls = loop.ops.cross_entropy, []
+    real, calls = ops.cross_entropy, []
 
     def told(*arguments):
         calls.append(1)
@@ -143,7 +143,7 @@ def test_training_from_python_ends_after_its_step_and_goes_on_to_the_same_bits(n
             tell(number, signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.ops, "cross_entropy", told)
+        patch.setattr(ops, "cross_entropy", told)
         patch.setattr(checkpoint.Keeper, "save", save)
         with pytest.raises(Told), signals_end_it():
             fit(tmp_path / "c")
@@ -186,11 +186,12 @@ def test_a_job_in_the_background_of_a_script(number, status, tmp_path):
 def test_a_run_that_is_stopped_before_its_first_checkpoint_leaves_nothing_and_begins_when_given_again(
         tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = "train digits --epochs 1 --quiet --out a --resume".split()
+    words = "train digits --epochs 1 --seed 3 --every-step --epoch-0 --quiet --out a --resume".split()
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", lambda *_: signal.raise_signal(signal.SIGINT))
         assert main(words) == 130
     assert capsys.readouterr().err == ("minimask: interrupted while training digits; it had not begun, and nothing is kept; "
-                                       "to begin: minimask train digits --resume --out a\n")
+                                       "to begin: minimask train digits --resume --out a --seed=3 --epochs=1 --epoch-0 "
+                                       "--every-step\n")
     assert set(os.listdir("a")) <= {".lock"}
     assert main(words) == 0 and "a holds no run yet: it begins" in capsys.readouterr().out

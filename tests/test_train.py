@@ -18,7 +18,6 @@ from minimask import (
     Tensor,
     UsageError,
     data,
-    loop,
     models,
     ops,
     optim,
@@ -295,7 +294,7 @@ def test_a_recipes_schedule_is_that_of_method_section_4():
     """x_t = x_0 0.9^(t / (10 steps_per_epoch)), with the short last batch counted as a step."""
     recipe = recipes.find("fcn")
     net, _, rng = setup()
-    schedule = recipe.optimizer(net, BLOBS).schedule  # 250 images: 2 steps of 128
+    schedule = recipe.optimizer_of(net, BLOBS).schedule  # 250 images: 2 steps of 128
     assert schedule(2 * 10) == pytest.approx(0.9) and schedule(1) == pytest.approx(0.9 ** (1 / 20))
 
 
@@ -306,7 +305,7 @@ def test_the_first_epochs_on_mnist_follow_the_known_course(name, course, mnist_f
     """Weights left in percent, within 1 point of METHOD section 6."""
     recipe, dataset, rng = recipes.find(name), data.load("mnist", mnist_folder), np.random.default_rng(0)
     net = recipe.build(dataset, rng)
-    record = train.fit(net, dataset, recipe.optimizer(net, dataset), max(course), rng)
+    record = train.fit(net, dataset, recipe.optimizer_of(net, dataset), max(course), rng)
     for epoch, expected in course.items():
         assert 100 * record["epochs"][epoch - 1]["weights_left"] == pytest.approx(expected, abs=1.0)
     assert record["epochs"][-1]["test_accuracy"] > 0.93 and math.isfinite(record["epochs"][-1]["train_loss"])
@@ -318,7 +317,7 @@ def test_fcn_lands_on_the_papers_row(seed, mnist_folder):
     """100 epochs on MNIST, about three minutes a seed: 97.4 % (one seed may lie 0.2 below) with 4.3 % of the weights."""
     recipe, dataset, rng = recipes.find("fcn"), data.load("mnist", mnist_folder), np.random.default_rng(seed)
     net = recipe.build(dataset, rng)
-    end = train.fit(net, dataset, recipe.optimizer(net, dataset), recipe.epochs, rng)["epochs"][-1]
+    end = train.fit(net, dataset, recipe.optimizer_of(net, dataset), recipe.epochs, rng)["epochs"][-1]
     assert end["test_accuracy"] >= 0.972 and end["weights_left"] <= 0.043
 
 
@@ -357,11 +356,13 @@ def test_seconds_are_of_training_alone(monkeypatch):
 
 
 def test_every_epoch_has_a_fresh_order_of_rng(monkeypatch):
-    seen, real = [], loop.standardise
+    seen, real = [], data.Preprocess.__call__
     net, o, rng = net_opt()
     d = tiny()
     monkeypatch.setattr(
-        loop, "standardise", lambda x, *a: (seen.append(x.tobytes()) if len(x) == 20 else None) or real(x, *a)
+        data.Preprocess,
+        "__call__",
+        lambda self, x, *a: (seen.append(x.tobytes()) if len(x) == 20 else None) or real(self, x, *a),
     )
     train.fit(net, d, o, 3, rng, batch=20)
     assert len(set(seen)) == 3 and d.train_images.tobytes() not in seen
@@ -392,7 +393,7 @@ def test_float64_nets_train():
 
 def test_infinite_loss_stops(monkeypatch):
     net, o, rng = net_opt(Trained())
-    monkeypatch.setattr(loop.ops, "cross_entropy", lambda a, b: Tensor(np.float32(np.inf)))
+    monkeypatch.setattr(ops, "cross_entropy", lambda a, b: Tensor(np.float32(np.inf)))
     with pytest.raises(train.TrainingError, match="became inf in epoch 1, step 1"):
         train.fit(net, tiny(), o, 1, rng)
 

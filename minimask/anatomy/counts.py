@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import conv, init, layers, nn, ops, resnet, train
 from ..backend import asarray, to_host
-from ..data import Dataset, standardise
+from ..data import Dataset
 from ..engine import Tensor, no_grad
 from ..errors import MinimaskError
 from ..mask import Supermask, Trained
@@ -172,12 +172,12 @@ def over_the_image(net: nn.Sequential) -> str | None:
 def pixels(net: nn.Sequential, dataset: Dataset) -> dict[str, np.ndarray]:
     """What the image plane looks like to the net; each (h, w), summed or averaged over the colours where there are any.
 
-    - paths: from the pixel to any class. varies: standard deviation of the standardised pixel over the training set.
+    - paths: from the pixel to any class. varies: standard deviation of the preprocessed pixel over the training set.
     - where the first layer is dense, too: seen, the share of its units that have a weight left there; balance, the
       share that keeps less the share that inverts (the mean of s over units); sign, the mean of the effective sign t.
     """
     found = {"paths": paths(net).sum(axis=(0, 3)),
-             "varies": standardise(dataset.train_images).std(axis=0).mean(axis=2)}
+             "varies": dataset.prepare(dataset.train_images).std(axis=0).mean(axis=2)}
     name = over_the_image(net)
     if name:
         for part, array in (("seen", masks(net)[name] != 0), ("balance", masks(net)[name]), ("sign", signs(net)[name])):
@@ -186,8 +186,8 @@ def pixels(net: nn.Sequential, dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def class_means(dataset: Dataset) -> np.ndarray:
-    """The mean standardised training image of each class: (classes, h, w, c), float64; zeros where there is none."""
-    images = standardise(dataset.train_images)
+    """The mean preprocessed training image of each class: (classes, h, w, c), float64; zeros where there is none."""
+    images = dataset.prepare(dataset.train_images)
     of = [images[dataset.train_labels == label] for label in range(len(dataset.classes))]
     return np.stack([each.mean(axis=0, dtype=np.float64) if len(each) else np.zeros(images.shape[1:]) for each in of])
 
@@ -270,7 +270,8 @@ def changed(net: nn.Sequential, change: Change, rng: np.random.Generator) -> nn.
 
 def worth(net: nn.Sequential, dataset: Dataset, rng: np.random.Generator, repeats: int = 5) -> dict[str, list[float]]:
     """Held-out accuracy of the net as it is ('as trained') and under each of CHANGES, `repeats` times drawn anew."""
-    images, labels = dataset.test_images, dataset.test_labels
-    return {"as trained": [train.evaluate(net, images, labels)],
-            **{name: [train.evaluate(changed(net, change, rng), images, labels) for _ in range(repeats)]
-               for name, change in CHANGES.items()}}
+    def accuracy(some: nn.Sequential) -> float:
+        return train.evaluate(some, dataset.test_images, dataset.test_labels, prepare=dataset.prepare)
+
+    return {"as trained": [accuracy(net)],
+            **{name: [accuracy(changed(net, change, rng)) for _ in range(repeats)] for name, change in CHANGES.items()}}

@@ -18,6 +18,7 @@ from .. import files, plot
 from ..data import Dataset
 from ..display import MARK, UNVERIFIED
 from ..escape import html
+from ..losses import refuse_targets
 from ..nn import Sequential
 from ..plot import page
 from . import counts, figures
@@ -54,12 +55,14 @@ def numbers(net: Sequential, record: dict[str, Any], dataset: Dataset, repeats: 
         net, record: of a run of a supermask. dataset: the one it was trained on.
         repeats: how often each change of the net is drawn; from seed 0, so that the same run gives the same numbers.
     """
+    refuse_targets("inspect", dataset)
     masks, found = counts.masks(net), counts.pixels(net, dataset)
     paths = counts.paths(net)
     alive = found["paths"] > 0
     dead = {layer["name"]: layer.get("dead") for layer in record["epochs"][-1].get("layers", ())}
-    return {"format": FORMAT, "recipe": record["recipe"].get("name"), "seed": record["seed"], "dataset": dataset.name,
-            "test_accuracy": record["epochs"][-1]["test_accuracy"], "weights_left": net.weights_left(),
+    return {"format": FORMAT, "recipe": record["recipe"].get("name") or record.get("name"), "seed": record["seed"],
+            "dataset": dataset.name,
+            "test_accuracy": record["epochs"][-1].get("test_accuracy"), "weights_left": net.weights_left(),
             "unverified": bool(record.get("unverified")),
             "layers": counts.shares(masks),
             "degrees": [{"name": name, "inputs": len(out), "inputs_with_none": int((out == 0).sum()),
@@ -289,7 +292,8 @@ def write(folder: Path, net: Sequential, record: dict[str, Any], dataset: Datase
     lead = (f"<p>{html(_lead(counted))}</p>\n<p>Blue is kept or positive, orange inverted or negative, nearly white "
             "hidden or zero; in grey the blue is the darkest. In maps with shades, a dash marks what is clearly "
             "negative.</p>\n")
-    title = f"Inside {counted['recipe'] or 'a net'}, seed {counted['seed']}"
+    title = f"Inside {counted['recipe'] or 'a net'}"
+    title += "" if counted["seed"] is None else f", seed {counted['seed']}"
     contents = {"index.html": page.document(title, lead + "".join(body), command="inspect").encode(),
                 "anatomy.json": (json.dumps(counted, indent=1, allow_nan=False) + "\n").encode(), **figures}
     ours = files.begins_with(folder / "index.html", 'content="minimask inspect"')

@@ -10,12 +10,15 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import data, escape, plot, recipes, runs, train
+from .. import data, escape, own, plot, recipes, runs, train
 from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
+from ..log import Log
+from ..meter import Meter
 from ..mishaps import Interrupted
 
 #: The commands, and what each does. Each is the function `command` of module NAME.
@@ -25,6 +28,7 @@ COMMANDS = {"demo": "the same as no command",
             "sweep": "train several recipes with several seeds, side by side",
             "step": "step through one training step in a browser, op by op",
             "inspect": "see what a trained mask learned: figures, and a page that explains each",
+            "evaluate": "what a trained net gets right and wrong, class by class",
             "report": "tables, figures and a page from the records of many runs",
             "compare": "how far two masks agree, beside what chance would give",
             "export": "write a trained network into one small file",
@@ -72,7 +76,11 @@ def data_options(parser: Parser) -> None:
     """Which data, from where, and how far it is trusted."""
     parser.add_argument("--dataset", metavar="NAME",
                         help=f"train on other data: {', '.join(['digits', *data.DATASETS])}, or NAME-validation, which "
-                             "holds out a sixth of the training images (CIFAR: a tenth) in place of the test images")
+                             "holds out a sixth of the training images (CIFAR: a tenth) in place of the test images; "
+                             "or on your own: folder:DIR (a folder of pictures per class), npz:FILE, csv:FILE")
+    parser.add_argument("--cache", action="store_true",
+                        help="keep the decoded pictures of folder:DIR in one file beside it, DIR.minimask.npz, which "
+                             "is taken as long as no picture changes")
     parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
     parser.add_argument("--allow-unverified", action="store_true",
                         help="take data files whose content is not the official one, and say so")
@@ -86,6 +94,10 @@ def shared_options(parser: Parser, out: str, threads: str) -> None:
     """Seed, folder, threads, and how much is said."""
     parser.add_argument("--seed", type=whole_number(0), metavar="S",
                         help="of weights and batches; same seed, same run (default: 0)")
+    parser.add_argument("--init-seed", type=whole_number(0), metavar="S",
+                        help="draw frozen weights and scores from this seed: those of the run with that --seed")
+    parser.add_argument("--order-seed", type=whole_number(0), metavar="S",
+                        help="draw the order of the images and their augmentation from this seed: those of that run")
     parser.add_argument("--out", metavar="DIR", help=f"folder for the results (default: {out})")
     parser.add_argument("--threads", type=whole_number(1), metavar="N",
                         help=f"threads of the matrix products (default: {threads})")
@@ -95,18 +107,79 @@ def shared_options(parser: Parser, out: str, threads: str) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
 
 
-def load_data(name: str, options: Any) -> data.Dataset:
-    """The data set of that name from --data; what there is to say of it is said on stderr."""
+def trust_option(parser: Parser) -> None:
+    """Whether own code that a record or a checkpoint names may be run."""
+    parser.add_argument("--trust", action="store_true",
+                        help="run the own code (module:object) that the run names; without it nothing that a record, a "
+                             "checkpoint or a sweep's folder names is ever imported")
+
+
+def recipe_options(parser: Parser) -> None:
+    """What is set in a recipe, and what is written down while it trains."""
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="another value for a key of the recipe, as in its file: --set wd=1e-4, --set "
+                             "source_settings.tau=0.02; may be given for several keys")
+    parser.add_argument("--epoch-0", action="store_true",
+                        help="measure the net before its first step, too; the record keeps it as \"epoch_0\"")
+    parser.add_argument("--log", action="store_true", help="write log.jsonl into a run's folder, a line an epoch")
+    parser.add_argument("--every-step", action="store_true", help="the same with a line a step, too")
+    parser.add_argument("--tensorboard", action="store_true",
+                        help="write TensorBoard's event files, too (needs tensorboardX)")
+
+
+def log_of(options: Any) -> Log | None:
+    """What log is asked for."""
+    if not (options.log or options.every_step or options.tensorboard):
+        return None
+    return Log(options.every_step, options.tensorboard)
+
+
+def load_data(recipe: recipes.Recipe, options: Any) -> data.Dataset:
+    """The data set of a recipe from --data; what there is to say of it is said on stderr."""
+    with _told():
+        return data.load(recipe.dataset, options.data, options.allow_unverified, recipe.dataset_settings,
+                         meter=_meter(options), cache=getattr(options, "cache", False),
+                         known=getattr(options, "known", ""))
+
+
+def other_data(name: str, options: Any) -> data.Dataset:
+    """The data set of a name that no recipe says; see load_data."""
+    with _told():
+        return data.load(name, options.data, options.allow_unverified, meter=_meter(options))
+
+
+def load_data_of(folder: Path, record: dict[str, Any], options: Any) -> data.Dataset:
+    """The data set that a run was trained on, as its images were preprocessed; see load_data."""
+    code = own.trusted(record, folder) if getattr(options, "trust", False) else None
+    with _told():
+        return runs.dataset_of(folder, record, options.data, options.allow_unverified, _meter(options), code)
+
+
+def _meter(options: Any) -> Meter:
+    return Meter(None if getattr(options, "quiet", False) else sys.stderr, unit="pictures")
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What is warned of in the block is said on stderr."""
     with warnings.catch_warnings(record=True) as caught:
-        dataset = data.load(name, options.data, options.allow_unverified)
+        yield
     for warning in caught:
         print(f"minimask: {escape.line(warning.message)}", file=sys.stderr)
-    return dataset
+
+
+def on_data(recipe: recipes.Recipe, options: Any) -> recipes.Recipe:
+    """The recipe on the data set of --dataset: with none of the settings that its own had, but those of a run that is
+    resumed."""
+    if options.dataset in (None, recipe.dataset):
+        return recipe
+    return replace(recipe, dataset=options.dataset, dataset_settings=getattr(options, "dataset_settings", None) or {})
 
 
 def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, overwrite: bool, options: Any, seed: int,
-         library: str = "numpy") -> Any:
-    """Trains; when it is cut short, the error says what was kept, where, and how to go on."""
+        library: str = "numpy", **how: Any) -> Any:
+    """Trains, as `how` says beside (runs.run); when it is cut short, the error says what was kept, where, and how to
+    go on."""
     progress = None if options.quiet else train.Progress(recipe.name)
     resume = getattr(options, "resume", None)  # None: the demo, which takes seconds and is begun anew
     words = ["minimask", "train", getattr(options, "recipe", recipe.name), "--resume"]
@@ -116,22 +189,36 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
         words += ["--allow-unverified"] if options.allow_unverified else []
         words += ["--threads", str(options.threads)] if options.threads else []
         words += ["--plain"] if options.plain else []
+        words += ["--trust"] if options.trust else []
+        words += [word for each in options.set for word in ("--set", each)]
     shrink = False if options.no_shrink or (not resume and getattr(options, "plain", False)) else None  # as it began
     go_on = f"; to go on: {shlex.join(words)}" if resume is not None else ""
     try:
         with warnings_as_sentences():
-            return runs.run(recipe, dataset, seed, folder, overwrite, library, progress, bool(resume), shrink=shrink)
+            return runs.run(recipe, dataset, seed, folder, overwrite, library, progress, bool(resume), shrink=shrink,
+                            **how)
     except KeyboardInterrupt:
         if folder is None:
             kept = "what was finished before is kept"
         elif (folder / runs.CHECKPOINT).exists():
             kept = f"the record so far and the network of its last whole epoch are in {folder}{go_on}"
         else:
-            kept = f"it had not begun, and nothing is kept{go_on.replace('to go on', 'to begin')}"
+            kept = "it had not begun, and nothing is kept"
+            kept += f"; to begin: {shlex.join([*words, *_of_a_beginning(options)])}" if resume is not None else ""
         raise Interrupted(f"interrupted while training {recipe.name}; {kept}") from None
-    except (train.TrainingError, OutOfMemory) as error:
+    except (train.TrainingError, OutOfMemory, own.OwnError) as error:
         begun = folder is not None and (folder / runs.CHECKPOINT).exists()
         raise MinimaskError(f"{error}{f', saved in {folder}' if begun else ''}") from error
+
+
+def _of_a_beginning(options: Any) -> list[str]:
+    """The words that a run which goes on does not need, since it has them in its folder."""
+    values = {name: getattr(options, name) for name in ("seed", "init_seed", "order_seed", "epochs", "dataset",
+                                                        "backend")}
+    given = [f"--{name}={value}" for name, value in values.items() if value is not None]
+    given += [f"--{name}" for name in ("epoch_0", "log", "every_step", "tensorboard", "no_shrink")
+              if getattr(options, name)]
+    return [word.replace("_", "-", word.partition("=")[0].count("_")) for word in given]
 
 
 @contextlib.contextmanager

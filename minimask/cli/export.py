@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import data, escape, export, interchange, runs
-from ..display import MARK
+import numpy as np
+
+from .. import data, escape, export, interchange, own, runs
+from ..display import MARK, result
 from ..errors import UsageError
 from ..export import ternary
-from .common import Parser, whole_number
+from ..nn import Sequential
+from .common import Parser, trust_option, whole_number
+
+#: What was done to images, in words.
+DONE = {"image": "standardised one by one", "feature": "every value standardised over the training set",
+        "none": "as they are"}
 
 
 def command(words: Sequence[str]) -> None:
@@ -34,23 +42,37 @@ def command(words: Sequence[str]) -> None:
         raise UsageError(f"{out} is there already: give another name, or --overwrite to replace it")
     if not out.parent.is_dir():
         raise UsageError(f"there is no folder {out.parent}; make it, or give another with -o")
-    net, record = runs.load(folder)
+    net, record = runs.load(folder, trust=options.trust)
+    code = own.trusted(record, folder) if options.trust else None
+    classes, prepare = _classes(net, record), runs.prepare_of(folder, record, code)
     if dense is not None:
-        dense(net, out, scores=options.scores, **for_onnx)
+        dense(net, out, classes=classes, prepare=prepare, scores=options.scores, **for_onnx)
         how = "signs and a magnitude for each layer" if options.compact else "every weight as it is used"
         print(f"{escape.line(out)}: {out.stat().st_size:,} bytes, {how}; images (n, channels, height, width), "
-              "standardised one by one")
+              f"{DONE.get(prepare.name, f'preprocessed by {prepare.name}')}")
         return
     end = record["epochs"][-1] if record["epochs"] else {}
-    about = f"{record['recipe'].get('name')} on {record['dataset']}, seed {record['seed']}"
+    about = f"{runs.called(record)} on {record['dataset'] or 'unknown data'}"
+    about += "" if record["seed"] is None else f", seed {record['seed']}"
     if end:
         mark = MARK * bool(record.get("unverified"))
-        about += f", epoch {end['epoch']}: {end['test_accuracy']:.2%}{mark} of the images held out"
-    exported = export.save(out, net, data.outline(record["dataset"])[1], about, options.codec, record["seed"])
+        about += f", epoch {end['epoch']}: " + (f"{end['test_accuracy']:.2%}{mark} of the images held out"
+                                                if "test_accuracy" in end else result(end, record["dataset"], mark))
+    exported = export.save(out, net, classes, about, options.codec, record.get("init_seed", record["seed"]), prepare)
     floats = 4 * net.size()
     ratio = f" ({floats / exported.size:,.0f} to 1)" if exported.size < floats else ", each weight as it is"
     print(f"{escape.line(out)}: {exported.size:,} bytes in place of {floats:,} as float32{ratio}")
     print("`minimask info {0}` tells more, `minimask predict {0} IMAGES` uses it".format(escape.line(out)))
+
+
+def _classes(net: Sequential, record: dict[str, Any]) -> Sequence[str]:
+    """The names of the classes; numbers where a run from Python does not say on what data it was trained."""
+    if record["dataset"] is not None:
+        return data.outline(record["dataset"], record.get("data"))[1]
+    count = int(np.prod(list(net.shapes.values())[-1]))
+    print(f"minimask: the run does not say what data it was trained on, so its {count} classes have numbers for names: "
+          "runs.save(net, record, DIR, dataset) would tell them", file=sys.stderr)
+    return tuple(map(str, range(count)))
 
 
 def _parser() -> Parser:
@@ -70,6 +92,7 @@ def _parser() -> Parser:
                         help=f"of an .onnx file, {interchange.OLDEST} or later (default {interchange.OPSET})")
     parser.add_argument("--compact", action="store_true",
                         help="an .onnx file of signs, not floats: 8 bits a weight, from opset 21 on 4, from 25 on 2")
+    trust_option(parser)
     parser.add_argument("--scores", action="store_true",
                         help="a .safetensors or .onnx file with scores, frozen weights and masks, too")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there already")

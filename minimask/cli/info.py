@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import cost, escape, export, prune, zoo
+from ..data.preprocess import DEFAULT
 from ..display import MARK, UNVERIFIED, columns
 from ..export.header import MOST_WORK, Stored
 from ..predict import batch_size
@@ -27,6 +28,8 @@ def command(words: Sequence[str]) -> None:
     print(f"{escape.line(options.file)}: {escape.line(about)}")
     names = ", ".join(map(escape.line, exported.classes[:10])) + (" ..." if len(exported.classes) > 10 else "")
     print(f"images of {' x '.join(map(str, net.input_shape))} -> {len(exported.classes)} classes: {names}\n")
+    if exported.prepare.name != DEFAULT:
+        print(f"preprocess: {escape.line(exported.prepare.name)}\n")
     print(table(stored))
     weights = sum(each.weights for each in stored.values())
     floats = 4 * weights

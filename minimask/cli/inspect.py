@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from .. import escape, files, runs
+from .. import escape, files, own, runs
 from ..anatomy import page
-from .common import Parser, load_data, whole_number
+from ..errors import UsageError
+from .common import Parser, load_data_of, other_data, trust_option, whole_number
 
 
 def command(words: Sequence[str]) -> None:
     """Reads a run, counts and draws, and says where the page is."""
     options = _parser().parse_args(words)
     folder = Path(options.run)
-    dataset = load_data(runs.read_record(folder)["dataset"], options)
-    net, record = runs.load(folder, dataset)
+    record = runs.read_record(folder)
+    if options.dataset in (None, record["dataset"]):
+        dataset = load_data_of(folder, record, options)
+        net, record = runs.load(folder, dataset, trust=options.trust)
+    else:
+        code = own.trusted(record, folder) if options.trust else None
+        dataset = replace(other_data(options.dataset, options), preprocess=runs.prepare_of(folder, record, code))
+        net, record = runs.load(folder, trust=options.trust)
+        if net.input_shape != dataset.input_shape:
+            raise UsageError(f"{folder} takes images {net.input_shape}, but those of {dataset.name} are "
+                             f"{dataset.input_shape}; name the data set that it was trained on")
     out = Path(options.out) if options.out else files.own_folder(folder, "anatomy")
     with files.locked(out):
         names = page.write(out, net, record, dataset, options.repeats)
@@ -33,6 +44,10 @@ def _parser() -> Parser:
                            "  writes runs/fcn-0/anatomy/index.html, a PNG per figure, and anatomy.json, the numbers.\n"
                            "The data set that the run was trained on is needed: to draw it and to measure accuracies.")
     parser.add_argument("run", metavar="RUN", help="folder of a run, as `minimask train` leaves it")
+    parser.add_argument("--dataset", metavar="NAME",
+                        help="other data of the same shape, or where the data of a run from Python is in files: "
+                             "folder:DIR, npz:FILE, csv:FILE")
+    trust_option(parser)
     parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
     parser.add_argument("--allow-unverified", action="store_true",
                         help="take data files whose content is not the official one, and say so")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .. import escape, export, prune, zoo
+from .. import escape, export, own, prune, zoo
+from ..data import Preprocess
 from ..data import images as imagefiles
+from ..data.preprocess import restored
 from ..errors import MinimaskError, UsageError
 from ..nn import Sequential
 from ..predict import classify
@@ -17,11 +20,14 @@ def command(words: Sequence[str]) -> None:
     """Prints a line per image: file and number, class, confidence; at the end, which files could not be taken."""
     options: Any = _parser().parse_args(words)
     exported = export.load(zoo.path_of(options.file), options.backend)
-    net = prune.prune(exported.net)
+    net, prepare = prune.prune(exported.net), exported.prepare
+    if options.trust and own.is_own(prepare.name):
+        prepare = restored(prepare.name, prepare.arrays, None, own.find("its preprocessing", prepare.name, own.Code(
+            os.getcwd())))
     failed: list[tuple[str, MinimaskError]] = []
     for path in options.images:
         try:
-            for line in _lines(path, net, exported.classes, options.first):
+            for line in _lines(path, net, exported.classes, prepare, options.first):
                 print(line)
         except MinimaskError as error:
             failed.append((path, error))
@@ -29,13 +35,14 @@ def command(words: Sequence[str]) -> None:
         raise _summary(failed, len(options.images))
 
 
-def _lines(path: str, net: Sequential, classes: Sequence[str], first: int | None) -> Iterator[str]:
+def _lines(path: str, net: Sequential, classes: Sequence[str], prepare: Preprocess,
+           first: int | None) -> Iterator[str]:
     """What is printed of a file's first images; MinimaskError, which names the file, where it cannot be taken."""
     images = imagefiles.read(path, net.input_shape)[:first]
     if not len(images):
         raise UsageError(f"{path} holds no image")
     try:
-        found = classify(net, images)
+        found = classify(net, images, prepare=prepare)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     for number, (label, confidence) in enumerate(zip(*found)):
@@ -63,8 +70,12 @@ def _parser() -> Parser:
                            "  minimask predict tiny.mmk DIR/mnist/t10k-images-idx3-ubyte.gz --first 20")
     parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote, or a net of `minimask zoo`")
     parser.add_argument("images", metavar="IMAGES", nargs="+",
-                        help="IDX as MNIST's (.gz too), .npy of one image or many, or .png (needs matplotlib)")
+                        help="IDX as MNIST's (.gz too), .npy of one image or many, .csv of a table's rows without "
+                             "their class, or .png (needs matplotlib)")
     parser.add_argument("--first", type=whole_number(1), metavar="N", help="of each file the first N images only")
+    parser.add_argument("--trust", action="store_true",
+                        help="import the own code that preprocesses the images, from this folder or Python's path, if "
+                             "the file names some; yours, or code that you have read")
     parser.add_argument("--backend", metavar="LIBRARY", default="numpy",
                         help="array library: numpy, cupy or strict (default: numpy)")
     return parser

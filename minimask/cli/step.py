@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import checkpoint, escape, files, recipes, runs, train
-from ..data import Dataset, standardise
+from .. import checkpoint, escape, files, own, recipes, runs, train
+from ..data import Dataset
 from ..data import augment as augmented
 from ..errors import UsageError
 from ..loop import Training, to_net
+from ..losses import refuse_targets
 from ..mishaps import uninterrupted
 from ..plot import recording, stepper
-from .common import Parser, load_data, whole_number
+from .common import Parser, load_data, load_data_of, trust_option, whole_number
 
 #: Words for a step of a run, and what the page calls them.
 WORDS = {"start": "before training", "middle": "in the middle", "end": "at the end"}
@@ -32,8 +33,18 @@ def command(words: Sequence[str]) -> None:
     refuse_foreign(out)
     run = (folder / "record.json").exists() or folder.is_dir()
     record = runs.read_record(folder) if run else None
-    recipe = recipes.from_dict(record["recipe"]) if record else recipes.find(options.what or "digits")
-    dataset = load_data(record["dataset"] if record else recipe.dataset, options)
+    if record and not record["recipe"]:
+        raise UsageError(f"{folder} was trained from Python, and no recipe says how its steps are made: the page is of "
+                         "a recipe, or of a run of one")
+    if record:
+        recipe = recipes.from_dict(record["recipe"], own.trusted(record, folder) if options.trust else None).resolve()
+    else:
+        recipe = recipes.find(options.what or "digits", options.trust).resolve()
+    dataset = load_data_of(folder, record, options) if record else recipe.prepared(load_data(recipe, options))
+    if recipe.loss != "cross-entropy" or recipe.loss_settings:
+        raise UsageError(f"the page shows a step of plain cross-entropy, but {recipe.name} minimises {recipe.loss}; "
+                         "take a recipe without loss and loss_settings")
+    refuse_targets("step", dataset)
     training = _training(recipe, dataset, record["seed"] if record else options.seed or 0)
     at = options.at or ([] if record else ["start"] if options.what else list(WORDS))
     if at:
@@ -72,7 +83,8 @@ def _training(recipe: recipes.Recipe, dataset: Dataset, seed: int) -> Training:
     rng = np.random.default_rng(seed)
     net = recipe.build(dataset, rng)
     record = train.new_record(recipe.as_dict(), seed, dataset.name, net)
-    return Training(net, dataset, recipe.optimizer(net, dataset), rng, recipe.batch, record, recipe.augment)
+    return Training(net, dataset, recipe.optimizer_of(net, dataset), rng, recipe.batch, record, recipe.augment,
+                    recipe.judge())
 
 
 def _moments(training: Training, recipe: recipes.Recipe, at: Sequence[str | int],
@@ -107,7 +119,7 @@ def _recorded(training: Training, image: int) -> recording.Recording:
     chosen = order[training.step * training.batch:(training.step + 1) * training.batch]
     raw = augmented(images[chosen], training.rng) if training.augment else images[chosen]
     training.rng.bit_generator.state = bits
-    return recording.record(training.net, to_net(training.net, standardise(raw)),
+    return recording.record(training.net, to_net(training.net, training.dataset.prepare(raw)),
                             training.dataset.train_labels[chosen], training.optimizer, image)
 
 
@@ -143,5 +155,6 @@ def _parser() -> Parser:
     parser.add_argument("--data", metavar="DIR", help="the folder that data sets lie in (default: $MINIMASK_DATA)")
     parser.add_argument("--allow-unverified", action="store_true",
                         help="take data files whose content is not the official one, and say so")
+    trust_option(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress while it runs")
     return parser

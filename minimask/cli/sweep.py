@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import math
 import os
 import shlex
 import sys
@@ -15,12 +17,23 @@ from typing import Any, TextIO
 
 from .. import backend, escape, files, recipes, train
 from ..display import columns
-from ..errors import MinimaskError
+from ..errors import MinimaskError, UsageError
 from ..fast.threads import cores
 from ..meter import Line
 from ..mishaps import Interrupted
+from ..recipes import grid
 from ..runs import cluster, read_record, sweep, workers
-from .common import Parser, data_options, load_data, shared_options, whole_number
+from .common import (
+    Parser,
+    data_options,
+    load_data,
+    log_of,
+    on_data,
+    recipe_options,
+    shared_options,
+    trust_option,
+    whole_number,
+)
 
 
 def command(words: Sequence[str]) -> None:
@@ -28,22 +41,30 @@ def command(words: Sequence[str]) -> None:
     options: Any = _parser().parse_args(words)
     if options.scheduler is not None:
         cluster.refuse_address(options.scheduler)
-    sweep.refuse_many(len(options.recipes), options.seeds)
-    chosen = [recipes.find(name) for name in options.recipes]
-    chosen = [replace(recipe, **{key: getattr(options, key) for key in ("epochs", "dataset")
-                                 if getattr(options, key) is not None}) for recipe in chosen]
-    first, folder, library = options.seed or 0, Path(options.out or "runs/sweep").resolve(), options.backend or "numpy"
+    choices, log = grid.choices(options.set), log_of(options)
+    count = len(options.seeds) if isinstance(options.seeds, list) else options.seeds
+    sweep.refuse_many(len(options.recipes) * math.prod(map(len, choices.values())), count)
+    seeds = _seeds(options)
+    chosen = [recipes.find(name, options.trust) for name in options.recipes]
+    chosen = [replace(on_data(recipe, options), **({} if options.epochs is None else {"epochs": options.epochs}))
+              for recipe in chosen]
+    cells = [cell for recipe in chosen for cell in grid.cells(recipe, choices)] if choices else []
+    made = {cell.recipe.name: cell.as_dict() for cell in cells}
+    chosen = [recipe.resolve() for recipe in [cell.recipe for cell in cells] or chosen]
+    folder, library = Path(options.out or "runs/sweep").resolve(), options.backend or "numpy"
     backend.load(library)
-    for name in sorted({recipe.dataset for recipe in chosen}):
-        load_data(name, options)  # what is wrong with it is said now, not by every run
+    different = {(recipe.dataset, repr(recipe.dataset_settings)): recipe for recipe in chosen}
+    for _, recipe in sorted(different.items()):
+        load_data(recipe, options)  # what is wrong with it is said now, not by every run
     local = options.scheduler is None
     if local and options.jobs is None:
         options.jobs = cores()
     threads = options.threads or (workers.share_of_cores(options.jobs) if local else 1)
     place = _absolute(options.data or os.environ.get("MINIMASK_DATA"))
-    todo = sweep.tasks(chosen, range(first, first + options.seeds), folder, source=train.source_digest(), data=place,
+    todo = sweep.tasks(chosen, seeds, folder, made, source=train.source_digest(), data=place,
                        allow_unverified=options.allow_unverified, backend=library, threads=threads,
-                       shrink=False if options.no_shrink else None)
+                       shrink=False if options.no_shrink else None, init_seed=options.init_seed,
+                       order_seed=options.order_seed, epoch_0=options.epoch_0, log=log)
     with files.locked(folder):
         sweep.claim(folder, todo, options.overwrite)
         with _place(options, folder) as (begin, width):
@@ -51,6 +72,29 @@ def command(words: Sequence[str]) -> None:
             outcomes = sweep.sweep(todo, begin, width, view.tell)
         view.stop()
     _say(folder, todo, outcomes, words)
+
+
+def _seeds(options: Any) -> Sequence[int]:
+    """Every run's seed: so many from --seed up, or those that are listed."""
+    listed = isinstance(options.seeds, list)
+    if options.seed is not None and listed:
+        raise UsageError(f"--seeds {','.join(map(str, options.seeds))} says all seeds, so --seed {options.seed} does "
+                         "nothing; leave one of them out")
+    seeds = options.seeds if listed else range(options.seed or 0, (options.seed or 0) + options.seeds)
+    if None not in (options.init_seed, options.order_seed) and (options.seed is not None or len(seeds) > 1):
+        raise UsageError("--init-seed and --order-seed leave nothing for --seed and --seeds to draw, and runs of all "
+                         "seeds would be the same; leave one of them out")
+    return seeds
+
+
+def seeds(text: str) -> int | list[int]:
+    """An option's type: how many seeds, or several of them, with commas between."""
+    if "," not in text:
+        return whole_number(1)(text)
+    found = [whole_number(0)(part.strip()) for part in text.split(",")]
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} has a seed twice; give each once")
+    return found
 
 
 def _absolute(path: str | None) -> str | None:
@@ -153,7 +197,9 @@ def _say(folder: Path, todo: list[workers.Task], outcomes: Mapping[str, workers.
     rows: list[tuple[str, ...]] = [("run", "epochs", "test", "left", "time", "")]
     for task in todo:
         epochs, state = _epochs(task), outcomes[task.name].state
-        end = [f"{epochs[-1][share]:.2%}" for share in ("test_accuracy", "weights_left")] if epochs else ["", ""]
+        told = "" if not epochs else (f"{epochs[-1]['test_accuracy']:.2%}" if "test_accuracy" in epochs[-1] else
+                                      f"loss {epochs[-1]['test_loss']:.4g}")
+        end = [told, f"{epochs[-1]['weights_left']:.2%}" if epochs else ""]
         time = duration(sum(entry["seconds"] for entry in epochs)) if epochs else ""
         rows.append((task.name, str(len(epochs)), *end, time, "" if state == "done" else state))
     print(*columns(rows), sep="\n")
@@ -178,18 +224,22 @@ def _parser() -> Parser:
                                 "are not repeated, others go on from their checkpoints.",
                     epilog="`minimask recipes` lists the recipes.\n\nexample:\n"
                            "  minimask sweep fcn fcn-dense --seeds 5 --data DIR --out runs/mnist\n"
-                           "  minimask report runs/mnist\n\n"
+                           "  minimask report runs/mnist\n"
+                           "  minimask sweep fcn --set wd=1e-4,3e-4 --set source_settings.tau=0.01,0.02 \\\n"
+                           "    --seeds 0,3,7 --data DIR --out runs/grid    (12 runs, named by their values)\n\n"
                            "--scheduler needs Dask (the extra `cluster`: pip install distributed). Every worker must\n"
                            "see the folders of --out and --data under the same names.")
     parser.add_argument("recipes", nargs="+", metavar="RECIPE",
                         help="names that `minimask recipes` lists, or files NAME.toml")
-    parser.add_argument("--seeds", type=whole_number(1), default=1, metavar="N",
-                        help="how many seeds, from --seed up (default: 1)")
+    parser.add_argument("--seeds", type=seeds, default=1, metavar="N|S,S,...",
+                        help="how many seeds, from --seed up (default: 1); or the seeds themselves, 0,3,7")
     parser.add_argument("--jobs", type=whole_number(1), metavar="N",
                         help="how many runs at a time (default: one a core, which they share; on a cluster one a "
                              "thread of its workers)")
     parser.add_argument("--scheduler", metavar="ADDRESS",
                         help="work on the Dask cluster of this scheduler, such as tcp://host:8786")
     data_options(parser)
+    trust_option(parser)
+    recipe_options(parser)
     shared_options(parser, "runs/sweep", threads="the cores shared among the jobs; 1 on a cluster")
     return parser

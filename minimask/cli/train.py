@@ -8,11 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import backend, escape, files, recipes, runs
-from ..display import MARK, accuracy_name
+from .. import backend, escape, files, own, recipes, runs
+from ..display import MARK, result
 from ..errors import UsageError
 from ..fast.threads import blas_threads
-from .common import Parser, data_options, layer_table, load_data, run, say_files, shared_options
+from ..recipes import grid
+from .common import (
+    Parser,
+    data_options,
+    layer_table,
+    load_data,
+    log_of,
+    on_data,
+    recipe_options,
+    run,
+    say_files,
+    shared_options,
+    trust_option,
+)
 
 
 def command(words: Sequence[str]) -> None:
@@ -20,43 +33,64 @@ def command(words: Sequence[str]) -> None:
     options: Any = _parser().parse_args(words)
     if options.resume and options.overwrite:
         raise UsageError("--resume goes on with a run, --overwrite replaces it: give one of them")
-    recipe, folder = _chosen(options)
+    if None not in (options.seed, options.init_seed, options.order_seed):
+        raise UsageError("--init-seed and --order-seed leave nothing for --seed to draw; leave one of the three out")
+    log = log_of(options)
+    recipe, folder, made = _chosen(options)
     digest = _as_it_was(options, folder, recipe.name) if options.resume else ""
     if options.epochs is not None:
         recipe = replace(recipe, epochs=options.epochs)
-    if options.dataset is not None:
-        recipe = replace(recipe, dataset=options.dataset)
+    recipe = on_data(recipe, options)
     seed, library = options.seed or 0, options.backend or "numpy"
     backend.load(library)
-    dataset = load_data(recipe.dataset, options)
+    dataset = load_data(recipe, options)
     settings = ", ".join(f"{name} {value}" for name, value in recipe.source_settings.items())
+    seeds = f"seed {seed}" + "".join(f", {name} of seed {value}" for name, value in (
+        ("weights", options.init_seed), ("order", options.order_seed)) if value is not None)
     print(f"{recipe.name}: {recipe.model} on {dataset.name}, {recipe.source} ({settings}), {recipe.epochs} epochs, "
-          f"seed {seed}")
+          f"{seeds}")
     with files.locked(folder), blas_threads(1 if options.plain else options.threads), \
             backend.plain() if options.plain else contextlib.nullcontext():
-        net, record = run(recipe, dataset, folder, options.overwrite, options, seed, library)
+        net, record = run(recipe, dataset, folder, options.overwrite, options, seed, library, made=made, log=log,
+                          init_seed=options.init_seed, order_seed=options.order_seed, epoch_0=options.epoch_0)
         if digest == runs.peek(folder)[1]:
             print(f"it was finished already, after {len(record['epochs'])} epochs; a larger --epochs N trains on")
         print(layer_table(record))
         end = record["epochs"][-1]
-        print(f"{accuracy_name(dataset.name)} {end['test_accuracy']:.2%}{MARK * (not dataset.verified)} with "
+        print(f"{result(end, dataset.name, MARK * (not dataset.verified))} with "
               f"{end['weights_left']:.2%} of the weights left")
         say_files(folder, net, record, dataset)
 
 
-def _chosen(options: Any) -> tuple[recipes.Recipe, Path]:
-    """What is trained, and where: a recipe in a folder, or with --resume the run in a folder, whose recipe it has."""
+def _chosen(options: Any) -> tuple[recipes.Recipe, Path, dict[str, Any] | None]:
+    """What is trained, where, and what was set to make it: a recipe in a folder, or with --resume the run in a folder,
+    whose recipe it has."""
     name = options.recipe
     if options.resume and name not in recipes.RECIPES and (not name.endswith(".toml") or Path(name).is_dir()):
         if not (Path(name) / runs.CHECKPOINT).exists():
+            if (Path(name) / "record.json").exists() and not runs.read_record(name)["recipe"]:
+                raise UsageError(f"{name} was trained from Python and kept without a checkpoint, so only its script "
+                                 "can train it on: train.fit(..., checkpoint=FILE, resume=True)")
             raise UsageError(f"{name} is the folder of no run and the name of no recipe: say which run is to go on, "
                              "train --resume RUN, or what is to be begun where there is none, train RECIPE --resume "
                              "--out DIR (`minimask recipes` lists recipes)")
         if options.out is not None:
             raise UsageError(f"{name} is the run that is to go on, in its own folder: leave out --out {options.out}")
-        return recipes.from_dict(runs.peek(Path(name))[0]["record"].get("recipe", {})), Path(name)
-    recipe = recipes.find(name)
-    return recipe, Path(options.out or f"runs/{recipe.name}-seed{options.seed or 0}")
+        if options.set:
+            raise UsageError(f"{name} is the run that is to go on, with the recipe that it has: leave out --set "
+                             f"{options.set[0]}")
+        record = runs.peek(Path(name))[0]["record"]
+        code = own.trusted(record, Path(name)) if options.trust else None
+        return recipes.from_dict(record.get("recipe", {}), code).resolve(), Path(name), None
+    recipe, made = on_data(recipes.find(name, options.trust), options), None
+    if options.set:
+        cells = grid.cells(recipe, grid.choices(options.set))
+        if len(cells) > 1:
+            raise UsageError(f"--set gives {len(cells)} recipes, and train takes one; `minimask sweep` trains all of "
+                             "them")
+        recipe, made = cells[0].recipe, cells[0].as_dict()
+    called = runs.name_of(recipe.name, options.seed or 0, options.init_seed, options.order_seed)
+    return recipe.resolve(), Path(options.out or f"runs/{called}"), made
 
 
 def _as_it_was(options: Any, folder: Path, name: str) -> str:
@@ -81,11 +115,15 @@ def _as_it_was(options: Any, folder: Path, name: str) -> str:
                          "begun for; give as many or more, or leave it out")
     library = record.get("environment", {}).get("backend")
     was = {"seed": record.get("seed"), "epochs": recipe.get("epochs"),
-           "dataset": record.get("dataset"),
+           "dataset": record.get("dataset"), "init_seed": record.get("init_seed"),
+           "order_seed": record.get("order_seed"),
            "backend": next((name for name, module in backend.LIBRARIES.items() if module == library), None)}
     for name, value in was.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    if options.dataset == was["dataset"]:
+        options.dataset_settings = recipe.get("dataset_settings")
+        options.known = str(record.get("environment", {}).get("data") or "")
     print(f"{escape.line(folder)} holds a run after {len(record['epochs'])} epochs and {run['step']} steps, "
           f"digest {digest[:16]}")
     return digest
@@ -105,7 +143,9 @@ def _parser() -> Parser:
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run in the folder where it was stopped, or begin where there is none; "
                              "what is not said stays as it was, but for --threads and --plain, which are said again")
+    trust_option(parser)
     parser.add_argument("--plain", action="store_true",
                         help="take the plain version of every op, on one thread: to step through it")
+    recipe_options(parser)
     shared_options(parser, "runs/RECIPE-seedS", threads="as NumPy is set up")
     return parser

@@ -1,4 +1,4 @@
-"""Images from files that users have: IDX as MNIST's, raw or .gz, NumPy's .npy, and .png by way of matplotlib's Pillow.
+"""Images from files that users have: IDX as MNIST's, raw or .gz, NumPy's .npy, .csv of a table's rows, .png by Pillow.
 
 A file is opened once. What it says of its size is held to what the net takes by the reading that decodes it, before
 memory is taken for its content. Values stay as they are stored; a PNG's are 0 to 255.
@@ -46,11 +46,14 @@ def read(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
                 return _png(Path(path), file, shape)
             if start.startswith((b"\0\0", b"\x1f\x8b")):
                 return _idx(Path(path), file, start.startswith(b"\x1f\x8b"), shape)
+        if str(path).lower().endswith(".csv"):
+            return _csv(path, shape)
     except FileNotFoundError:
         raise UsageError(f"there is no {path}; give a file of images: IDX (.gz too), .npy or .png") from None
     except OSError as error:
         raise MinimaskError(f"{path} cannot be read ({error.strerror or error})") from error
-    raise UsageError(f"{path} begins with {start[:4]!r}: it is neither IDX (.gz too) nor .npy nor .png")
+    raise UsageError(f"{path} begins with {start[:4]!r}: it is neither IDX (.gz too) nor .npy nor .png, nor is it "
+                     "called .csv")
 
 
 @contextlib.contextmanager
@@ -77,6 +80,15 @@ def _fitted(path: Path, found: tuple[int, ...], shape: tuple[int, ...]) -> tuple
     wanted = " x ".join(map(str, shape[:-1] if grey else shape))
     raise UsageError(f"{path} holds an array of {' x '.join(map(str, found)) or 'no axes'}, but the net takes images "
                      f"of {wanted}, one or n of them: crop or scale them first")
+
+
+def _csv(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The rows of a table, without classes, for a net that takes some."""
+    from .own import csv_numbers
+
+    if len(shape) != 3 or shape[0] != 1:
+        raise UsageError(f"{path} is a table, but the net takes images of {' x '.join(map(str, shape))}")
+    return csv_numbers(path, math.prod(shape)).reshape(-1, *shape)
 
 
 def _npy(path: Path, file: IO[bytes], shape: tuple[int, ...]) -> np.ndarray:

@@ -1,32 +1,27 @@
-"""Data sets: the bundled digits, MNIST and CIFAR from their files, standardisation and seeded batches. All host work.
+"""Data sets: the bundled digits, MNIST and CIFAR from their files. All host work.
 
-Images stay as they are stored (uint8, NHWC); :func:`standardise` turns a batch into float when it is used.
+Images stay as they are stored (uint8, NHWC); preprocess.py turns a batch into float when it is used.
 Nothing is downloaded here (`minimask data fetch` does, when it is asked to), and nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import os
-import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import UsageError, unknown
 from . import files
 from .files import DataError
+from .preprocess import Preprocess, fitted, refuse_no_numbers
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-#: Images whose values all differ by less than this share of standardisation's floor are refused as blank.
-FAINT = 0.01
-
 
 @dataclass(frozen=True)
 class Dataset:
@@ -35,12 +30,18 @@ class Dataset:
     Attributes:
         name: 'digits', 'mnist', or what you call your own.
         train_images, test_images: (n, height, width, channels), uint8 or floating.
-        train_labels, test_labels: (n,), integers 0..len(classes)-1.
-        classes: names of the classes, by label.
+        train_labels, test_labels: (n,), integers 0..len(classes)-1; or targets of another loss than the usual one
+            (losses.py): floats (n,), and numbers (n, k).
+        classes: names of the classes, by label; of the net's outputs, where targets are no labels.
         verified: False for files that are not the official ones, or of which no checksum is known.
+        preprocess: what is done to raw images before a net sees them, as in :func:`minimask.data.preprocess.fitted`;
+            None is the default, every image by itself as the paper does.
+        prepare: that, with what it learned from the training images: raw images -> floating.
+        path: the file or folder that it was read from, absolute; "" where there is none.
 
     Raises:
-        DataError: empty parts, shapes that do not fit, no plain numbers, labels that are no integers or out of range.
+        DataError: empty parts, shapes that do not fit, no plain numbers, labels out of range, targets not finite.
+        UsageError: an unknown preprocessing.
     """
 
     name: str
@@ -50,6 +51,9 @@ class Dataset:
     test_labels: np.ndarray
     classes: tuple[str, ...]
     verified: bool = True
+    preprocess: Any = None
+    path: str = ""
+    prepare: Preprocess = field(init=False)
 
     def __post_init__(self) -> None:
         for part in ("train_images", "train_labels", "test_images", "test_labels"):
@@ -63,19 +67,27 @@ class Dataset:
             where = f"data set {self.name!r}, {part} part"
             for values in (images, labels):
                 refuse_no_numbers(values, where)
-            if images.ndim != 4 or labels.shape != images.shape[:1]:
+            if images.ndim != 4 or labels.shape[:1] != images.shape[:1] or labels.ndim > 2 or 0 in labels.shape[1:]:
                 raise DataError(f"{where}: images {images.shape} and labels {labels.shape}; "
-                                "needed are (n, height, width, channels) and (n,)")
+                                "needed are (n, height, width, channels) and (n,), or targets (n, k)")
             if len(images) == 0:
                 raise DataError(f"{where}: is empty; give at least one image")
-            if labels.dtype.kind not in "iu":
+            if labels.ndim == 2 or labels.dtype.kind == "f":
+                _refuse_targets(where, labels)
+            elif labels.dtype.kind not in "iu":
                 raise DataError(f"{where}: labels are {labels.dtype}, but must be integers 0..{len(self.classes) - 1}")
-            if not 0 <= labels.min() <= labels.max() < len(self.classes):
+            elif not 0 <= labels.min() <= labels.max() < len(self.classes):
                 raise DataError(f"{where}: labels from {labels.min()} to {labels.max()}, but there are "
                                 f"{len(self.classes)} classes; labels must lie in 0..{len(self.classes) - 1}")
+        if self.train_labels.shape[1:] != self.test_labels.shape[1:] or (
+                self.train_labels.dtype.kind == "f") != (self.test_labels.dtype.kind == "f"):
+            raise DataError(f"data set {self.name!r}: labels to train are {self.train_labels.dtype} of shape "
+                            f"{self.train_labels.shape}, those held out {self.test_labels.dtype} of shape "
+                            f"{self.test_labels.shape}; both must be of one kind")
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             raise DataError(f"data set {self.name!r}: images to train are {self.train_images.shape[1:]}, "
                             f"those held out {self.test_images.shape[1:]}; both must agree")
+        object.__setattr__(self, "prepare", fitted(self.preprocess, self.train_images))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -83,68 +95,11 @@ class Dataset:
         return self.train_images.shape[1:]
 
 
-def standardise(images: np.ndarray, dtype: str = "float32") -> np.ndarray:
-    r"""Every image by itself: (x - mean) / max(std, 1/sqrt(number of values)). (n, H, W, C) -> same, floating.
-
-    Mean and population standard deviation over all pixels and channels of the raw values, as TensorFlow's
-    ``per_image_standardization`` does, which the paper's code uses. A constant image becomes all zeros.
-
-    Free of scale above the floor: an image whose squares would leave the range of `dtype` (from some 1e17 on in
-    float32) is scaled by a power of two first. Below the floor, that is for values far below 1, it is the formula that
-    makes images faint: see :func:`refuse_faint`.
-    """
-    flat = images.reshape(len(images), -1)  # (n, H*W*C)
-    values, floor = flat.shape[1], np.full(len(flat), 1 / math.sqrt(flat.shape[1]))
-    if images.dtype.kind == "f" or images.dtype.itemsize > 2:  # what two bytes hold needs no care, and keeps its bits
-        flat, floor = _in_range(flat, floor, dtype)
-    flat = flat.astype(dtype)
-    flat -= flat.mean(axis=1, keepdims=True)
-    std = np.sqrt(np.einsum("ij,ij->i", flat, flat) / values)  # (n,)
-    flat /= np.maximum(std, floor.astype(dtype))[:, None]
-    return flat.reshape(images.shape)
-
-
-def _in_range(flat: np.ndarray, floor: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and their floors, by a power of two smaller where `dtype` does not hold the sum of their squares.
-
-    A constant row becomes zeros: its mean, rounded, need not be its value.
-    """
-    low, high = flat.min(axis=1), flat.max(axis=1)  # (n,)
-    largest = np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64)))
-    large = np.isfinite(largest) & (largest > math.sqrt(np.finfo(dtype).max / flat.shape[1]) / 4)
-    if large.any():
-        exponent = np.where(large, np.frexp(largest)[1], 0)
-        flat = np.ldexp(flat.astype(np.float64), -exponent[:, None]).astype(dtype)
-        floor = np.ldexp(floor, -exponent)
-        low, high = flat.min(axis=1), flat.max(axis=1)
-    constant = (low == high) & np.isfinite(largest)
-    return (np.where(constant[:, None], 0, flat) if constant.any() else flat), floor
-
-
-def refuse_no_numbers(values: np.ndarray, where: str) -> None:
-    """DataError for what NumPy would turn into numbers by itself: text, complex and masked arrays, objects, times."""
-    values = np.asanyarray(values)
-    masked = sys.modules.get("numpy.ma")  # else there is no such array
-    if masked is not None and isinstance(values, masked.MaskedArray):
-        raise DataError(f"{where}: the array is masked, and what is behind the mask would be taken for numbers; fill "
-                        "it: array.filled(0)")
-    if values.dtype.kind not in "biuf":
-        raise DataError(f"{where}: an array of {values.dtype}; needed are integers or floats")
-
-
-def refuse_faint(images: np.ndarray, where: str) -> None:
-    """UsageError where images differ from blank ones, but all so little that standardise would make them blank.
-
-    That is: in every one the values lie within a hundredth of the floor. Floating images alone can be so.
-    """
-    if images.dtype.kind == "f" and images.size:
-        flat = images.reshape(len(images), -1)
-        with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN are refused elsewhere
-            spread = float((flat.max(axis=1) - flat.min(axis=1)).max())
-        floor = 1 / math.sqrt(flat.shape[1])
-        if 0 < spread < FAINT * floor:
-            raise UsageError(f"{where}: the values of an image differ by {spread:.2g} at most, but standardising takes "
-                             f"less than {floor:.2g} for blank: multiply the images, so that they go up to 1 or 255")
+def _refuse_targets(where: str, targets: np.ndarray) -> None:
+    """DataError where targets that are no labels hold NaN or infinity."""
+    if not np.isfinite(targets).all():
+        at = np.unravel_index(np.flatnonzero(~np.isfinite(targets))[0], targets.shape)
+        raise DataError(f"{where}: target {', '.join(map(str, at))} is {targets[at]}, but must be finite")
 
 
 def augment(images: np.ndarray, rng: np.random.Generator, border: int = 4) -> np.ndarray:
@@ -288,13 +243,6 @@ def outline(name: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
     return OUTLINES[whole]
 
 
-def blank(name: str) -> Dataset:
-    """One black image of that data set's shape to train and one held out: what sizes a net where no file is at hand."""
-    shape, classes = outline(name)
-    images, labels = np.zeros((1, *shape), np.uint8), np.zeros(1, np.uint8)
-    return Dataset(name, images, labels, images, labels, classes, verified=False)
-
-
 def validation(dataset: Dataset) -> Dataset:
     """The set to choose settings by: the last of the training images are held out in place of the test images.
 
@@ -306,8 +254,8 @@ def validation(dataset: Dataset) -> Dataset:
     if not count:
         raise DataError(f"{dataset.name}-validation holds out a sixth of the training images of {dataset.name}, which "
                         f"has {len(images)}; needed are 6 or more")
-    return Dataset(f"{dataset.name}-validation", images[:-count], labels[:-count], images[-count:], labels[-count:],
-                   dataset.classes, dataset.verified)
+    return replace(dataset, name=f"{dataset.name}-validation", train_images=images[:-count],
+                   train_labels=labels[:-count], test_images=images[-count:], test_labels=labels[-count:])
 
 
 def load(name: str, folder: str | Path | None = None, allow_unverified: bool = False) -> Dataset:

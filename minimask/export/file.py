@@ -42,6 +42,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -54,8 +55,11 @@ from .. import cost, fields, files, init, nn, resnet
 from .. import layers as kinds
 from ..backend import Array, to_host
 from ..backend import load as load_library
+from ..data import Preprocess
+from ..data.preprocess import IMAGE, restored
 from ..engine import Tensor, no_grad
 from ..errors import MinimaskError, OutOfMemory, UsageError, unknown
+from ..fields import is_line
 from ..mask import Supermask, WeightSource
 from ..prune import Fixed
 from . import ternary
@@ -66,8 +70,10 @@ START = len(MAGIC) + 4  # bytes before the header: magic, version, its length
 HEADER_LIMIT = 1 << 20  # bytes
 #: Bytes of a layer, beside a tenth, that a code must save which takes a hundred times as long to be read.
 WORTH = 1000
-#: How every image is standardised before it comes in: by itself, as minimask.data.standardise does.
-STANDARDISED = "per image"
+#: How images are preprocessed before they come in, by the name in minimask.data.PREPROCESSINGS; own code by its own.
+STANDARDISED = {"image": "per image", "feature": "per feature", "none": "none"}
+#: Arrays that a preprocessing may have learned, at most, and what they hold.
+MOST_ARRAYS, LEARNED = 16, ("float64", "float32", "int64", "uint8")
 
 
 class ExportError(MinimaskError):
@@ -79,9 +85,10 @@ class Exported:
     """A net as it was read from a file.
 
     Attributes:
-        net: (n, *input_shape) standardised images -> (n, classes) logits; nothing in it can be trained.
+        net: (n, *input_shape) preprocessed images -> (n, classes) logits; nothing in it can be trained.
         classes: their names. about: one line on where it comes from.
         stored: how the weights lie in the file, by layer name. size: of the file, in bytes.
+        prepare: raw images -> what the net takes. One of own code is named, and must be given to be used.
     """
 
     net: nn.Sequential
@@ -89,10 +96,11 @@ class Exported:
     about: str
     stored: dict[str, Stored]
     size: int
+    prepare: Preprocess = IMAGE
 
     @property
     def header_size(self) -> int:
-        """Bytes of the file that are no weights: the header, batch norm, the digest."""
+        """Bytes of the file that are no weights: the header, batch norm, what a preprocessing learned, the digest."""
         return self.size - sum(stored.bytes for stored in self.stored.values())
 
 
@@ -106,7 +114,7 @@ def dense_weights(net: nn.Sequential) -> dict[str, np.ndarray]:
 
 
 def save(path: str | Path, net: nn.Sequential, classes: Sequence[str], about: str = "", codec: str | None = None,
-         seed: int | None = None) -> Exported:
+         seed: int | None = None, prepare: Preprocess | None = None) -> Exported:
     """Writes a trained net into a file, and returns it as it is read from there.
 
     Args:
@@ -115,6 +123,7 @@ def save(path: str | Path, net: nn.Sequential, classes: Sequence[str], about: st
         codec: 'rice', 'base243' or 'arithmetic' for every masked layer; None takes for each, of the two that are read
             quickly, the one that needs fewer bytes, unless 'arithmetic' saves much more (WORTH).
         seed: of the generator that the net was built with; needed where frozen weights have several magnitudes.
+        prepare: what was done to raw images, `dataset.prepare`; every image was standardised by itself unless given.
 
     Raises:
         ExportError: the net holds a layer, a padding or a class name that the file cannot hold, too many weights,
@@ -123,7 +132,7 @@ def save(path: str | Path, net: nn.Sequential, classes: Sequence[str], about: st
     """
     if codec is not None and codec not in ternary.CODECS:
         raise unknown("codec", codec, ternary.CODECS)
-    content = encoded(net, classes, about, codec, seed)
+    content = encoded(net, classes, about, codec, seed, prepare)
     try:
         exported = decoded(io.BytesIO(content), len(content))
     except ValueError as error:
@@ -136,7 +145,7 @@ def save(path: str | Path, net: nn.Sequential, classes: Sequence[str], about: st
 
 
 def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: str | None = None,
-            seed: int | None = None) -> bytes:
+            seed: int | None = None, prepare: Preprocess | None = None) -> bytes:
     """The content of the file; arguments and errors as for save, but that nothing is written."""
     weights, blobs = dense_weights(net), []
     names = {id(layer): name for name, layer in net.walk()}
@@ -164,11 +173,24 @@ def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: 
         blobs.append(blob)
         return spec
 
-    header = {"dtype": dtypes.pop(), "input": list(net.input_shape), "standardise": STANDARDISED,
+    prepare = prepare or IMAGE
+    header = {"dtype": dtypes.pop(), "input": list(net.input_shape),
+              "standardise": STANDARDISED.get(prepare.name, prepare.name), **_learned(prepare),
               "classes": list(map(str, classes)), "about": about, "layers": layers(net.layers)}
+    blobs += [bytes(files.raw(_little(array))) for _, array in sorted(prepare.arrays.items())]
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     content = MAGIC + bytes([VERSION]) + len(text).to_bytes(3, "little") + text + b"".join(blobs)
     return content + hashlib.sha256(content).digest()
+
+
+def _learned(prepare: Preprocess) -> dict[str, Any]:
+    """What a preprocessing has learned, for the header: name, dtype and shape of every array, in order."""
+    for name, array in prepare.arrays.items():
+        if array.dtype.name not in LEARNED or len(prepare.arrays) > MOST_ARRAYS:
+            raise ExportError(f"the preprocessing {prepare.name!r} has learned {len(prepare.arrays)} arrays, {name} of "
+                              f"{array.dtype}; a file holds up to {MOST_ARRAYS}, of {', '.join(LEARNED)}")
+    return {"preprocess": [{"name": name, "dtype": array.dtype.name, "shape": list(array.shape)}
+                           for name, array in sorted(prepare.arrays.items())]} if prepare.arrays else {}
 
 
 def _stored(source: WeightSource, effective: np.ndarray, codec: str | None,
@@ -253,6 +275,9 @@ def load(path: str | Path, backend: str = "numpy") -> Exported:
     except FileNotFoundError as error:
         raise UsageError(f"there is no {path}; `minimask export RUN -o {path}` makes one of a trained run") from error
     except OSError as error:
+        if os.path.exists(os.path.join(path, "record.json")):
+            raise UsageError(f"{path} is a run's folder, and no file of a net: `minimask export {path} -o FILE.mmk` "
+                             "makes one of it") from error
         raise ExportError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
@@ -281,7 +306,7 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
     try:
         spec = Spec(header, "the header")
         dtype, classes, about = spec.choice("dtype", ("float32", "float64")), spec.texts("classes"), spec.text("about")
-        spec.choice("standardise", (STANDARDISED,))
+        prepared, learned = _prepared(spec)
         spec.dtype, shape = dtype, spec.sizes("input")
         net = nn.Sequential(spec.layers("layers"), shape)
         spec.end()
@@ -295,11 +320,34 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
     refuse_too_much(net)
     stored: dict[str, Any] = net.weights()  # what stands for them
     promised = [each.bytes if isinstance(each, Stored) else each for each in _with_bytes(net, np.dtype(dtype).itemsize)]
+    promised += [math.prod(shape) * np.dtype(kind).itemsize for _, kind, shape in learned]
     left = size - DIGEST - file.tell()
     if sum(promised) != left:
         raise ValueError(f"its layers promise {sum(promised):,} bytes, but there are {left:,}")
     _fill(net, file, dtype, backend)
-    return Exported(net, classes, about, stored, size)
+    arrays = {name: np.frombuffer(file.read(math.prod(shape) * np.dtype(kind).itemsize), np.dtype(
+        kind).newbyteorder("<")).astype(kind).reshape(shape) for name, kind, shape in learned}
+    try:
+        prepare = restored(prepared, arrays, net.input_shape)
+    except ValueError as error:
+        raise ValueError(f"its preprocessing {error}") from error
+    return Exported(net, classes, about, stored, size, prepare)
+
+
+def _prepared(spec: Spec) -> tuple[str, list[tuple[str, str, tuple[int, ...]]]]:
+    """The name of the preprocessing, and name, dtype and shape of every array that it has learned."""
+    names = {said: name for name, said in STANDARDISED.items()}
+    said = spec.take("standardise", lambda value: is_line(value) and (value in names or ":" in value),
+                     f"one of {', '.join(names)}, or module:object")
+    learned = []
+    for each in spec.take("preprocess", lambda value: isinstance(value, list) and len(value) <= MOST_ARRAYS,
+                          f"a list of up to {MOST_ARRAYS} arrays") if "preprocess" in spec.left else ():
+        part = Spec(each, "an array of 'preprocess'")
+        learned.append((part.text("name"), part.choice("dtype", LEARNED), part.sizes("shape")))
+        part.end()
+    if len({name for name, *_ in learned}) < len(learned):
+        raise ValueError("its preprocessing has two arrays of one name")
+    return names.get(said, said), learned
 
 
 def refuse_too_much(net: nn.Sequential) -> None:

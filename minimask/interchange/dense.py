@@ -9,7 +9,7 @@ change with them::
     after Flatten: row, column, channel      channel, row, column: the next dense weight's columns are reordered
 
 Names are those of the net's layers: 'dense1.weight', 'residual2.shortcut_conv2d1.weight', 'batchnorm1.running_mean'.
-Everything takes what the net takes, images that are standardised one by one (:func:`minimask.data.standardise`).
+Everything takes what the net takes, images that are preprocessed (about.py says how).
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ import numpy as np
 
 from .. import fields, nn
 from ..backend import asarray, to_host
+from ..data import Preprocess
+from ..data.preprocess import IMAGE
 from ..engine import Tensor
 from ..errors import MinimaskError, UsageError
 from ..export.file import refuse_too_much
@@ -25,6 +27,7 @@ from ..export.header import FLOATS
 from ..fields import Fields, is_integer
 from ..mask import Trained
 from ..prune import Fixed
+from .about import prepare_of
 from .outline import Places, digest, net_of
 from .writers import DTYPES, _import, graph_nodes
 
@@ -54,11 +57,14 @@ class Read:
         net: (n, *input_shape) -> (n, classes) logits. arrays: all that the file holds, by name, in its own layout:
             'dense1.weight', and with scores 'dense1.scores', 'dense1.frozen', 'dense1.mask'.
         about: what the file says of itself: "producer", "input", "layers", and whatever else was written.
+        prepare: raw images (n, h, w, c) -> what the net takes. classes: their names, where the file says them.
     """
 
     net: nn.Sequential
     arrays: dict[str, np.ndarray]
     about: dict[str, Any]
+    prepare: Preprocess = IMAGE
+    classes: tuple[str, ...] | None = None
 
 
 def read(path: str | Path, net: nn.Sequential | None = None, scores: bool = False) -> Read:
@@ -86,6 +92,7 @@ def read(path: str | Path, net: nn.Sequential | None = None, scores: bool = Fals
         if content.about.get("sha256") != digest(arrays):
             raise ValueError("its arrays do not have the sha256 that it promises")
         target = copy.deepcopy(net) if net is not None else _outlined(content)
+        prepare, classes = prepare_of(content.about, target.input_shape), _classes(content.about, target)
         _fill(target, arrays, scores)
         if content.nodes is not None:
             _refuse_other_nodes(target, content)
@@ -102,7 +109,17 @@ def read(path: str | Path, net: nn.Sequential | None = None, scores: bool = Fals
     else:
         net.load(target.arrays())
         target = net
-    return Read(target, arrays, content.about)
+    return Read(target, arrays, content.about, prepare, classes)
+
+
+def _classes(said: Mapping[str, Any], net: nn.Sequential) -> tuple[str, ...] | None:
+    """The names of the classes, where a file says them; ValueError unless there are as many as logits."""
+    if "classes" not in said:
+        return None
+    names = Fields(said, "what it says of itself").texts("classes")
+    if (len(names),) != list(net.shapes.values())[-1]:
+        raise ValueError(f"it names {len(names)} classes, but the net ends in {list(net.shapes.values())[-1]}")
+    return names
 
 
 # ---- into a net ----------------------------------------------------------------------------------------------------

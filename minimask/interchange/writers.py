@@ -13,15 +13,13 @@ import numpy as np
 
 from .. import files, nn, resnet
 from ..backend import to_host
+from ..data import Preprocess
 from ..errors import MinimaskError, UsageError
 from ..windows import INTEGERS
+from .about import about
 from .dense import channels_first, flat, places, state_dict
 from .layers import COUNTERPARTS, Place
 from .outline import Places, digest, outline
-
-#: What every file says of its input.
-INPUT = "images NCHW, float, each standardised by itself: (x - mean) / max(std, 1 / sqrt(number of values))"
-
 
 # ---- safetensors ---------------------------------------------------------------------------------------------------
 
@@ -30,7 +28,8 @@ DTYPES = {"f2": "F16", "f4": "F32", "f8": "F64", "i1": "I8", "i2": "I16", "i4": 
           "u2": "U16", "u4": "U32", "u8": "U64", "b1": "BOOL"}
 
 
-def write_safetensors(net: nn.Sequential, path: str | Path, scores: bool = False) -> None:
+def write_safetensors(net: nn.Sequential, path: str | Path, scores: bool = False, classes: Sequence[str] | None = None,
+                      prepare: Preprocess | None = None) -> None:
     """Writes :func:`state_dict` as a safetensors file: ``module.load_state_dict(safetensors.torch.load_file(path))``.
 
     The same net gives the same bytes. Its metadata say "pt" under "format", as PyTorch's loaders want it, and under
@@ -40,12 +39,15 @@ def write_safetensors(net: nn.Sequential, path: str | Path, scores: bool = False
     Args:
         scores: write scores, frozen weights, mask and tau of every masked layer, too: 'dense1.scores' and so on, in the
             layout of 'dense1.weight'. PyTorch loads such a file under ``strict=False``.
+        classes: their names, in the order of the logits. prepare: what is done to raw images (`dataset.prepare`). Both
+            are among the metadata where they are given.
 
     Raises:
         MinimaskError: a layer has no counterpart. WriteError: the file cannot be written.
     """
     arrays = {**state_dict(net), **(_behind(net) if scores else {})}
-    files.write(Path(path), _safetensors(arrays, {"format": "pt", "minimask": _about(net, arrays)}))
+    said = _about(net, arrays, classes, prepare)
+    files.write(Path(path), _safetensors(arrays, {"format": "pt", "minimask": said}))
 
 
 def _behind(net: nn.Sequential) -> dict[str, np.ndarray]:
@@ -65,10 +67,11 @@ def _behind(net: nn.Sequential) -> dict[str, np.ndarray]:
     return found
 
 
-def _about(net: nn.Sequential, arrays: Mapping[str, np.ndarray]) -> str:
+def _about(net: nn.Sequential, arrays: Mapping[str, np.ndarray], classes: Sequence[str] | None,
+           prepare: Preprocess | None) -> str:
     """What a file with these arrays says of itself, as JSON."""
     layers = {place.name: repr(place.layer) for place in flat(places(net))}
-    return json.dumps({"producer": _producer(), "input": INPUT, "layers": layers, "net": outline(net),
+    return json.dumps({"producer": _producer(), **about(classes, prepare), "layers": layers, "net": outline(net),
                        "sha256": digest(arrays)})
 
 
@@ -100,7 +103,7 @@ BITS = {25: 2, 21: 4, OLDEST: 8}
 
 
 def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact: bool = False,
-               scores: bool = False) -> None:
+               scores: bool = False, classes: Sequence[str] | None = None, prepare: Preprocess | None = None) -> None:
     """Writes the dense equivalent as an ONNX file: 'images' (n, c, h, w) float32 -> 'logits' (n, classes).
 
     float32 whatever the net's dtype is: onnxruntime has no ELU in float64. A Dense is a Gemm, which quantisers of
@@ -111,6 +114,7 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
         compact: weights of one magnitude as that number and a tensor of -1, 0, +1, which DequantizeLinear multiplies:
             int8, from opset 21 on int4, from 25 on int2. Computed with are the same weights, to the bit.
         scores: as of :func:`write_safetensors`, as arrays that no node reads.
+        classes, prepare: as in :func:`write_safetensors`; among its metadata_props "minimask" has them, as JSON.
 
     Raises:
         UsageError: no such opset, or nothing to write compactly. MinimaskError: onnx is missing, or a layer has no
@@ -122,7 +126,8 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
         raise UsageError(f"opset {opset}: the onnx that is installed ({onnx.__version__}) writes {OLDEST} to {newest}; "
                          "give one of these")
     make = onnx.helper
-    nodes, inputs, outputs, arrays = _graph(make, net)
+    said = about(classes, prepare)["input"]
+    nodes, inputs, outputs, arrays = _graph(make, net, said)
     if compact:
         bits = next(bits for since, bits in BITS.items() if opset >= since)
         before, initializers = _compact(onnx, arrays, bits)
@@ -138,20 +143,20 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
     model = make.make_model(make.make_graph(nodes, "minimask", inputs, outputs, initializers), opset_imports=opsets,
                             ir_version=make.find_min_ir_version_for(opsets), producer_name=_producer())
     # Some tools drop the input's own text, others this.
-    make.set_model_props(model, {"input": INPUT, "minimask": _about(net, {**arrays, **behind})})
+    make.set_model_props(model, {"input": said, "minimask": _about(net, {**arrays, **behind}, classes, prepare)})
     onnx.checker.check_model(model, full_check=True)
     files.write(Path(path), model.SerializeToString(deterministic=True))
 
 
-def _graph(make: Any, net: nn.Sequential) -> tuple[list[Any], list[Any], list[Any], dict[str, np.ndarray]]:
-    """Nodes, inputs, outputs and arrays. make: onnx.helper."""
+def _graph(make: Any, net: nn.Sequential, said: str) -> tuple[list[Any], list[Any], list[Any], dict[str, np.ndarray]]:
+    """Nodes, inputs, outputs and arrays. make: onnx.helper. said: of the input."""
     nodes = graph_nodes(make.make_node, net)
     shapes = [[shape[axis] for axis in channels_first(shape)]
               for shape in (net.input_shape, list(net.shapes.values())[-1])]
     (image, logits), float32 = shapes, 1  # onnx.TensorProto.FLOAT
     arrays = {name: array.astype(np.float32) for name, array in state_dict(net).items()
               if not name.endswith("num_batches_tracked")}
-    return (nodes, [make.make_tensor_value_info("images", float32, ["n", *image], INPUT)],
+    return (nodes, [make.make_tensor_value_info("images", float32, ["n", *image], said)],
             [make.make_tensor_value_info("logits", float32, ["n", *logits])], arrays)
 
 
@@ -207,10 +212,11 @@ def pack(trits: np.ndarray, bits: int) -> bytes:
 # ---- PyTorch -------------------------------------------------------------------------------------------------------
 
 
-def torch_module(net: nn.Sequential) -> Any:
+def torch_module(net: nn.Sequential, classes: Sequence[str] | None = None, prepare: Preprocess | None = None) -> Any:
     """The dense equivalent as a ``torch.nn.Module`` in evaluation mode: (n, c, h, w) -> (n, classes).
 
-    Its ``state_dict()`` has the names of :func:`state_dict`, so that it loads what :func:`write_safetensors` wrote.
+    Its ``state_dict()`` has the names of :func:`state_dict`, so that it loads what :func:`write_safetensors` wrote; its
+    attribute ``minimask`` says what that file says of the input, and of `classes` and `prepare` where they are given.
 
     Raises MinimaskError: PyTorch is missing, a layer has no counterpart, or pads as PyTorch's layers cannot.
     """
@@ -218,6 +224,7 @@ def torch_module(net: nn.Sequential) -> Any:
     arrays = state_dict(net)
     module = torch.nn.Sequential(OrderedDict((place.name, _module(torch, place)) for place in places(net)))
     module.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()}, assign=True)
+    module.minimask = about(classes, prepare)
     return module.eval().requires_grad_(False)
 
 

@@ -162,6 +162,8 @@ def course(records: Record | Sequence[Record], columns: int = 3) -> Picture:
     """
     some = [records] if isinstance(records, dict) else list(records)
     runs = [_entries(record) for record in some]
+    if all("epoch_0" in record for record in some):
+        runs = [[record["epoch_0"], *entries] for record, entries in zip(some, runs)]
     planned = {record.get("recipe", {}).get("epochs") for record in some}
     if len(planned) > 1:
         raise MinimaskError(f"plot: records of {' and '.join(sorted(map(str, planned)))} epochs are no one series; "
@@ -183,7 +185,10 @@ def course(records: Record | Sequence[Record], columns: int = 3) -> Picture:
                      Band(epochs, (-shares[:, i, 1]).tolist(), none, INVERTED),
                      Line([epochs[0], epochs[-1]], [0, 0], width=0.5)], HIDDEN, grid=False)
               for i, layer in enumerate(layers)]
-    for name, title, label, factor in (("test_accuracy", accuracy_name(some[0].get("dataset")), "%", 100),
+    losses = all("test_loss" in entry for run in runs for entry in run)
+    told = all("test_accuracy" in entry for run in runs for entry in run)  # floats as targets have no accuracy
+    for name, title, label, factor in (*([("test_accuracy", accuracy_name(some[0].get("dataset")), "%", 100)] * told),
+                                       *([("test_loss", "test loss", "mean over the images", 1)] if losses else ()),
                                        ("weights_left", "weights left", "%", 100),
                                        ("flips", "flips in an epoch", "weights", 1)):
         values = factor * np.array([[run[i][name] for i in shown] for run in runs], float)  # (runs, epochs)
@@ -245,7 +250,8 @@ def _axis_of(name: str, values: np.ndarray, label: str) -> Axis:
         marks = [(mark, str(mark)) for mark in (0, 1, 5, 20, 50, 100) if mark <= high]
         return Axis(0, high, [mark for mark in marks if not 0 < mark[0] < high / 30], f"{label}, root scale", "root")
     room = 0.06 * (high - low) or 0.5
-    return Axis(low - room, high + room, ticks(low - room, min(high + room, 100.0), 5), label)
+    most = high + room if name == "test_loss" else min(high + room, 100.0)
+    return Axis(low - room, high + room, ticks(low - room, most, 5), label)
 
 
 def accuracy_against_weights(records: Sequence[Record] | Mapping[str, Sequence[Record]],

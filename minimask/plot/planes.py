@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,9 +75,12 @@ def _whole(figure: Any, mask: np.ndarray, dataset: Dataset, image: int) -> None:
     grid = figure.add_gridspec(3, 2, height_ratios=(1.2, 4, 4), width_ratios=(1, 3.4))
     picture, seen = figure.add_subplot(grid[:2, 0]), figure.add_subplot(grid[2, 0])
     strip, rows = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1:, 1])
-    sample, label = dataset.test_images[image], dataset.classes[int(dataset.test_labels[image])]
-    picture.imshow(sample.squeeze(), cmap="Greys", interpolation="nearest")
-    picture.set_title(f"a held-out image (class {escape.label(label)})", fontsize=9, loc="left")
+    sample, label = dataset.test_images[image], dataset.test_labels[image]
+    told = (f"class {escape.label(dataset.classes[int(label)])}" if label.dtype.kind in "iu" and not label.ndim else
+            f"target {', '.join(f'{each:.3g}' for each in np.ravel(label)[:3])}")
+    flat = sample.shape[2] not in (3, 4)  # grey, or the columns of a table
+    picture.imshow(sample.mean(axis=2) if flat else sample, cmap="Greys", interpolation="nearest")
+    picture.set_title(f"a held-out image ({told})", fontsize=9, loc="left")
     share = 100 * (mask != 0).mean(axis=1).reshape(dataset.input_shape).mean(axis=2)  # (h, w)
     shown = seen.imshow(share, cmap=_shades(), interpolation="nearest", vmin=0)
     seen.set_title("units that see the pixel, %", fontsize=9, loc="left")
@@ -117,6 +121,34 @@ def _speakers(net: Sequential, mask: np.ndarray, classes: int, each: int) -> tup
               np.argsort(-np.abs(column), kind="stable")[:each]] for column in to_class.T[:classes]],
             "the units with most to say for (+) or against (−) each class, over the image; "
             "the number: positive less negative paths to it")
+
+
+#: Images in a row of a gallery, and characters of a line of their titles.
+ACROSS, MOST_TITLE = 5, 30
+
+
+def gallery(images: np.ndarray, titles: Sequence[str]) -> Figure:
+    """Images (n, h, w, c) in rows of five, each under its title; those of three channels in colour, others in grey.
+
+    Of other numbers of channels the mean is shown; values lie between the least and the largest of each image.
+    """
+    rows = -(-len(images) // ACROSS)
+    across = min(len(images), ACROSS)
+    figure = new_figure(2.1 * across, 2.5 * rows)
+    all_axes = figure.subplots(rows, across, squeeze=False).ravel()
+    for ax, image, title in zip(all_axes, images, titles):
+        values = np.asarray(image, np.float64)
+        low, high = float(values.min()), float(values.max())
+        values = (values - low) / ((high - low) or 1.0)
+        if values.shape[-1] == 3:
+            ax.imshow((np.asarray(image) / 255 if image.dtype == np.uint8 else values), interpolation="nearest")
+        else:
+            ax.imshow(values.mean(axis=-1), cmap="Greys", interpolation="nearest")
+        lines = [line if len(line) <= MOST_TITLE else f"{line[:MOST_TITLE - 1]}…" for line in title.split("\n")]
+        ax.set_title("\n".join(map(escape.label, lines)), fontsize=7)
+    for ax in all_axes:
+        ax.set_axis_off()
+    return figure
 
 
 def maps(ax: Axes, values: np.ndarray, named: bool = False) -> None:

@@ -5,15 +5,16 @@ A recipe is plain data: :meth:`Recipe.toml` writes it down, and :func:`read` rea
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import data, models, nn, optim, plateau, resnet
+from .. import data, losses, models, nn, optim, optimizers, own, resnet, schedules
 from ..errors import UsageError, unknown
 from ..fields import MOST_TEXT, MOST_WHOLE, brief, content
 from ..inputs import setting
@@ -24,32 +25,40 @@ if TYPE_CHECKING:  # imported where it is used: `import minimask` stays quick
 
 SOURCES: dict[str, Any] = {"trained": Trained, "signed-supermask": SignedSupermask, "binary": BinarySupermask,
                            "edge-popup": EdgePopup}
-SCHEDULES = ("exponential", "plateau")
+SCHEDULES, LOSSES, METRICS, OPTIMIZERS = schedules.SCHEDULES, losses.LOSSES, losses.METRICS, optimizers.OPTIMIZERS
+#: The keys that name a thing which is made with settings, and what is known by name; a name with a colon is own code.
+KINDS: dict[str, Collection[str]] = {"source": SOURCES, "schedule": SCHEDULES, "model": models.MODELS, "loss": LOSSES,
+                                     "optimizer": OPTIMIZERS}
 
 Types = Mapping[str, type]
 _INITIAL: Types = {"frozen": str, "frozen_distribution": str, "frozen_factor": float, "scores": str,
                    "scores_distribution": str}
 _NET: Types = {"activation": str}
 _RESNET: Types = {"width": int, "norm": str, **_NET}
-#: The settings of every weight source, schedule and model that has some, and their types.
+#: The settings of every weight source, schedule, model, loss and optimizer that has some, and their types.
 SETTINGS: dict[str, Types] = {
     "trained": {"init": str, "distribution": str, "factor": float},
     "signed-supermask": {**_INITIAL, "tau": float, "tau_ratio": float},
     "binary": {**_INITIAL, "tau": float, "tau_ratio": float},
     "edge-popup": {**_INITIAL, "share": float},
-    "exponential": {"rate": float, "epochs": float},
-    "plateau": {"factor": float, "patience": int, "cooldown": int, "min_delta": float, "max_cuts": int},
+    **schedules.SETTINGS, **losses.settings_types(), **optimizers.SETTINGS, **data.KINDS,
     **{name: _NET for name in models.MODELS}, **{name: _RESNET for name in resnet.RESNETS}}
 TYPES: Types = {"name": str, "about": str, "epochs": int, "lr": float, "wd": float, "model": str,
                 "model_settings": dict, "dataset": str, "augment": bool, "source": str, "source_settings": dict,
-                "batch": int, "momentum": float, "schedule": str, "schedule_settings": dict}
+                "batch": int, "momentum": float, "schedule": str, "schedule_settings": dict,
+                "dataset_settings": dict, "preprocess": str, "loss": str, "loss_settings": dict, "optimizer": str,
+                "optimizer_settings": dict, "metric": str, "test_loss": bool}
+#: Keys that recipes of before do not have: left out of records and files where they stand at these, their defaults.
+NEWER: dict[str, Any] = {"dataset_settings": {}, "preprocess": "", "loss": "cross-entropy", "loss_settings": {},
+                         "optimizer": "sgdw", "optimizer_settings": {}, "metric": "", "test_loss": False}
 #: The largest number that is finite: a whole one may be larger.
 MOST = sys.float_info.max
 #: From where to where a number may lie, the ends included.
 RANGES = {"epochs": (1, 1_000_000), "batch": (1, 1_000_000), "lr": (1e-9, 1e3), "wd": (0, 0.999),
           "momentum": (0, 0.999)}
-#: Characters of a name, which folders are called by; ResNets' width, times that of the paper; bytes of a file.
-MOST_NAME, MOST_WIDTH, MOST_BYTES = 100, 64, 64_000
+#: Characters of a name, which folders are called by; of a data set's, which may hold a path; ResNets' width, times that
+#: of the paper; bytes of a file.
+MOST_NAME, MOST_DATASET, MOST_WIDTH, MOST_BYTES = 100, 1000, 64, 64_000
 
 
 @dataclass(frozen=True)
@@ -59,14 +68,24 @@ class Recipe:
     Attributes:
         name: letters, digits, '.', '_' and '-'; a run's folder has that name. about: one line on what it is.
         epochs, batch: passes over the training images, images a step.
-        lr, wd, momentum: of :class:`minimask.optim.SGDW`.
+        lr, wd: of the optimizer. momentum: of 'sgdw' (:class:`minimask.optim.SGDW`).
         model, model_settings: builder in :data:`minimask.models.MODELS`, a ResNet's `width` and `norm`, and
             any net's `activation` (ELU unless given; minimask.layers.ACTIVATIONS).
-        dataset: name in :mod:`minimask.data`. augment: pad, flip and crop its training images.
+        dataset, dataset_settings: name in :mod:`minimask.data`, folder:DIR, npz:FILE or csv:FILE, and the settings of
+            these (:data:`minimask.data.KINDS`). augment: pad, flip and crop its training images.
+        preprocess: of its images, a name in :data:`minimask.data.PREPROCESSINGS`; "" for what the data set says.
         source, source_settings: the weight source, a name in SOURCES, and its arguments.
         schedule, schedule_settings: of lr and wd. 'exponential': they fall by the factor `rate` (0.9) every so many
             `epochs` (10), smoothly. 'plateau': they are cut when the training loss stops falling, with the arguments
-            of :class:`minimask.plateau.Plateau`.
+            of :class:`minimask.plateau.Plateau`. Others are in :mod:`minimask.schedules`; each but 'plateau' takes a
+            `warmup` of so many epochs.
+        loss, loss_settings: a name in :data:`minimask.losses.LOSSES`, and its arguments. metric: a name in
+            :data:`minimask.losses.METRICS`, told of the held-out images after every epoch; none unless given.
+            test_loss: whether their loss is told, too.
+        optimizer, optimizer_settings: a name in :data:`minimask.optimizers.OPTIMIZERS`, and its arguments, with those
+            of :func:`minimask.optimizers.build`: `clip_norm`, `undecayed`.
+        code: the leave to import own code, ``module:object`` in place of a name (:mod:`minimask.own`); no part of the
+            recipe. A recipe without it can be read and compared, and only what is minimask's can be made of it.
 
     Raises:
         UsageError: an unknown name or setting, a wrong type, a number out of range; the sentence gives the nearest
@@ -88,33 +107,62 @@ class Recipe:
     momentum: float = 0.9
     schedule: str = "exponential"
     schedule_settings: Mapping[str, Any] = field(default_factory=dict)
+    dataset_settings: Mapping[str, Any] = field(default_factory=dict)
+    preprocess: str = ""
+    loss: str = "cross-entropy"
+    loss_settings: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str = "sgdw"
+    optimizer_settings: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = ""
+    test_loss: bool = False
+    code: own.Code | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         where = f"recipe {brief(self.name)}"
-        _check(where, vars(self), TYPES)
+        _check(where, self._values(), TYPES)
         if not self.name.strip(".") or not all(c.isascii() and (c.isalnum() or c in "._-") for c in self.name):
             raise UsageError(f"{where}: a name is made of letters, digits, '.', '_' and '-'")
-        for key in ("name", "dataset"):
-            if not 0 < len(getattr(self, key)) <= MOST_NAME:
-                raise UsageError(f"{where}: {key} has {len(getattr(self, key))} characters; it may have 1 to "
-                                 f"{MOST_NAME}")
+        for key, most in (("name", MOST_NAME), ("dataset", MOST_DATASET if data.kind_of(self.dataset) else MOST_NAME)):
+            if not 0 < len(getattr(self, key)) <= most:
+                raise UsageError(f"{where}: {key} has {len(getattr(self, key))} characters; it may have 1 to {most}")
         for key, (low, high) in RANGES.items():
             value = getattr(self, key)
             if not low <= value <= high:
                 raise UsageError(f"{where}: {key} is {value}; the nearest that it may be is "
                                  f"{low if value < low else high}")
-        for kind, known in (("source", SOURCES), ("schedule", SCHEDULES), ("model", models.MODELS)):
+        for kind, known in KINDS.items():
             chosen = getattr(self, kind)
+            if own.is_own(chosen):
+                own.refuse_name(f"{where}: {kind}", chosen)
+                own.refuse_settings(f"{where}: {kind} {chosen!r}", getattr(self, f"{kind}_settings"))
+                continue
             if chosen not in known:
                 raise UsageError(f"{where}: {unknown({'source': 'weight source'}.get(kind, kind), chosen, known)}")
             _check(f"{where}: {kind} {chosen!r}", getattr(self, f"{kind}_settings"), SETTINGS.get(chosen, {}))
+        _check(f"{where}: dataset {brief(self.dataset)}", self.dataset_settings, self._types("dataset"))
+        for kind in ("preprocess", "metric"):
+            if own.is_own(getattr(self, kind)):
+                own.refuse_name(f"{where}: {kind}", getattr(self, kind))
+        if not own.is_own(self.preprocess) and self.preprocess not in ("", *data.PREPROCESSINGS):
+            raise UsageError(f"{where}: {unknown('preprocessing', self.preprocess, data.PREPROCESSINGS)}")
         self._floats()
         try:  # the values of the settings, by those who know them
-            self.weights()
-            self.schedule_of(1)
-            if self.model_settings.get("width", 1) > MOST_WIDTH:
-                raise UsageError(f"width is {self.model_settings['width']}; the nearest that it may be is {MOST_WIDTH}")
-            resnet.check_settings(**self.model_settings)
+            if not own.is_own(self.source):
+                self.weights()
+            if not own.is_own(self.schedule):
+                self.schedule_of(1)
+            if not own.is_own(self.loss):
+                LOSSES[self.loss](**self.loss_settings)
+            if self.metric and not own.is_own(self.metric):
+                losses.metric_of(self.metric)
+            momentum = self._momentum()
+            if not own.is_own(self.optimizer):
+                optimizers.check(self.optimizer, self.lr, self.wd, **momentum, **self.optimizer_settings)
+            if not own.is_own(self.model):
+                if self.model_settings.get("width", 1) > MOST_WIDTH:
+                    raise UsageError(f"width is {self.model_settings['width']}; the nearest that it may be is "
+                                     f"{MOST_WIDTH}")
+                resnet.check_settings(**self.model_settings)
         except (UsageError, ValueError) as error:
             raise UsageError(f"{where}: {error}") from error
 
@@ -125,20 +173,85 @@ class Recipe:
             if kind is float:
                 object.__setattr__(self, key, setting(value))
             elif kind is dict:
-                types = SETTINGS.get(getattr(self, key.removesuffix("_settings")), {})
-                object.__setattr__(self, key, {name: setting(each) if types[name] is float else each
+                types = self._types(key.removesuffix("_settings"))
+                object.__setattr__(self, key, {name: setting(each) if types.get(name) is float else each
                                                for name, each in value.items()})
+
+    def _types(self, kind: str) -> Types:
+        """The types of the settings of a source, schedule, model or data set."""
+        chosen = data.kind_of(self.dataset) if kind == "dataset" else getattr(self, kind)
+        return SETTINGS.get(chosen, {})
+
+    def own_code(self) -> dict[str, str]:
+        """What of it is own code: key -> ``module:object``."""
+        return {kind: getattr(self, kind) for kind in (*KINDS, "preprocess", "metric")
+                if own.is_own(getattr(self, kind))}
+
+    def prepared(self, dataset: data.Dataset) -> data.Dataset:
+        """The data set with this recipe's preprocessing, where it names one, learned from the training images."""
+        if not self.preprocess:
+            return dataset
+        if not own.is_own(self.preprocess):
+            return replace(dataset, preprocess=self.preprocess)
+        with own.blamed(f"recipe {brief(self.name)}: preprocess = {self.preprocess!r}: "):
+            found = data.fitted(self.own_preprocess(), dataset.train_images, self.preprocess)
+        return replace(dataset, preprocess=found)
+
+    def own_preprocess(self) -> Any:
+        """The own code that its preprocessing is. Errors: see own.find."""
+        return self._find("preprocess")
+
+    def resolve(self) -> Recipe:
+        """Itself, after its own code has been imported: what is wrong with it is said now. Errors: see own.find."""
+        for kind in self.own_code():
+            self._find(kind)
+        return self
+
+    def _find(self, kind: str) -> Callable[..., Any]:
+        return own.find(f"recipe {brief(self.name)}: {kind}", getattr(self, kind), self.code)
+
+    def _make_own(self, kind: str, fits: Callable[[Any], bool], needed: str, *args: Any, **more: Any) -> Any:
+        """What own code makes of these arguments and its settings, which must fit; OwnError, UsageError."""
+        function, settings = self._find(kind), getattr(self, f"{kind}_settings")
+        where = f"recipe {brief(self.name)}: {kind} = {getattr(self, kind)!r}"
+        with own.blamed(f"{where}: "):
+            try:
+                inspect.signature(function).bind(*args, **more, **settings)
+            except TypeError as error:
+                given = ", ".join([*(str(each)[:40] for each in args), *more, *settings])
+                raise UsageError(f"{where} does not take what it is given ({given}): {error}") from error
+            except ValueError:  # of what has no signature
+                pass
+            made = function(*args, **more, **settings)
+        if not fits(made):
+            raise UsageError(f"{where} gives a {type(made).__name__}, but needed is {needed}")
+        return made
 
     def weights(self) -> WeightSource:
         """The weight source, as a template."""
+        if own.is_own(self.source):
+            return self._make_own("source", lambda made: hasattr(made, "draw"), "a weight source, with a method draw")
         return SOURCES[self.source](**self.source_settings)
 
     def schedule_of(self, steps_per_epoch: int) -> optim.Schedule:
         """The factor on lr and wd, as a function of the step."""
-        if self.schedule == "plateau":
-            return plateau.Plateau(**self.schedule_settings)
-        settings = {"rate": 0.9, "epochs": 10.0, **self.schedule_settings}
-        return optim.exponential(settings["rate"], every=settings["epochs"] * steps_per_epoch)
+        if own.is_own(self.schedule):
+            return self._make_own("schedule", callable, "a function of the step", steps_per_epoch)
+        return SCHEDULES[self.schedule](steps_per_epoch, **self.schedule_settings)
+
+    def judge(self) -> losses.Judge:
+        """What is minimised, and what is told of held-out images."""
+        metric = self._find("metric") if own.is_own(self.metric) else losses.metric_of(self.metric or None)
+        return losses.Judge(self._loss(), self.test_loss, metric)
+
+    def _loss(self) -> losses.Loss:
+        """What is minimised; own code is the loss itself, or makes it: where it has settings or takes no pair."""
+        if not own.is_own(self.loss):
+            return LOSSES[self.loss](**self.loss_settings)
+        loss = self._find("loss")
+        if self.loss_settings or not losses.takes_two(loss):
+            loss = self._make_own("loss", callable, "a loss, a function of outputs and targets")
+        return losses.of(loss)
 
     def build(self, dataset: data.Dataset, rng: np.random.Generator, backend: str = "numpy") -> nn.Sequential:
         """The net, sized for the data set's images and classes, drawn from rng."""
@@ -146,9 +259,12 @@ class Recipe:
 
     def _build(self, input_shape: tuple[int, ...], classes: int, weights: WeightSource, rng: np.random.Generator,
                backend: str = "numpy") -> nn.Sequential:
+        common: dict[str, Any] = {"weights": weights, "rng": rng, "input_shape": input_shape, "backend": backend}
+        if own.is_own(self.model):
+            return self._make_own("model", lambda made: isinstance(made, nn.Sequential), "a minimask.nn.Sequential",
+                                  classes=classes, **common)
         end: dict[str, Any] = {"units": (*models.FCN[:-1], classes)} if self.model == "fcn" else {"classes": classes}
-        return models.MODELS[self.model](weights=weights, rng=rng, input_shape=input_shape, backend=backend,
-                                         **end, **self.model_settings)
+        return models.MODELS[self.model](**common, **end, **self.model_settings)
 
     def size(self, input_shape: tuple[int, ...] | None = None, classes: Sequence[str] | None = None) -> int:
         """How many weights its net has, on its data set unless others' shape and classes are given; none is drawn."""
@@ -157,19 +273,36 @@ class Recipe:
         undrawn: Any = _Undrawn()
         return self._build(shape, len(classes), undrawn, np.random.default_rng(0)).size()
 
-    def optimizer(self, net: nn.Sequential, dataset: data.Dataset) -> optim.SGDW:
-        """SGDW over the net's parameters with this recipe's schedule."""
+    def optimizer_of(self, net: nn.Sequential, dataset: data.Dataset) -> optim.SGD:
+        """The optimizer over the net's parameters, with this recipe's schedule."""
         schedule = self.schedule_of(math.ceil(len(dataset.train_images) / self.batch))
-        return optim.SGDW(net.parameters(), self.lr, self.wd, self.momentum, schedule)
+        if own.is_own(self.optimizer):
+            return self._make_own("optimizer", lambda made: isinstance(made, optim.SGD), "a minimask.optim.SGD",
+                                  net.parameters(), self.lr, self.wd, schedule=schedule)
+        return optimizers.build(self.optimizer, net, self.lr, self.wd, schedule, **self._momentum(),
+                                **self.optimizer_settings)
+
+    def _momentum(self) -> dict[str, Any]:
+        """SGDW's, as an argument; UsageError where another optimizer would not look at it."""
+        if self.optimizer == "sgdw":
+            return {"momentum": self.momentum}
+        if self.momentum != 0.9:
+            raise UsageError(f"momentum {self.momentum} is of optimizer 'sgdw', and {self.optimizer!r} does not look "
+                             "at it; leave it out")
+        return {}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for record.json; ``Recipe(**that)`` is this recipe again."""
-        return {key: dict(value) if isinstance(value, Mapping) else value for key, value in vars(self).items()}
+        return {key: dict(value) if isinstance(value, Mapping) else value for key, value in self._values().items()}
+
+    def _values(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items()
+                if key != "code" and not (key in NEWER and value == NEWER[key])}
 
     def toml(self) -> str:
         """The recipe as TOML, which :func:`read` reads back from a file."""
         values = self.as_dict()
-        tables = {key: values.pop(key) for key in TYPES if TYPES[key] is dict}
+        tables = {key: values.pop(key, {}) for key in TYPES if TYPES[key] is dict}
         return "\n".join([_lines(values), *(f"[{name}]\n{_lines(table)}" for name, table in tables.items() if table)])
 
 
@@ -217,15 +350,26 @@ def _check(where: str, values: Mapping[str, Any], types: Types) -> None:
 NEW_IN_TOML = r"""\\[ex]|\{[^}"']*\n|,\s*\}"""
 
 
-def read(path: str | Path) -> Recipe:
-    """The recipe in a TOML file, as :meth:`Recipe.toml` writes it; UsageError for anything else."""
+#: What tells that a folder is a run's or a sweep's.
+MADE = ("record.json", "sweep.json")
+
+
+def read(path: str | Path, trust: bool = False) -> Recipe:
+    """The recipe in a TOML file, as :meth:`Recipe.toml` writes it; UsageError for anything else.
+
+    Who names a recipe file gives it leave to import the own code that it names, from its folder first, as who starts a
+    script lets it import what lies beside it; nothing is imported yet. But what lies in a run's or a sweep's folder
+    came with that, and may be anybody's: it takes `trust`.
+    """
     import pathlib
     import tomllib
 
     text = ""
     try:
         text = content(pathlib.Path(path), MOST_BYTES).decode("utf-8").replace("\r\n", "\n")
-        return from_dict(tomllib.loads(text))
+        folder = pathlib.Path(path).resolve().parent
+        came_along = any((place / name).exists() for place in (folder, folder.parent) for name in MADE)
+        return from_dict(tomllib.loads(text), own.Code(str(folder)) if trust or not came_along else None)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); `minimask recipes fcn > my.toml` writes a recipe "
                          "to begin with") from error
@@ -247,10 +391,13 @@ def _newer(text: str) -> str:
             "texts, line ends and a last comma in a table between braces) needs Python 3.15")
 
 
-def from_dict(values: Mapping[str, Any]) -> Recipe:
-    """A recipe from plain data; UsageError for unknown and missing keys and for what :class:`Recipe` refuses."""
+def from_dict(values: Mapping[str, Any], code: own.Code | None = None) -> Recipe:
+    """A recipe from plain data; UsageError for unknown and missing keys and for what :class:`Recipe` refuses.
+
+    code: the leave to import own code that it names; plain data gives none, wherever it is from.
+    """
     _check("recipe", {key: value for key, value in values.items() if key not in TYPES}, TYPES)
     missing = [key for key in ("name", "about", "epochs", "lr", "wd") if key not in values]
     if missing:
         raise UsageError(f"recipe lacks {', '.join(missing)}; `minimask recipes fcn` shows a whole one")
-    return Recipe(**values)
+    return Recipe(**values, code=code)

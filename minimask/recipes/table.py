@@ -157,14 +157,14 @@ def shipped(recipe: Recipe, table: Mapping[str, Recipe] = RECIPES) -> Recipe | N
     return known if same else None
 
 
-def find(name: str) -> Recipe:
-    """The recipe of that name, or in the file of that name if it ends in '.toml'.
+def find(name: str, trust: bool = False) -> Recipe:
+    """The recipe of that name, or in the file of that name if it ends in '.toml'; trust: see :func:`read`.
 
     Raises:
         UsageError: there is none (the nearest name is given), or the file holds no recipe (what is wrong with it).
     """
     if name.endswith(".toml"):
-        return read(name)
+        return read(name, trust)
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES, f"`minimask recipes` lists all {len(RECIPES)}")
     return RECIPES[name]

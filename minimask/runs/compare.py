@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from .. import escape, files
-from ..display import MARK, accuracy_name, columns
+from ..display import MARK, columns, result
 from ..errors import MinimaskError, UsageError
 from ..mask import Supermask
-from .folder import load
+from .folder import called, load, read_record
 
 
 @dataclass(frozen=True)
@@ -151,21 +151,46 @@ def read(path: str | Path) -> Side:
 
 def _read_run(folder: Path) -> Side:
     """A run's masks, which must be those that its record counts."""
-    net, record = load(folder)
-    sources = {name: source for name, source in net.weights().items() if isinstance(source, Supermask)}
-    name = record["recipe"]["name"]
-    if not sources:
+    record = read_record(folder)
+    if "unknown" in record.get("net", {}):
+        masks, frozen = _kept(folder, record)
+    else:
+        net, record = load(folder)
+        masks = net.masks()
+        frozen = {name: np.asarray(source.frozen) for name, source in net.weights().items()
+                  if isinstance(source, Supermask)}
+    name = called(record)
+    if not masks:
         raise UsageError(f"{folder} holds a dense net ({name}): every weight is trained, so there is no mask to "
                          "compare")
     try:
         end = record["epochs"][-1]
         mark = MARK * bool(record.get("unverified"))
-        about = (f"{folder}: {name}, seed {record['seed']}, {record['dataset']}, {end['epoch']} epochs, "
-                 f"{accuracy_name(record['dataset'])} {end['test_accuracy']:.2%}{mark}, "
+        seed = "unknown" if record["seed"] is None else record["seed"]
+        about = (f"{folder}: {name}, seed {seed}, {record['dataset'] or 'unknown data'}, {end['epoch']} epochs, "
+                 f"{result(end, record['dataset'], mark)}, "
                  f"{end['weights_left']:.2%} left")
     except (LookupError, TypeError, ValueError) as error:
         raise MinimaskError(f"{folder} holds no whole run: its record lacks {error}") from error
-    return Side(about, net.masks(), {layer: np.asarray(source.frozen) for layer, source in sources.items()})
+    return Side(about, masks, frozen)
+
+
+def _kept(folder: Path, record: dict[str, Any]) -> tuple[Arrays, Arrays]:
+    """Masks and frozen weights of a net with layers that no table knows: they lie in its network.npz."""
+    layers = record["epochs"][-1]["layers"] if record["epochs"] else []
+    found = files.some_arrays(folder / "network.npz", [f"{layer['name']}.{part}" for layer in layers
+                                                       for part in ("mask", "frozen")], MOST_BYTES)
+    masks = {name.removesuffix(".mask"): array for name, array in found.items() if name.endswith(".mask")}
+    for layer in layers:
+        mask, frozen = masks.get(layer["name"]), found.get(f"{layer['name']}.frozen")
+        if mask is None:
+            continue
+        counts = {"kept": int((mask > 0).sum()), "hidden": int((mask == 0).sum()), "inverted": int((mask < 0).sum())}
+        if frozen is None or frozen.shape != mask.shape or not np.isin(mask, (-1, 0, 1)).all() or any(
+                layer[part] != count for part, count in counts.items()):
+            raise MinimaskError(f"{folder} disagrees with itself: of layer {layer['name']} record.json counts other "
+                                "weights than network.npz holds; one of them is from another run")
+    return masks, {name: found[f"{name}.frozen"] for name in masks}
 
 
 #: Masks of more entries than this are not read from a file: no net of the paper comes near.

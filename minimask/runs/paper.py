@@ -18,7 +18,8 @@ import numpy as np
 from .. import escape, files, plot
 from ..display import MARK, accuracy_name
 from ..errors import MinimaskError
-from . import report
+from ..recipes import grid
+from . import report, schema
 from .records import Group
 
 #: File and first words of each form that is a table, by which a later report knows that it may take its place.
@@ -57,16 +58,22 @@ def rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
             "recipe": group.label, "data": recipe.dataset, "epochs": recipe.epochs, "seeds": len(group.runs),
             "unverified": group.unverified, "measured": accuracy_name(recipe.dataset)}
         for name, key in NUMBERS.items():
-            values = group.ends(key)
+            values = group.ends(key) if key != "test_accuracy" or group.has_accuracy else []
             low, high = bootstrap(values) or (None, None)
-            row |= {f"{name}_mean": float(np.mean(values)),
+            row |= {f"{name}_mean": float(np.mean(values)) if values else None,
                     f"{name}_sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
                     f"{name}_low": low, f"{name}_high": high, f"{name}_paper": None}
         if paper:
             row |= {"accuracy_paper": paper[0], "weights_left_paper": paper[1]}
+        if not all(group.has_accuracy for group in groups):
+            row["loss_mean"] = None if group.has_accuracy else float(np.mean(group.ends("test_loss")))
+        if any(group.runs[0].values for group in groups):
+            row["set"] = dict(group.runs[0].values)
+        if any(group.runs[0].own_seeds for group in groups):
+            row |= {name: group.runs[0].own_seeds.get(name) for name in schema.SEEDS}
         found.append({**row, "arithmetic": group.runs[0].arithmetic, "source": group.runs[0].source,
                       "seed_numbers": [run.seed for run in group.runs],
-                      "accuracy_values": group.ends("test_accuracy"),
+                      "accuracy_values": group.ends("test_accuracy") if group.has_accuracy else [],
                       "weights_left_values": group.ends("weights_left")})
     return found
 
@@ -82,6 +89,7 @@ def as_csv(groups: Sequence[Group]) -> str:
     writer.writeheader()
     for row in found:
         writer.writerow({key: " ".join(map(repr, value)) if isinstance(value, list) else
+                         escape.cell(grid.words(value)) if isinstance(value, dict) else
                          escape.cell(value) if isinstance(value, str) else value for key, value in row.items()})
     return written.getvalue()
 
@@ -113,7 +121,9 @@ def as_latex(groups: Sequence[Group]) -> str:
 
 
 def _measured(row: dict[str, Any], name: str, mark: str) -> str:
-    """Mean, standard deviation and interval in LaTeX, percent."""
+    """Mean, standard deviation and interval in LaTeX, percent; where there is no accuracy, the loss."""
+    if row[f"{name}_mean"] is None:
+        return f"loss {row['loss_mean']:.4g}{escape.latex(mark)}"
     text = f"{100 * row[f'{name}_mean']:.2f}"
     text += "" if row[f"{name}_sd"] is None else f" $\\pm$ {100 * row[f'{name}_sd']:.2f}"
     text += escape.latex(mark)

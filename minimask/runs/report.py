@@ -21,8 +21,9 @@ from ..display import MARK, UNVERIFIED, accuracy_name
 from ..errors import MinimaskError, UsageError
 from ..plot import page
 from ..plot.page import Code, Table
+from ..recipes import grid
 from . import records, schema
-from .records import Group, Reading, Run
+from .records import Group, Reading, Run, Script
 
 #: The first line of report.md, by which a later report knows that it may take its place.
 MADE = "<!-- made by minimask report -->"
@@ -50,21 +51,33 @@ def results(groups: Sequence[Group]) -> Table:
     rows = []
     for group in groups:
         recipe, mark = group.recipe, MARK if group.unverified else ""
-        ours = [np.mean(group.ends(name)) for name in ("test_accuracy", "weights_left")]
         paper = published(recipe)
-        rows.append([Code(group.label), spread(group.ends("test_accuracy"), mark),
+        ours = [np.mean(group.ends(name)) for name in ("test_accuracy", "weights_left")] if paper else []
+        rows.append([Code(group.label), result(group, mark),
                      spread(group.ends("weights_left"), mark),
                      " / ".join(f"{100 * value:.2f}" for value in paper) if paper else "",
                      " / ".join(f"{100 * (a - b):+.2f}{mark}" for a, b in zip(ours, paper)) if paper else "",
-                     str(len(group.runs)), str(recipe.epochs), recipe.dataset + mark])
+                     str(len(group.runs)), str(recipe.epochs), recipe.dataset + mark + preprocessed(group.runs[0])])
     return Table(["recipe", f"{accuracy(groups)}, %", "weights left, %", "paper", "difference", "runs", "epochs",
                   "data"], rows)
+
+
+def preprocessed(run: Run) -> str:
+    """How the images of a data set of one's own were preprocessed, to be read after its name; else ""."""
+    return f", preprocess {run.record['data']['preprocess']}" if run.data else ""
 
 
 def accuracy(groups: Iterable[Group]) -> str:
     """What the accuracies of groups are called: test or held-out accuracy, or accuracy where there are both."""
     names = {accuracy_name(group.recipe.dataset) for group in groups}
     return names.pop() if len(names) == 1 else "accuracy"
+
+
+def result(group: Group, mark: str = "") -> str:
+    """The accuracy of a group's runs; the loss of their held-out samples where they have none."""
+    if group.has_accuracy:
+        return spread(group.ends("test_accuracy"), mark)
+    return f"loss {np.mean(group.ends('test_loss')):.4g}{mark}"
 
 
 def spread(shares: Sequence[float], mark: str = "") -> str:
@@ -74,8 +87,10 @@ def spread(shares: Sequence[float], mark: str = "") -> str:
     return f"{100 * np.mean(shares):.2f}{mark}{between}"
 
 
-def published(recipe: recipes.Recipe) -> tuple[float, float] | None:
+def published(recipe: recipes.Recipe | Script) -> tuple[float, float] | None:
     """The paper's test accuracy and weights left for a recipe that is run as it is there, 0 to 1."""
+    if isinstance(recipe, Script):
+        return None
     shipped = recipes.RECIPES.get(recipe.name)
     whole = shipped is not None and (shipped.epochs, shipped.dataset) == (recipe.epochs, recipe.dataset)
     return recipes.PAPER.get(recipe.name) if whole else None
@@ -91,9 +106,11 @@ def making(groups: Sequence[Group]) -> Table:
         for where, some in on.items():
             minutes = [run.seconds / 60 for run in some]
             least, most = (f"{each(minutes):.1f}" for each in (min, max))
-            rows.append([Code(group.label), ", ".join(str(run.seed) for run in some), where,
+            seeds = ", ".join("unknown" if run.seed is None else str(run.seed) for run in some)
+            rows.append([Code(group.label), seeds, where,
                          f"{np.mean(minutes):.1f}{f' ({least} to {most})' if least != most else ''}",
-                         Code(command) if (command := command_line(some[0])) else "from Python: own data"])
+                         Code(command) if (command := command_line(some[0])) else
+                         "from Python" if isinstance(group.recipe, Script) else "from Python: own data"])
     return Table(["recipe", "seeds S", "hardware", "training, minutes", "command"], rows)
 
 
@@ -105,16 +122,62 @@ def hardware(environment: dict[str, Any]) -> str:
     return text + (", then resumed elsewhere" if environment.get("continued") else "")
 
 
+def grids(groups: Sequence[Group]) -> list[tuple[str, Table]]:
+    """Of every recipe that was trained with several values of its keys: its name, and a table by these values."""
+    tables = []
+    for (base, *keys), some in _grids(groups).items():
+        rows = []
+        for group in some:
+            mark, values = MARK if group.unverified else "", group.runs[0].values
+            rows.append([*(grid.plain(values[name]) for name in keys), result(group, mark),
+                         spread(group.ends("weights_left"), mark), str(len(group.runs)), Code(group.label)])
+        tables.append((base, Table([*(name.replace("_settings.", ".") for name in keys), f"{accuracy(some)}, %",
+                                    "weights left, %", "runs", "recipe"], rows)))
+    return tables
+
+
+def _grids(groups: Iterable[Group]) -> dict[tuple[str, ...], list[Group]]:
+    """Groups of one recipe in which the same keys were set, where there are two or more."""
+    found: dict[tuple[str, ...], list[Group]] = {}
+    for group in groups:
+        if group.runs[0].values:
+            found.setdefault((group.runs[0].base, *group.runs[0].values), []).append(group)
+    return {name: some for name, some in found.items() if len(some) > 1}
+
+
+def _set_in_shipped(run: Run) -> list[str]:
+    """The words that make a run's recipe of one that comes with minimask: its name, --set KEY=VALUE ...; or none."""
+    shipped = recipes.RECIPES.get(run.base)
+    if not run.values or shipped is None:
+        return []
+    try:
+        made = grid.cell_of(shipped, run.values).recipe
+    except UsageError:
+        return []
+    same = {**made.as_dict(), "epochs": 0, "dataset": ""} == {**run.recipe.as_dict(), "epochs": 0, "dataset": ""}
+    return [run.base, *(word for name, value in run.values.items()
+                        for word in ("--set", f"{name}={_literal(value)}"))] if same else []
+
+
+def _literal(value: Any) -> str:
+    """A value as --set takes it."""
+    return grid.plain(value) if not isinstance(value, str) or value.isidentifier() else f'"{value}"'
+
+
 def command_line(run: Run) -> str:
-    """The command that makes such a run, with S for the seed; "" where it trained on a data set of somebody's own."""
+    """The command that makes such a run, with S for the seed; "" where its data is in no file that a name tells."""
     recipe, environment = run.recipe, run.environment
-    if recipe.dataset.removesuffix("-validation") not in data.OUTLINES:
+    if isinstance(recipe, Script) or (recipe.dataset.removesuffix("-validation") not in data.OUTLINES
+                                      and not data.kind_of(recipe.dataset)):
         return ""
-    shipped = recipes.shipped(recipe)
-    words = ["minimask", "train", recipe.name if shipped else f"{recipe.name}.toml", "--seed", "S"]
-    if shipped and shipped.epochs != recipe.epochs:
+    shipped, made = recipes.shipped(recipe), _set_in_shipped(run)
+    words = ["minimask", "train", *(made or [recipe.name if shipped else f"{recipe.name}.toml"])]
+    words += ["--seed", "S"] if len(run.own_seeds) < len(schema.SEEDS) else []
+    words += [word for name, seed in run.own_seeds.items() for word in (f"--{name.replace('_', '-')}", str(seed))]
+    shipped = shipped or (recipes.RECIPES[run.base] if made else None)
+    if shipped and shipped.epochs != recipe.epochs and "epochs" not in run.values:
         words += ["--epochs", str(recipe.epochs)]
-    if shipped and shipped.dataset != recipe.dataset:
+    if shipped and shipped.dataset != recipe.dataset and "dataset" not in run.values:
         words += ["--dataset", recipe.dataset]
     if environment.get("blas_threads"):
         words += ["--threads", str(environment["blas_threads"])]
@@ -155,8 +218,9 @@ class Chart:
 
 def charts(groups: Sequence[Group]) -> list[Chart]:
     """Accuracy against weights left for every data set, then the course of every group that has a mask."""
-    found = [_accuracy([group for group in groups if group.recipe.dataset == dataset], dataset)
-             for dataset in dict.fromkeys(group.recipe.dataset for group in groups)]
+    told = [group for group in groups if group.has_accuracy]
+    found = [_accuracy([group for group in told if group.recipe.dataset == dataset], dataset)
+             for dataset in dict.fromkeys(group.recipe.dataset for group in told)]
     found += [_course(group) for group in groups if group.recipe.source != "trained"]
     return [replace(each, name=f"{i:02}-{re.sub(r'[^a-z0-9]+', '-', each.name.lower()).strip('-')[:80]}")
             for i, each in enumerate(found, 1)]
@@ -198,24 +262,35 @@ def _dead(group: Group, epoch: int) -> str:
 def _course(group: Group) -> Chart:
     """Kept, hidden and inverted per layer, accuracy, weights left and flips over the epochs: means over the runs."""
     shortest = min(len(run.epochs) for run in group.runs)
+    began = all("epoch_0" in run.record for run in group.runs)  # and its entry comes before that of epoch 1
+    courses = [run.course if began else run.epochs for run in group.runs]
     names = [layer["name"] for layer in group.runs[0].epochs[0]["layers"]]
-    shown = sorted({*range(0, shortest, max(1, shortest // 20)), shortest - 1})  # some 20 epochs, the last among them
-    whole = {name: np.mean([[run.epochs[i][name] for i in shown] for run in group.runs], axis=0)
-             for name in ("test_accuracy", "weights_left", "flips")}  # each (epochs shown,)
-    counts = np.array([[[[layer[part] for part in schema.STATES] for layer in run.epochs[i]["layers"]] for i in shown]
-                       for run in group.runs])  # (runs, epochs shown, layers, 3)
+    last_one = shortest - 1 + began
+    loss = ["test_loss"] * all("test_loss" in entry for course in courses for entry in course)
+    shown = sorted({*range(0, last_one + 1, max(1, shortest // 20)), last_one})  # some 20 epochs, the last among them
+    whole = {name: np.mean([[course[i][name] for i in shown] for course in courses], axis=0)
+             for name in (*(["test_accuracy"] * group.has_accuracy), "weights_left", "flips", *loss)}
+    counts = np.array([[[[layer[part] for part in schema.STATES] for layer in course[i]["layers"]] for i in shown]
+                       for course in courses])  # (runs, epochs shown, layers, 3)
     shares = 100 * counts.mean(0) / counts[0].sum(-1, keepdims=True)  # (epochs shown, layers, 3)
-    rows = [[f"{100 * whole['test_accuracy'][i]:.2f}", f"{100 * whole['weights_left'][i]:.2f}",
-             f"{whole['flips'][i]:,.0f}", *(" / ".join(f"{share:.1f}" for share in layer) for layer in shares[i])]
+    loss = loss if group.has_accuracy else []  # it comes first where there is no accuracy
+    first = [f"{100 * each:.2f}" for each in whole["test_accuracy"]] if group.has_accuracy else [
+        f"{each:.4g}" for each in whole["test_loss"]]
+    heading = f"{accuracy([group])}, %" if group.has_accuracy else "test loss"
+    measured = f"{accuracy([group])} {first[-1]} %" if group.has_accuracy else f"test loss {first[-1]}"
+    rows = [[first[i], f"{100 * whole['weights_left'][i]:.2f}",
+             f"{whole['flips'][i]:,.0f}", *(f"{whole[name][i]:.4f}" for name in loss),
+             *(" / ".join(f"{share:.1f}" for share in layer) for layer in shares[i])]
             for i in range(len(shown))]
-    table = Table(["epoch", f"{accuracy([group])}, %", "weights left, %", "flips",
+    table = Table(["epoch", heading, "weights left, %", "flips", *("test loss" for _ in loss),
                    *(f"{name}: kept / hidden / inverted, %" for name in names)],
-                  [[str(epoch + 1), *row] for epoch, row in zip(shown, rows)])
-    last, left, flips, *layers = rows[-1]
+                  [[str(i + 1 - began), *row] for i, row in zip(shown, rows)])
+    _, left, flips, *layers = rows[-1]
+    layers = layers[len(loss):]
     return Chart(f"course {group.label}", f"{_marked(group.label, group)}: kept, hidden and inverted over time",
                  f"{group.seeds}{', means over them' if len(group.runs) > 1 else ''}. After {shortest} epochs: "
-                 f"{accuracy([group])} {last} %, {left} % of the weights left ({rows[0][1]} % after epoch 1), {flips} "
-                 f"flips in the epoch.{f' {UNVERIFIED}' if group.unverified else ''}",
+                 f"{measured}, {left} % of the weights left ({rows[0][1]} % after epoch "
+                 f"{1 - began}), {flips} flips in the epoch.{f' {UNVERIFIED}' if group.unverified else ''}",
                  f"Kept / hidden / inverted at the end, %: "
                  f"{'; '.join(f'{name} {share}' for name, share in zip(names, layers))}."
                  f"{_dead(group, shortest - 1)}",
@@ -313,14 +388,17 @@ def remarks(groups: Sequence[Group]) -> list[str]:
 
 
 def _own(groups: Sequence[Group]) -> list[tuple[str, str]]:
-    """Label and TOML of every recipe that does not come with minimask."""
-    return [(group.label, group.recipe.toml()) for group in groups if not recipes.shipped(group.recipe)]
+    """Label and TOML of every recipe that does not come with minimask, nor is made of one that does."""
+    return [(group.label, group.recipe.toml()) for group in groups if not isinstance(group.recipe, Script)
+            and not recipes.shipped(group.recipe) and not _set_in_shipped(group.runs[0])]
 
 
 def _markdown(groups: Sequence[Group], sentences: Sequence[str], pictures: str) -> str:
     own = "".join(f"Recipe {escape.code(label)}:\n\n{_toml(text)}\n" for label, text in _own(groups))
     out = "".join(f"- {escape.markdown(sentence)}\n" for sentence in sentences)
-    return (f"## Results\n\n{escape.markdown(_summary(groups))}\n\n{results(groups).markdown()}\n{pictures}"
+    by_value = "".join(f"**{escape.markdown(f'{base}, by what was set')}**\n\n{table.markdown()}\n"
+                       for base, table in grids(groups))
+    return (f"## Results\n\n{escape.markdown(_summary(groups))}\n\n{results(groups).markdown()}\n{by_value}{pictures}"
             f"## How they were made\n\n{MAKING}\n\n{making(groups).markdown()}\n{own}"
             + (f"## Left out\n\n{LEFT_OUT}\n\n{out}" if out else ""))
 
@@ -338,6 +416,7 @@ def _page(groups: Sequence[Group], sentences: Sequence[str], drawn: Sequence[str
         "The paper: Koster, Grothe and Rettinger, <cite>Signing the Supermask</cite>, ICLR 2022, "
         '<a href="https://arxiv.org/abs/2201.13361">arXiv:2201.13361</a>.</p>\n',
         f"<h2>Results</h2>\n<p>{page.inline(_summary(groups))}</p>\n", results(groups).html("Results"),
+        *(table.html(f"{base}, by what was set") for base, table in grids(groups)),
         f"<h2>Charts</h2>\n{f'<p>{page.inline(missing)}</p>' if missing else ''}",
         f'<div class="charts">\n{"".join(drawn)}</div>\n',
         f"<h2>How they were made</h2>\n<p>{MAKING}</p>\n", making(groups).html("Hardware, time, command"), own,

@@ -12,21 +12,29 @@ from typing import Any
 
 from .. import data, recipes
 from ..errors import MinimaskError, UsageError
-from ..fields import MOST_WHOLE, Fields, brief, refuse_unbounded
+from ..fields import MOST_WHOLE, Fields, brief, is_integer, refuse_unbounded
+from ..recipes import grid
 
 #: From where to where the numbers of an epoch lie, and which of them are whole.
 NUMBERS: dict[str, tuple[float, float]] = {
     "epoch": (1, MOST_WHOLE), "step": (1, MOST_WHOLE), "train_loss": (0, 1e300), "train_accuracy": (0, 1),
     "test_accuracy": (0, 1), "weights_left": (0, 1), "flips": (0, MOST_WHOLE), "seconds": (0, 1e12)}
 WHOLE_NUMBERS = ("epoch", "step", "flips")
+#: Numbers that an epoch may have. With floats as targets there is no accuracy, but the loss of held-out images is told.
+MAY: dict[str, tuple[float, float]] = {"test_loss": (0, 1e300), "test_metric": (-1e300, 1e300)}
+ACCURACIES = ("train_accuracy", "test_accuracy")
 STATES = ("kept", "hidden", "inverted")
 #: What an environment may say; None where that was not known. Whatever else is in it is only bounded.
 TEXTS = ("minimask", "python", "numpy", "backend", "system", "processor", "blas_kernel", "simd", "device",
-         "source_digest")
+         "source_digest", "data")
 ENVIRONMENT: dict[str, type] = {**dict.fromkeys(TEXTS, str), "cores": int, "blas_threads": int, "tf32": bool,
-                                "continued": list}
+                                "continued": list, "own_code": dict, "own_folder": str}
+#: Seeds that a record has only where weights and order came from two.
+SEEDS = ("init_seed", "order_seed")
 #: Layers of a net, characters of a name, and runs of a sweep, at most.
 MOST_LAYERS, MOST_NAME, MOST_RUNS = 10_000, 200, 100_000
+#: Characters of the name of a data set, pixels of a side of its images, and its classes, at most.
+MOST_DATASET, MOST_SIDE, MOST_CLASSES = 1000, 1_000_000, 100_000
 #: Weights of a net that a record may ask for: 19 times those of Conv8, the paper's largest.
 MOST_WEIGHTS = 100_000_000
 
@@ -36,35 +44,73 @@ def record(value: Mapping[str, Any]) -> None:
     if value.get("format") != 1:
         raise ValueError(f"has format {brief(value.get('format'), 40)}, but this version of minimask reads format 1")
     parts: dict[str, type] = {"recipe": dict, "environment": dict, "epochs": list, "seed": int, "dataset": str}
+    from_python = value.get("recipe") == {}  # which may not say of what seed, on what data
     for part, kind in parts.items():
-        if type(value.get(part)) is not kind:
+        if type(value.get(part)) is not kind and not (from_python and part in ("seed", "dataset")
+                                                      and value.get(part, 0) is None):
             raise ValueError(f"is damaged or of another kind: its {part} is {brief(value.get(part), 40)}")
     for part, inside in value.items():
         if part != "epochs":
             refuse_unbounded({part: inside}, f"is damaged or of another kind: its {part:.40}")
-    if not 0 <= value["seed"] < 1 << 128:
-        raise ValueError(f"is damaged or of another kind: its seed is {brief(value['seed'], 40)}")
-    if not 0 < len(value["dataset"]) <= MOST_NAME:
+    for name in ("seed", *(name for name in SEEDS if name in value)):
+        if name == "seed" and value[name] is None:
+            continue
+        if type(value[name]) is not int or not 0 <= value[name] < 1 << 128:
+            raise ValueError(f"is damaged or of another kind: its {name} is {brief(value[name], 40)}")
+    if "made" in value and not (type(value["made"]) is dict and grid.agrees(value["made"], value["recipe"])):
+        raise ValueError(f"is damaged or of another kind: its recipe was not made by {brief(value['made'], 80)}")
+    if value["dataset"] is not None and not 0 < len(value["dataset"]) <= (
+            MOST_DATASET if data.kind_of(value["dataset"]) else MOST_NAME):
         raise ValueError(f"is damaged or of another kind: its dataset is {brief(value['dataset'], 40)}")
     for name, kind in ENVIRONMENT.items():
         if type(value["environment"].get(name)) not in (kind, type(None)):
             raise ValueError("is damaged or of another kind: its environment says that "
                              f"{name} is {brief(value['environment'][name], 40)}")
+    if "data" in value:
+        _data(value["data"])
     if type(value.get("unverified", False)) is not bool:
         raise ValueError(f"is damaged or of another kind: its unverified is {brief(value['unverified'], 40)}")
-    for number, entry in enumerate(value["epochs"], 1):
+    for part, kind in (("net", dict), ("name", str)):
+        if part in value and not (type(value[part]) is kind and 0 < len(value[part]) <= MOST_NAME):
+            raise ValueError(f"is damaged or of another kind: its {part} is {brief(value[part], 40)}")
+    rules, unknown = (value.get("net", {}).get(part, kind()) for part, kind in (("rules", dict), ("unknown", list)))
+    if type(rules) is not dict or type(unknown) is not list or not all(type(rule) is dict for rule in rules.values()):
+        raise ValueError(f"is damaged or of another kind: its net has the rules {brief(rules, 60)} and "
+                         f"the unknown parts {brief(unknown)}")
+    for number, entry in numbered(value):
         try:
-            _entry(entry, number, value["epochs"][0])
+            _entry(entry, number, value["epochs"][0] if value["epochs"] else entry,
+                   "loss" in value["recipe"] or not value["recipe"])
         except ValueError as error:
             raise ValueError(f"epoch {number} {error}") from error
 
 
-def _entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
+def _data(value: Any) -> None:
+    """ValueError unless it describes a data set of one's own: digest, shape of an image, classes, preprocessing."""
+    parts = Fields(value, "is damaged or of another kind: its data")
+    parts.text("digest"), parts.text("preprocess")
+    parts.take("input", lambda sizes: type(sizes) is list and len(sizes) == 3 and all(
+        is_integer(size, 1, MOST_SIDE) for size in sizes), "height, width and channels of an image")
+    if not 0 < len(parts.texts("classes")) <= MOST_CLASSES:
+        raise ValueError(f"is damaged or of another kind: its data has no classes, or more than {MOST_CLASSES:,}")
+    parts.end()
+
+
+def numbered(value: Mapping[str, Any]) -> list[tuple[int, Any]]:
+    """The entries of a record with the numbers of their epochs; the last is that of epoch 0, where there is one."""
+    return [*enumerate(value["epochs"], 1), *((0, value[name]) for name in ("epoch_0",) if name in value)]
+
+
+def _entry(entry: Any, number: int, first: Mapping[str, Any], own_loss: bool = False) -> None:
     """ValueError unless an epoch's entry has its numbers, in range, and fits to the first entry and to its layers."""
     if not isinstance(entry, dict):
         raise ValueError(f"is {brief(entry, 40)}, not an entry")
-    for name, (low, high) in NUMBERS.items():
+    for name, (low, high) in {**NUMBERS, **MAY}.items():
+        if name not in entry and (name in MAY or (name in ACCURACIES and "test_loss" in entry)):
+            continue
+        low = -1e300 if own_loss and name.endswith("_loss") else low
         value: Any = entry.get(name)
+        low = min(low, number)  # epoch 0 has no step
         if type(value) not in ((int,) if name in WHOLE_NUMBERS else (int, float)) or not low <= value <= high:
             raise ValueError(f"has {name} {brief(value, 40)}; needed is a "
                              f"{'whole ' if name in WHOLE_NUMBERS else ''}number from {low:g} to {high:g}")
@@ -80,6 +126,8 @@ def _entry(entry: Any, number: int, first: Mapping[str, Any]) -> None:
         _layer(layer)
     for more in (entry, *layers) if len(entry) > len(NUMBERS) + 1 or any(len(layer) > 7 for layer in layers) else ():
         refuse_unbounded({name: value for name, value in more.items() if name != "layers"}, "is damaged: it")
+    if any((name in entry) != (name in first) for name in (*ACCURACIES, *MAY)):
+        raise ValueError("tells other numbers than epoch 1")
     if _names(layers) != _names(first["layers"]):
         raise ValueError("has other layers than epoch 1")
     weights, hidden = (sum(layer[part] for layer in layers) for part in ("weights", "hidden"))
@@ -112,7 +160,8 @@ def _names(layers: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
 def recipe_of(value: Mapping[str, Any]) -> recipes.Recipe:
     """The recipe that a record names; ValueError, to be read after the file's name, where there is none."""
     if not value["recipe"]:
-        raise ValueError("names no recipe (trained from Python), so it is not known what net it is of")
+        raise ValueError("names no recipe and describes no net (trained from Python): keep such a run with "
+                         "minimask.runs.save(net, record, DIR)")
     try:
         return recipes.from_dict(value["recipe"])
     except UsageError as error:
@@ -128,15 +177,17 @@ def agree(value: Mapping[str, Any], recipe: recipes.Recipe, dataset: data.Datase
         value: what :func:`record` has passed. dataset: that sizes the net; the one that the record names unless given,
             and where its shape is not known only the weight source is compared with the layers.
     """
-    shape = (dataset.input_shape, dataset.classes) if dataset else data.OUTLINES.get(
-        value["dataset"].removesuffix("-validation"))
+    known = data.OUTLINES.get(value["dataset"].removesuffix("-validation"))
+    described: Any = value.get("data")
+    shape = (dataset.input_shape, dataset.classes) if dataset else (
+        data.outline(value["dataset"], described) if described else known)
     try:
-        size = recipe.size(*shape) if shape else None
+        size = recipe.size(*shape) if shape and "model" not in recipe.own_code() else None
     except (MinimaskError, ValueError) as error:
         raise ValueError(f"disagrees with its recipe, whose net does not fit its data: {error}") from error
     if size is not None and size > MOST_WEIGHTS:
         raise ValueError(f"asks for a net of {size:,} weights, but {MOST_WEIGHTS:,} are the most")
-    for number, entry in enumerate(value["epochs"], 1):
+    for number, entry in numbered(value):
         try:
             _agree(entry["layers"], recipe, size)
         except ValueError as error:

@@ -17,7 +17,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint, fields, files, recipes, runs
+from .. import checkpoint, fields, files, own, recipes, runs
 from ..errors import MinimaskError, UsageError
 from . import schema
 from .schema import FORMAT
@@ -31,8 +31,12 @@ TRIES = 3
 PATIENCE, PAUSE = 300.0, 1.0
 
 
-def tasks(chosen: Sequence[recipes.Recipe], seeds: Sequence[int], sweep: str | Path, **common: Any) -> list[Task]:
+def tasks(chosen: Sequence[recipes.Recipe], seeds: Sequence[int], sweep: str | Path,
+          made: Mapping[str, Mapping[str, Any]] | None = None, **common: Any) -> list[Task]:
     """Every recipe with every seed, all recipes with the first seed first.
+
+    Args:
+        made: of recipes of a grid, by their names, what was set (recipes.grid). common: of every Task.
 
     Raises UsageError where two runs have one name, or there are more than schema.MOST_RUNS.
     """
@@ -41,8 +45,11 @@ def tasks(chosen: Sequence[recipes.Recipe], seeds: Sequence[int], sweep: str | P
         if times > 1:
             raise UsageError(f"two runs of the sweep are called {name}-seed{seeds[0]}; give every recipe once and a "
                              "name of its own")
-    settings = [recipe.as_dict() for recipe in chosen]
-    return [Task(recipe, seed, str(sweep), **common) for seed in seeds for recipe in settings]
+    parts: list[dict[str, Any]] = [{
+        "recipe": recipe.as_dict(), "code": recipe.code,
+        "digests": own.digests(recipe.own_code().values(), recipe.code),
+        "made": (made or {}).get(recipe.name)} for recipe in chosen]
+    return [Task(seed=seed, sweep=str(sweep), **part, **common) for seed in seeds for part in parts]
 
 
 def refuse_many(recipes: int, seeds: int) -> None:

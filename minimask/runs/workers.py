@@ -17,14 +17,15 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint, data, files, recipes, runs, train
+from .. import checkpoint, data, files, own, recipes, runs, train
 from ..backend import load
 from ..errors import MinimaskError, ran_out
 from ..fast.threads import blas_threads, cores
+from ..log import Log
 from ..mishaps import SIGNALS
 
 #: While this file is in the sweep's folder, its runs save their state and stop.
@@ -41,6 +42,8 @@ class Task:
         data, allow_unverified: where data sets lie, and whether others than the official ones will do.
         backend: array library. threads: of the matrix products, None leaves them alone. shrink: see runs.run.
         source: digest of the package's source that the worker must have, see train.source_digest; None takes any.
+        code: the leave to import the recipe's own code. digests: those that it must have, by module.
+        init_seed, order_seed, made, epoch_0, log: see runs.run.
     """
 
     recipe: Mapping[str, Any]
@@ -52,10 +55,17 @@ class Task:
     threads: int | None = None
     shrink: bool | None = None
     source: str | None = None
+    code: own.Code | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    init_seed: int | None = None
+    order_seed: int | None = None
+    made: Mapping[str, Any] | None = None
+    epoch_0: bool = False
+    log: Log | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.recipe['name']}-seed{self.seed}"
+        return runs.name_of(self.recipe["name"], self.seed, self.init_seed, self.order_seed)
 
     @property
     def folder(self) -> Path:
@@ -88,6 +98,14 @@ def work(task: Task) -> Outcome:
     if task.source not in (None, train.source_digest()):
         return Outcome(task.name, "held", another_source(train.source_digest(), task.source))
     leaving = _leaving()
+    if task.code is not None and task.digests and not os.path.isdir(task.code.folder):
+        return Outcome(task.name, "held", f"the worker does not see {task.code.folder}, where the recipe's own code is")
+    try:
+        there = own.digests((f"{module}:" for module in task.digests), task.code)
+    except MinimaskError as trouble:
+        return Outcome(task.name, "failed", str(trouble))
+    if there != task.digests:
+        return Outcome(task.name, "held", another_code(there, task.digests))
     with warnings.catch_warnings(record=True) as caught, _busy if _parent is not None else contextlib.nullcontext():
         warnings.simplefilter("always", UserWarning)
         try:
@@ -110,19 +128,27 @@ def another_source(there: str | None, here: str | None) -> str:
             "to be begun anew after it was changed")
 
 
+def another_code(there: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """What to say of a worker whose own code is another one than that of whoever began the sweep."""
+    module = next(module for module, digest in here.items() if there.get(module) != digest)
+    return (f"the worker has another source of {module} (digest {there.get(module)}, not {here[module]}); own code "
+            "stays as it is while a sweep runs, and a worker that read it before it was changed is to be begun anew")
+
+
 def _train(task: Task, leaving: Callable[[], bool]) -> bool:
     """False if there was nothing left to do."""
     if finished(task):
         return False
-    recipe, folder = recipes.from_dict(task.recipe), task.folder
+    recipe, folder = recipes.from_dict(task.recipe, task.code), task.folder
     load(task.backend)
-    dataset = _dataset(recipe.dataset, task.data, task.allow_unverified)
+    dataset = _dataset(recipe.dataset, task.data, task.allow_unverified, tuple(sorted(recipe.dataset_settings.items())))
     watch = Watch(Path(task.sweep) / STOP, leaving)
     with files.locked(folder), blas_threads(task.threads):
         if finished(task):  # by the worker that had it before, meanwhile
             return False
         runs.run(recipe, dataset, task.seed, folder, backend=task.backend, progress=watch,
-                 resume=(folder / runs.CHECKPOINT).exists(), shrink=task.shrink)
+                 resume=(folder / runs.CHECKPOINT).exists(), shrink=task.shrink, init_seed=task.init_seed,
+                 order_seed=task.order_seed, made=task.made, epoch_0=task.epoch_0, log=task.log)
     return True
 
 
@@ -138,17 +164,19 @@ def finished(task: Task) -> bool:
     except MinimaskError as error:
         raise MinimaskError(f"{error}; remove the folder to begin that run again") from error
     there = {**checkpoint.origin(record), "dataset": record["dataset"]}
-    here = {**checkpoint.origin({"recipe": task.recipe, "seed": task.seed}), "dataset": task.recipe["dataset"]}
+    here = {**checkpoint.origin({"recipe": task.recipe, "seed": task.seed, "init_seed": task.init_seed,
+                                 "order_seed": task.order_seed}), "dataset": task.recipe["dataset"]}
     for sentence in checkpoint.differences(there, here):
         raise MinimaskError(f"{task.folder} holds another run: {sentence}; give another folder with --out")
     return runs.finished({**record, "recipe": task.recipe}) and (task.folder / "network.npz").exists()
 
 
 @functools.lru_cache(maxsize=1)
-def _dataset(name: str, folder: str | None, allow_unverified: bool) -> data.Dataset:
+def _dataset(name: str, folder: str | None, allow_unverified: bool,
+             settings: tuple[tuple[str, Any], ...] = ()) -> data.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # whoever began the sweep has been told
-        return data.load(name, folder, allow_unverified)
+        return data.load(name, folder, allow_unverified, dict(settings))
 
 
 class Watch(train.Progress):

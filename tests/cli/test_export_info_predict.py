@@ -182,7 +182,8 @@ def test_a_run_on_data_that_only_python_knows(folder, trained, capsys):
     (folder / "run").mkdir()
     (folder / "run/record.json").write_text(json.dumps(train.new_record({}, 0, "mine")))
     assert main(["export", "run", "-o", "a.mmk"]) == 2
-    assert "unknown dataset 'mine'" in capsys.readouterr().err
+    assert "names no recipe and describes no net (trained from Python): keep such a run with minimask.runs.save" in \
+        capsys.readouterr().err
 
 
 def test_a_bad_file_among_many_is_named_at_the_end_and_the_others_are_classified(folder, trained, capsys):

@@ -38,7 +38,7 @@ def numbers(path):
 def training_after(recipe, steps, seed=0):
     digits, rng = data.digits(), np.random.default_rng(seed)
     net = recipe.build(digits, rng)
-    training = Training(net, digits, recipe.optimizer(net, digits), rng, recipe.batch, {"epochs": []})
+    training = Training(net, digits, recipe.optimizer_of(net, digits), rng, recipe.batch, {"epochs": []})
     for _ in range(steps):
         training.train_step()
         if training.step == training.steps:

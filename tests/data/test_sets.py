@@ -314,7 +314,7 @@ IMAGES, LABELS = np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 1])
     (dict(train_labels=[0, 1, 1]), "train_labels is a list, but must be a NumPy array"),
     (dict(classes=2), "classes is 2, but must be a tuple"),
     (dict(test_labels=np.array([-1, 0, 1])), "test part: labels from -1"),
-    (dict(train_labels=np.array([0.0, 1.0, 1.0])), "labels are float64, but must be integers"),
+    (dict(train_labels=np.array([False, True, True])), "labels are bool, but must be integers"),
     (dict(train_labels=LABELS[:2]), r"images \(3, 2, 2, 1\) and labels \(2,\)"),
     (dict(train_images=IMAGES[..., 0]), r"needed are \(n, height, width, channels\)"),
     (dict(train_images=IMAGES[:0], train_labels=LABELS[:0]), "train part: is empty"),

@@ -276,7 +276,7 @@ def test_the_documented_reader_has_twenty_lines():
     (lambda h: h.update(classes=["a"] * 9), "the net ends in (10,), but there are 9 classes"),
     (lambda h: h.update(classes=["\x1b[31m"] + ["a"] * 9), "must be a list of printable lines"),
     (lambda h: h.update(about="two\nlines"), "must be one printable line"),
-    (lambda h: h.update(standardise="none"), "must be one of per image"),
+    (lambda h: h.update(standardise="neither"), "must be one of per image"),
     (lambda h: h.update(input=[28, 27, 1]), "Dense: one sample has shape (756,)"),
     (lambda h: h.update(input=[2**24, 2**24, 4]), "Dense: one sample has shape"),
     (lambda h: h["layers"][1].update(kind="Danse"), "'kind' of layer 2 of the header is 'Danse'"),
@@ -583,7 +583,9 @@ def test_images_are_taken_by_what_is_held_for_them(monkeypatch):
     net = small(SignedSupermask(tau=0.02))
     images, sizes = np.random.default_rng(0).integers(0, 256, (9, 28, 28, 1)), []
     whole = predict.classify(net, images)
-    monkeypatch.setattr(predict, "standardise", lambda part, dtype: sizes.append(len(part)) or data.standardise(part, dtype))
+    monkeypatch.setattr(
+        data.Preprocess, "__call__", lambda self, part, dtype: sizes.append(len(part)) or data.standardise(part, dtype)
+    )
     for allowed, expected in ((4 * cost.of(net).numbers, [4, 4, 1]), (1, [1] * 9), (1 << 26, [9])):
         monkeypatch.setattr(predict, "BATCH_NUMBERS", allowed)
         sizes.clear()

@@ -33,7 +33,7 @@ def test_every_recipe_builds_and_trains_one_step(name):
     images, labels = rng.integers(0, 256, (2, *shape)).astype(np.uint8), rng.integers(0, classes, 2)
     dataset = data.Dataset("noise", images, labels, images, labels, tuple(map(str, range(classes))))
     net = recipe.build(dataset, rng)
-    record = train.fit(net, dataset, recipe.optimizer(net, dataset), 1, rng, recipe.batch, augment=recipe.augment)
+    record = train.fit(net, dataset, recipe.optimizer_of(net, dataset), 1, rng, recipe.batch, augment=recipe.augment)
     assert record["epochs"][0]["step"] == 1 and net.size() == recipe.size() == size_of(recipe)
     assert {type(s) for s in net.weights().values()} == {recipes.SOURCES[recipe.source]}
 
@@ -139,7 +139,7 @@ def test_the_tables_of_settings_are_what_the_code_takes():
     shared = ("name", "weights", "rng", "input_shape", "classes", "dtype", "backend")
     for name in resnet.RESNETS:
         assert recipes.SETTINGS[name] == arguments(models.resnet, shared)
-    assert list(recipes.TYPES) == [f.name for f in fields(recipes.Recipe)]
+    assert [*recipes.TYPES, "code"] == [f.name for f in fields(recipes.Recipe)]
 
 
 # ---- TOML ------------------------------------------------------------------------------------------------------------

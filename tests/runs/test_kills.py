@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from test_sweep import others, toml, wait_for
 
-from minimask import checkpoint, data, recipes, runs
+from minimask import checkpoint, data, log, recipes, runs
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")]
 HERE = Path(__file__).parent
@@ -27,14 +27,15 @@ SMALL = replace(recipes.find("digits"), name="small", epochs=15)
 
 
 def run_of(folder):
-    """What a run has come to: digest, record without its clock, every array."""
+    """What a run has come to: digest, record and log without their clock, every array."""
     record = json.loads((folder / "record.json").read_text())
     for entry in record["epochs"]:
         del entry["seconds"]
     record.pop("environment")
     with np.load(folder / "network.npz", allow_pickle=False) as file:
         arrays = {name: file[name].tobytes() for name in file}
-    return checkpoint.load(folder / runs.CHECKPOINT).digest(), record, arrays
+    lines = [{**line, "seconds": 0} for line in log.read(folder / runs.LOG)]
+    return checkpoint.load(folder / runs.CHECKPOINT).digest(), record, lines, arrays
 
 
 def files_of(folder):
@@ -68,9 +69,9 @@ def jobs(tmp_path_factory):
     runs.run(replace(SMALL, epochs=3), data.digits(), 0, folder / "done")
     recipe = toml(folder, SMALL)
     with hostile.Server(hostile.small_mnist(20_000)[3]) as server:
-        yield {"train": Job(f"train {recipe} --resume --quiet --out a", "a", run_of),
-               "sweep": Job(f"sweep {recipe} --seeds 2 --jobs 2 --quiet --out a", "a",
-                            lambda out: [run_of(out / f"small-seed{seed}") for seed in (0, 1)]),
+        yield {"train": Job(f"train {recipe} --resume --quiet --every-step --epoch-0 --out a", "a", run_of),
+               "sweep": Job(f"sweep {recipe} --set wd=0.001,0.01 --order-seed 3 --jobs 2 --log --quiet --out a", "a",
+                            lambda out: [run_of(out / f"small-wd_{wd}-seed0-order3") for wd in (0.001, 0.01)]),
                "export": Job(f"export {folder / 'done'} --overwrite -o a/tiny.mmk", "a"),
                "report": Job(f"report {folder / 'done'} --out a", "a", pictures=True),
                "inspect": Job(f"inspect {folder / 'done'} --repeats 1 --out a", "a", pictures=True),
