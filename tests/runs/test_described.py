@@ -237,7 +237,7 @@ def test_a_net_with_layers_of_its_own_is_compared_and_reported(tmp_path, capsys)
     assert "`mine0`" in said(capsys, 0, "report", tmp_path, "--out", tmp_path / "report")
     for words in (["export", tmp_path / "mine0", "-o", tmp_path / "a.mmk"], ["inspect", tmp_path / "mine0"]):
         assert "(Twice), so only the code that it was trained with can build it" in said(capsys, 2, *words)
-    with np.load(tmp_path / "mine0/network.npz") as file:
+    with np.load(tmp_path / "mine0/network.npz", allow_pickle=False) as file:
         arrays = {**file}
     np.savez(tmp_path / "mine0/network.npz", **{**arrays, "dense1.mask": -arrays["dense1.mask"]})
     assert "disagrees with itself: of layer dense1" in said(capsys, 1, "compare", tmp_path / "mine0", tmp_path / "mine1")
