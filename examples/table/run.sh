@@ -16,8 +16,8 @@ minimask train --resume out/run --trust --quiet   # or: minimask train beans.tom
 cmp out/whole/network.npz out/run/network.npz
 
 minimask report out/run --out out/report > /dev/null # report.md, report.html, figures
-minimask inspect out/run --repeats 1                           # out/run/anatomy/index.html: what the mask learned
-minimask evaluate out/run                                      # per class, and the most confident mistakes
+minimask inspect out/run --repeats 1 # out/run/anatomy/index.html: what the mask learned
+minimask evaluate out/run # per class, and the most confident mistakes
 
 # One file that classifies rows of raw measurements: means and spreads of the columns are in it.
 minimask export out/run -o out/beans.mmk

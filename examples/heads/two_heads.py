@@ -1,0 +1,54 @@
+"""One net that answers two questions: which digit is it (a class), and how much ink is there (a number).
+
+python two_heads.py FOLDER trains it, keeps it in FOLDER as `minimask train` would, and, given again after it was
+stopped, goes on where it was.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from minimask import data, losses, mask, mishaps, nn, optimizers, runs, schedules, train
+from minimask.log import Lines
+
+folder, epochs = Path(sys.argv[1]), 30
+
+
+def targets(images, labels):
+    """(n, 2): the number of the class, and the mean of the pixels, 0 to 2."""
+    return np.stack([labels, images.mean(axis=(1, 2, 3)) / 8], axis=1)
+
+
+digits = data.digits()
+both = data.Dataset("digits and ink", digits.train_images, targets(digits.train_images, digits.train_labels),
+                    digits.test_images, targets(digits.test_images, digits.test_labels), (*"0123456789", "ink"),
+                    preprocess="feature")  # image by image would take the ink away
+
+# As a file, for the commands: `--dataset npz:out/digits.npz`, and an image to classify.
+folder.parent.mkdir(parents=True, exist_ok=True)
+np.savez(folder.with_name("digits.npz"), x_train=both.train_images, y_train=both.train_labels,
+         x_test=both.test_images, y_test=both.test_labels)
+np.save(folder.with_name("digit.npy"), both.test_images[0])
+
+rng = np.random.default_rng(0)
+rule = mask.SignedSupermask(tau=0.05)
+net = nn.Sequential([nn.Flatten(), nn.Dense(64, 100, rule, rng), nn.ELU(), nn.Dense(100, 11, rule, rng)],
+                    both.input_shape)  # ten outputs for the class, one for the ink, of one layer
+heads = losses.Heads([("cross-entropy", 10), ("mse", 1)], weights=[1, 2])
+
+
+def ink_off_by(outputs, wanted):
+    """The metric: how far the second head is off, in the mean."""
+    return float(np.abs(outputs[:, 10] - wanted[:, 1]).mean())
+
+
+adam = optimizers.Adam(net.parameters(), 0.01, schedule=schedules.Cosine(epochs * 12))
+checkpoint, log = folder.with_suffix(".npz"), folder.with_suffix(".jsonl")
+with mishaps.signals_end_it():  # SIGTERM as Ctrl-C: the step is finished and the checkpoint written
+    record = train.fit(net, both, adam, epochs, rng, loss=heads, metric=ink_off_by, test_loss=True,
+                       checkpoint=checkpoint, resume=checkpoint.exists(), listeners=[Lines(log, resumed=checkpoint.exists())])
+runs.save(net, record, folder, both, name="two-heads", seed=0, overwrite=True)
+last = record["epochs"][-1]
+print(f"{last['test_accuracy']:.1%} of the digits right, ink off by {last['test_metric']:.3f}, "
+      f"{net.weights_left():.1%} of the weights left")
