@@ -4,6 +4,7 @@ python two_heads.py FOLDER trains it, keeps it in FOLDER as `minimask train` wou
 stopped, goes on where it was.
 """
 
+import signal
 import sys
 from pathlib import Path
 
@@ -45,9 +46,14 @@ def ink_off_by(outputs, wanted):
 
 adam = optimizers.Adam(net.parameters(), 0.01, schedule=schedules.Cosine(epochs * 12))
 checkpoint, log = folder.with_suffix(".npz"), folder.with_suffix(".jsonl")
-with mishaps.signals_end_it():  # SIGTERM as Ctrl-C: the step is finished and the checkpoint written
-    record = train.fit(net, both, adam, epochs, rng, loss=heads, metric=ink_off_by, test_loss=True,
-                       checkpoint=checkpoint, resume=checkpoint.exists(), listeners=[Lines(log, resumed=checkpoint.exists())])
+with mishaps.signals_end_it() as ear:  # SIGTERM as Ctrl-C: the step is finished and the checkpoint written
+    try:
+        record = train.fit(net, both, adam, epochs, rng, loss=heads, metric=ink_off_by, test_loss=True,
+                           checkpoint=checkpoint, resume=checkpoint.exists(),
+                           listeners=[Lines(log, resumed=checkpoint.exists())])
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here")
+        sys.exit(128 + (ear.number or signal.SIGINT))
 runs.save(net, record, folder, both, name="two-heads", seed=0, overwrite=True)
 last = record["epochs"][-1]
 print(f"{last['test_accuracy']:.1%} of the digits right, ink off by {last['test_metric']:.3f}, "
