@@ -1,6 +1,6 @@
 """The rule that beans.toml names: how scores become a mask."""
 
-from minimask import mask, op, ops
+from minimask import mask, op
 from minimask.ops import cast
 
 
