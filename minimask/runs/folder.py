@@ -128,8 +128,9 @@ def drawn(recipe: recipes.Recipe, dataset: Dataset, seed: int, init_seed: int | 
     rng = np.random.default_rng(seed if init_seed is None else init_seed)
     net = recipe.build(dataset, rng, backend)
     if init_seed is not None or order_seed is not None:
-        rng = np.random.default_rng(seed if order_seed is None else order_seed)
-        recipe.build(dataset, rng)  # for what is drawn before the order
+        ordered = np.random.default_rng(seed if order_seed is None else order_seed)
+        recipe.build(dataset, ordered)  # for what is drawn before the order
+        rng.bit_generator.state = ordered.bit_generator.state  # the very generator that a layer of one's own may hold
     return net, rng
 
 
