@@ -172,10 +172,12 @@ def _told() -> Iterator[None]:
 
 
 def on_data(recipe: recipes.Recipe, options: Any) -> recipes.Recipe:
-    """The recipe on the data set of --dataset: with none of the settings that its own had, but those of a run that is
-    resumed."""
-    if options.dataset in (None, recipe.dataset):
+    """The recipe on the data set of --dataset: with none of the settings that another one had, but those of a run that
+    is resumed."""
+    if options.dataset is None:
         return recipe
+    if options.dataset.removesuffix(data.VALIDATION) == recipe.dataset.removesuffix(data.VALIDATION):
+        return replace(recipe, dataset=options.dataset)
     return replace(recipe, dataset=options.dataset, dataset_settings=getattr(options, "dataset_settings", None) or {})
 
 
