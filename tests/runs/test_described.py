@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from minimask import data, mask, models, nn, op, optim, recipes, resnet, runs, train
+from minimask import data, layers, mask, models, nn, op, optim, recipes, resnet, runs, train
 from minimask.__main__ import main
 from minimask.errors import MinimaskError, UsageError
 from minimask.ops import cast
@@ -16,7 +16,7 @@ from minimask.runs import compare, described
 DIGITS = data.digits()
 
 
-@op(surrogate=True)
+@op(surrogate=True, register=False)
 def two_of_four(xp, m):
     """Of every four scores in a row the two of larger size: 1; the others 0."""
     rows = xp.reshape(xp.abs(m), (-1, 4))
@@ -55,6 +55,14 @@ def cnn(rule):
         nn.Dense(4, 10, rule, rng)], DIGITS.input_shape)
 
 
+def new_layers(rule):
+    rng = np.random.default_rng(0)
+    return nn.Sequential([
+        nn.Conv2D(1, 4, 3, rule, rng), layers.Bias(4), layers.Tanh(), layers.GroupedConv2D(4, 4, 3, 2, rule, rng),
+        resnet.AvgPool2D(2), nn.Flatten(), layers.Dropout(0.2, rng), nn.Dense(64, 10, rule, rng), layers.Bias(10)],
+        DIGITS.input_shape)
+
+
 def trained(net, epochs=1):
     rng = np.random.default_rng(1)
     return train.fit(net, DIGITS, optim.SGDW(net.parameters(), 0.05, 1e-3), epochs, rng)
@@ -69,6 +77,7 @@ NETS = {
     "own rule": lambda: net_of(TwoOfFour()),
     "own source without a mask": lambda: net_of(Doubled()),
     "cnn": lambda: cnn(mask.SignedSupermask(tau=0.001)),
+    "new layers": lambda: new_layers(mask.SignedSupermask(tau=0.001)),
     "float64": lambda: models.fcn(mask.SignedSupermask(tau=0.001), np.random.default_rng(0), (8, 8, 1), dtype="float64"),
     "resnet": lambda: models.resnet20(mask.SignedSupermask(tau=0.001), np.random.default_rng(0), (8, 8, 1), width=1,
                                       norm="all")}

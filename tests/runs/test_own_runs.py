@@ -12,6 +12,7 @@ import pytest
 from minimask import data, own, recipes, runs, train
 from minimask.__main__ import main
 from minimask.anatomy import page
+from minimask.errors import UsageError
 from minimask.export import header
 from minimask.runs import sweep, workers
 
@@ -396,3 +397,25 @@ def test_the_example_of_the_page_trains(tmp_path, monkeypatch, capsys):
     finally:
         forget("mynets")
         sys.path[:] = path
+
+
+def test_an_own_preprocessing_takes_trust_where_images_are_read(project, tmp_path, capsys):
+    folder, module = project
+    file = folder / f"{module}.py"
+    file.write_text(file.read_text() + "\n\ndef sixteenth(images):\n    return images.astype('float32') / 16\n")
+    recipe = (folder / "my.toml").read_text()
+    (folder / "my.toml").write_text(recipe.replace("epochs = 2", f'epochs = 1\npreprocess = "{module}:sixteenth"'))
+    run = trained(folder, module)
+    for command in ("evaluate", "inspect"):
+        assert re.search(f"preprocessing of .* is own code, {module}:sixteenth, .*say --trust", said(capsys, 2, command, run))
+    said(capsys, 0, "export", run, "-o", tmp_path / "a.mmk")
+    assert marks(folder) == 0
+    net, record = runs.load(run)  # and the same, kept from Python
+    with pytest.raises(UsageError, match="give the data set"):
+        runs.save(net, record, tmp_path / "kept")
+    runs.save(net, {**record, "recipe": {}}, tmp_path / "kept", recipes.find(str(folder / "my.toml")).prepared(data.digits()))
+    forget(module)
+    assert "say --trust" in said(capsys, 2, "evaluate", tmp_path / "kept")
+    sys.path.append(str(folder))
+    for each in (run, tmp_path / "kept"):
+        assert f"{record['epochs'][-1]['test_accuracy']:.2%}" in said(capsys, 0, "evaluate", each, "--trust")
