@@ -513,7 +513,7 @@ def test_a_stop_between_an_epochs_last_step_and_the_look_changes_nothing(when, t
                 raise KeyboardInterrupt
 
     net, dataset, optimizer, epochs, rng = run_of("dense")
-    record = train.new_record() | {"shrink": True}
+    record = train.new_record() | {"shrink": True, "dataset": record["dataset"]}  # as fit notes them
     training = Training(net, dataset, optimizer, rng, 128, record)
     path = tmp_path / "stopped.npz"
     with pytest.raises(KeyboardInterrupt):

@@ -5,14 +5,14 @@ name. preprocess.py is what is done to images before a net sees them. images.py 
 """
 
 from .files import DataError
-from .named import KINDS, blank, kind_of, load, outline, refuse_other
+from .named import KINDS, VALIDATION, blank, kind_of, load, outline, refuse_other
 from .preprocess import PREPROCESSINGS, Preprocess, fitted, refuse_faint, refuse_no_numbers, standardise
 from .sets import DATASETS, OUTLINES, Dataset, augment, cifar10, cifar100, digits, fashion_mnist, mnist, validation
 
-__all__ = ["DATASETS", "KINDS", "OUTLINES", "PREPROCESSINGS", "DataError", "Dataset", "Preprocess", "augment", "blank",
-           "cifar10", "cifar100", "digits", "fashion_mnist", "fitted", "from_arrays", "from_csv", "from_folder",
-           "from_npz", "kind_of", "load", "mnist", "outline", "refuse_faint", "refuse_no_numbers", "refuse_other",
-           "standardise", "validation"]
+__all__ = ["DATASETS", "KINDS", "OUTLINES", "PREPROCESSINGS", "VALIDATION", "DataError", "Dataset", "Preprocess",
+           "augment", "blank", "cifar10", "cifar100", "digits", "fashion_mnist", "fitted", "from_arrays", "from_csv",
+           "from_folder", "from_npz", "kind_of", "load", "mnist", "outline", "refuse_faint", "refuse_no_numbers",
+           "refuse_other", "standardise", "validation"]
 
 
 def __getattr__(name: str) -> object:

@@ -69,10 +69,11 @@ def _behind(net: nn.Sequential) -> dict[str, np.ndarray]:
 
 def _about(net: nn.Sequential, arrays: Mapping[str, np.ndarray], classes: Sequence[str] | None,
            prepare: Preprocess | None) -> str:
-    """What a file with these arrays says of itself, as JSON."""
+    """What a file with these arrays says of itself, as JSON; "layers" in words, for people."""
     layers = {place.name: repr(place.layer) for place in flat(places(net))}
-    return json.dumps({"producer": _producer(), **about(classes, prepare), "layers": layers, "net": outline(net),
-                       "sha256": digest(arrays)})
+    said = {"producer": _producer(), **about(classes, prepare), "layers": layers, "net": outline(net),
+            "sha256": digest(arrays)}
+    return json.dumps(said, separators=(",", ":"))
 
 
 def _safetensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:

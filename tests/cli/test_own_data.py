@@ -88,6 +88,16 @@ def test_a_stopped_run_goes_on_to_the_same_bits(work, capsys, monkeypatch):
     assert runs.peek(work / "cut")[1] == runs.peek(work / "whole")[1]
 
 
+def test_what_was_held_out_to_choose_by_is_found_again(work, capsys, monkeypatch):
+    said(capsys, "train", "iris.toml", "--dataset", "csv:iris.csv-validation", "--out", "run", "--quiet")
+    record = runs.read_record(work / "run")
+    assert record["dataset"] == "csv:iris.csv-validation"
+    (work / "elsewhere").mkdir()
+    monkeypatch.chdir(work / "elsewhere")
+    found = runs.dataset_of(work / "run", record)
+    assert found.name == "csv:iris.csv-validation" and found.prepare.name == "feature"
+
+
 def test_data_that_changed_is_no_longer_that_of_the_run(work, capsys):
     said(capsys, "train", "iris.toml", "--out", "run", "--quiet")
     before = (work / "iris.csv").read_text()

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from pages import PAGES, blocks
 
 from minimask import UsageError, data, models, optim, recipes, train
 from minimask.data import DataError, named
@@ -144,6 +145,8 @@ def test_what_is_no_npz_is_refused(rng, tmp_path):
     content = (tmp_path / "cut.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(content[:len(content) // 2])
     np.savez(tmp_path / "objects.npz", x=np.array([None, 1]), y=np.zeros(2, int))
+    with pytest.raises(DataError, match="never unpickled"):
+        data.from_npz(tmp_path / "objects.npz")
     for name in ("one.npy", "text.npz", "cut.npz", "objects.npz"):
         with pytest.raises(DataError, match=f"{name} is not an .npz file"):
             data.from_npz(tmp_path / name)
@@ -175,6 +178,8 @@ def test_a_csv_with_and_without_names(first, delimiter, tmp_path):
 def test_the_column_of_the_class_may_be_anywhere(label, tmp_path):
     path = table(tmp_path / "a.csv", [f"1,{'yes' if i % 3 else 'no'},{i}" for i in range(9)], "a,kind,b\n")
     assert data.from_csv(path, label=label).classes == ("no", "yes")
+    table(tmp_path / "b.csv", ["x,1,2", "y,3,4"] * 3, "\ufeffkind,a,b\n")
+    assert data.from_csv(tmp_path / "b.csv", label="kind").classes == ("x", "y")
     with pytest.raises(UsageError, match=r"has no column 'size'.*a, kind, b.*from 1 to 3"):
         data.from_csv(path, label="size")
 
@@ -280,3 +285,17 @@ def test_a_table_learns_with_its_columns_standardised(rng):
         assert record["data"]["classes"] == ["0", "1"] and record["data"]["input"] == [1, 2, 1]
         accuracy[preprocess] = record["epochs"][-1]["test_accuracy"]
     assert accuracy[None] < 0.7 and accuracy["feature"] > 0.9
+
+
+def test_the_example_of_the_page_runs(rng, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    images, labels = labelled(rng)
+    np.savez("mine.npz", images=images, labels=labels)
+    table(tmp_path / "iris.csv", ROWS)
+    for number, image in enumerate(images):
+        os.makedirs(f"pets/{labels[number]}", exist_ok=True)
+        __import__("PIL.Image").Image.fromarray(image).save(f"pets/{labels[number]}/{number}.png")
+    example = PAGES["docs/data.md"].partition("tests/data/test_own_sets.py runs it")[2]
+    exec(blocks("python", example)[0], {"rows": rng.standard_normal((29, 4)), "kinds": labels})
+    assert capsys.readouterr().out == "('0', '1', '2') (32, 32, 1) 24 5\n" and os.path.exists("pets.minimask.npz")

@@ -41,6 +41,12 @@ def test_every_feature_has_mean_0_and_spread_1(rng):
     np.testing.assert_allclose(np.delete(spread.ravel(), 1 * 8 + 1 * 2 + 1), 1, rtol=1e-10)
 
 
+@pytest.mark.parametrize("count", [3, 10, 49])
+def test_what_never_changes_is_exactly_0(count):
+    same = np.full((count, 1, 1, 1), 0.1)  # the sum of so many, divided by their number, is not 0.1 again
+    assert not preprocess.fitted("feature", same)(same, "float64").any()
+
+
 @pytest.mark.parametrize("block", [1, 24, 1 << 20])
 def test_moments_in_blocks_are_those_of_all(block, rng):
     images = rng.integers(0, 256, (101, 3, 4, 2), np.uint8)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from minimask import data, mask, models, nn, op, optim, recipes, resnet, runs, train
+from minimask import data, layers, mask, models, nn, op, optim, recipes, resnet, runs, train
 from minimask.__main__ import main
 from minimask.errors import MinimaskError, UsageError
 from minimask.ops import cast
@@ -55,6 +55,14 @@ def cnn(rule):
         nn.Dense(4, 10, rule, rng)], DIGITS.input_shape)
 
 
+def new_layers(rule):
+    rng = np.random.default_rng(0)
+    return nn.Sequential([
+        nn.Conv2D(1, 4, 3, rule, rng), layers.Bias(4), layers.Tanh(), layers.GroupedConv2D(4, 4, 3, 2, rule, rng),
+        resnet.AvgPool2D(2), nn.Flatten(), layers.Dropout(0.2, rng), nn.Dense(64, 10, rule, rng), layers.Bias(10)],
+        DIGITS.input_shape)
+
+
 def trained(net, epochs=1):
     rng = np.random.default_rng(1)
     return train.fit(net, DIGITS, optim.SGDW(net.parameters(), 0.05, 1e-3), epochs, rng)
@@ -69,6 +77,7 @@ NETS = {
     "own rule": lambda: net_of(TwoOfFour()),
     "own source without a mask": lambda: net_of(Doubled()),
     "cnn": lambda: cnn(mask.SignedSupermask(tau=0.001)),
+    "new layers": lambda: new_layers(mask.SignedSupermask(tau=0.001)),
     "float64": lambda: models.fcn(mask.SignedSupermask(tau=0.001), np.random.default_rng(0), (8, 8, 1), dtype="float64"),
     "resnet": lambda: models.resnet20(mask.SignedSupermask(tau=0.001), np.random.default_rng(0), (8, 8, 1), width=1,
                                       norm="all")}
@@ -215,6 +224,15 @@ def test_what_a_run_from_python_does_not_say_is_said(tmp_path, capsys):
     assert "mine, seed unknown, unknown data" in said(capsys, 0, "compare", tmp_path / "mine", tmp_path / "mine")
     assert "| unknown |" in said(capsys, 0, "report", tmp_path / "mine", "--out", tmp_path / "report")
     assert "mine is a run's folder" in said(capsys, 2, "predict", tmp_path / "mine", "image.npy")
+
+
+def test_runs_that_say_no_seed_stand_each_for_itself(tmp_path, capsys):
+    for number in range(2):
+        net = net_of(mask.SignedSupermask(tau=0.001))
+        runs.save(net, trained(net), tmp_path / f"runs/{number}", DIGITS, name="mine")
+    out = said(capsys, 0, "report", tmp_path / "runs", "--out", tmp_path / "report")
+    assert "2 runs of" in out and "of mine again" not in out
+    assert all(out.count(f"| `mine (in {number})` | ") == 2 for number in range(2))  # a row in both tables
 
 
 def test_a_net_with_layers_of_its_own_is_compared_and_reported(tmp_path, capsys):

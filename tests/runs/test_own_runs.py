@@ -12,6 +12,7 @@ import pytest
 from minimask import data, own, recipes, runs, train
 from minimask.__main__ import main
 from minimask.anatomy import page
+from minimask.errors import UsageError
 from minimask.export import header
 from minimask.runs import sweep, workers
 
@@ -140,6 +141,18 @@ def test_a_run_and_its_code_may_move_together(project, tmp_path, capsys):
     (folder).rename(moved / "project")
     assert main(["train", "--resume", str(moved / "run"), "--epochs", "3", "--quiet", "--trust"]) == 0
     assert marks(moved / "project") == 1
+
+
+def test_a_run_that_moves_alone_has_another_way_to_its_code(project, tmp_path, capsys):
+    """Which is no change of the run."""
+    folder, module = project
+    run = trained(folder, module)
+    (tmp_path / "deep/er").mkdir(parents=True)
+    run.rename(tmp_path / "deep/er/run")
+    words = ["--resume", "--out", str(tmp_path / "deep/er/run"), "--epochs", "3", "--quiet"]
+    assert main(["train", str(folder / "my.toml"), *words]) == 0 and not capsys.readouterr().err
+    environment = runs.read_record(tmp_path / "deep/er/run")["environment"]
+    assert environment["own_folder"] == "../../../project" and "continued" not in environment
 
 
 def test_changed_code_is_said_and_noted(project, capsys):
@@ -384,3 +397,25 @@ def test_the_example_of_the_page_trains(tmp_path, monkeypatch, capsys):
     finally:
         forget("mynets")
         sys.path[:] = path
+
+
+def test_an_own_preprocessing_takes_trust_where_images_are_read(project, tmp_path, capsys):
+    folder, module = project
+    file = folder / f"{module}.py"
+    file.write_text(file.read_text() + "\n\ndef sixteenth(images):\n    return images.astype('float32') / 16\n")
+    recipe = (folder / "my.toml").read_text()
+    (folder / "my.toml").write_text(recipe.replace("epochs = 2", f'epochs = 1\npreprocess = "{module}:sixteenth"'))
+    run = trained(folder, module)
+    for command in ("evaluate", "inspect"):
+        assert re.search(f"preprocessing of .* is own code, {module}:sixteenth, .*say --trust", said(capsys, 2, command, run))
+    said(capsys, 0, "export", run, "-o", tmp_path / "a.mmk")
+    assert marks(folder) == 0
+    net, record = runs.load(run)  # and the same, kept from Python
+    with pytest.raises(UsageError, match="give the data set"):
+        runs.save(net, record, tmp_path / "kept")
+    runs.save(net, {**record, "recipe": {}}, tmp_path / "kept", recipes.find(str(folder / "my.toml")).prepared(data.digits()))
+    forget(module)
+    assert "say --trust" in said(capsys, 2, "evaluate", tmp_path / "kept")
+    sys.path.append(str(folder))
+    for each in (run, tmp_path / "kept"):
+        assert f"{record['epochs'][-1]['test_accuracy']:.2%}" in said(capsys, 0, "evaluate", each, "--trust")
