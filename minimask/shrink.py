@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import nn
-from .backend import Array, asarray, to_host
+from .backend import Array, asarray, namespace, to_host
 from .engine import Tensor
 from .errors import MinimaskError
 from .loop import Listener
@@ -146,20 +146,53 @@ def decay(optimizer: SGDW, start: int, stop: int, dtype: Any) -> tuple[float, fl
 # ---- a net and an optimizer without them ---------------------------------------------------------------------------
 
 
+class Aside:
+    """What of a whole layer's array is not at work: its values, in one row. The array itself may go meanwhile.
+
+    Args:
+        array: of a whole layer. chosen: what of it is at work, in an array of its own.
+    """
+
+    def __init__(self, array: Array, chosen: Chosen):
+        self.shape, self.chosen = array.shape, chosen
+        self.values = to_host(array)[self._outside()]
+
+    def whole(self, small: Array, values: np.ndarray | None = None) -> np.ndarray:
+        """The whole array, on the host: what is at work from `small`, all else as it was, or from `values`."""
+        array = np.empty(self.shape, self.values.dtype)
+        array[self._outside()] = self.values if values is None else values
+        put(array, self.chosen, to_host(small))
+        return array
+
+    def _outside(self) -> np.ndarray:
+        outside = np.ones(self.shape, bool)
+        put(outside, self.chosen, np.zeros((), bool))
+        return outside
+
+
+def _stand_in(array: Array) -> Array:
+    """Zeros of its shape and dtype that take no memory."""
+    return namespace(array).broadcast_to(asarray(0, array), array.shape)
+
+
 class Gathered(nn.Sequential):
     """A net that computes without some of another's units, and answers for the whole of it.
 
     Its layers, parameters and state are small; arrays, masks, counts and sizes are those of the whole net. What is not
     gathered is shared with it, layer and all. Units that are left out stand in the whole net as :meth:`Shrunk.settle`
-    left them; their masks are 0.
+    left them, or are set aside; their masks are 0.
 
     Args:
         whole: the net. out: which units of which layers are left out. found: the whole net's links.
+
+    Attributes:
+        aside: by name, what is not at work of the whole net's arrays while zeros stand in for them; else empty.
     """
 
     def __init__(self, whole: nn.Sequential, out: Dead, found: list[Link]):
         self.whole, self.chosen, layers = whole, _chosen(whole, out, found), dict(whole.walk())
         self.sources: dict[str, tuple[Any, Any]] = {}  # by layer: the whole one, the small one
+        self.aside: dict[str, Aside] = {}
         new = {}
         for name, chosen in self.chosen.items():
             source: Any = layers[name].weight
@@ -174,10 +207,21 @@ class Gathered(nn.Sequential):
         everything = self.whole.arrays()
         for name, (_, small) in self.sources.items():
             put(everything[f"{name}.scores"], self.chosen[name], to_host(small.scores.data))
+            if self.aside:
+                everything[f"{name}.scores"] = self.aside[f"{name}.scores"].whole(small.scores.data)
+                everything[f"{name}.frozen"] = self.aside[f"{name}.frozen"].whole(small.frozen)
         return everything
+
+    def set_aside(self) -> None:
+        """Zeros that take no memory stand in for the whole net's arrays of which a part is at work here."""
+        self.aside = {f"{name}.{part}": Aside(array, self.chosen[name]) for name, (source, _) in self.sources.items()
+                      for part, array in (("scores", source.scores.data), ("frozen", source.frozen))}
+        for source, _ in self.sources.values():
+            source.scores.data, source.frozen = _stand_in(source.scores.data), _stand_in(source.frozen)
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
         self.whole.load(arrays)
+        self.aside = {}
         for name, (source, small) in self.sources.items():
             small.load_state({**source.state(), "frozen": _part(source.frozen, self.chosen[name])})
             small.scores.data = _part(source.scores.data, self.chosen[name])
@@ -226,6 +270,7 @@ class GatheredSGDW(SGDW):
                        if (layer := name.removesuffix(".scores")) in net.chosen}
         order = {id(tensor): i for i, tensor in enumerate(whole.parameters)}
         self.places = [order[id(tensor)] for tensor in net.whole.parameters()]  # of each of these in the whole one
+        self.aside: dict[int, Aside] = {}
         self._gather()
 
     def _gather(self) -> None:
@@ -246,11 +291,22 @@ class GatheredSGDW(SGDW):
     def slots(self) -> dict[str, Array]:
         slots = {name: np.array(to_host(v)) for name, v in self.whole.slots().items()}
         for i, chosen in self.chosen.items():
-            put(slots[f"velocity.{self.places[i]}"], chosen, to_host(self.velocity[i]))
+            name = f"velocity.{self.places[i]}"
+            put(slots[name], chosen, to_host(self.velocity[i]))
+            if self.aside:
+                slots[name] = self.aside[i].whole(self.velocity[i])
         return slots
+
+    def set_aside(self) -> None:
+        """Zeros that take no memory stand in for the whole optimizer's velocities of which a part is at work here."""
+        velocity = self.whole.velocity
+        self.aside = {i: Aside(velocity[self.places[i]], chosen) for i, chosen in self.chosen.items()}
+        for i in self.chosen:
+            velocity[self.places[i]] = _stand_in(velocity[self.places[i]])
 
     def load_slots(self, slots: dict[str, Array]) -> None:
         self.whole.load_slots(slots)
+        self.aside = {}
         self._gather()
 
 
@@ -266,19 +322,33 @@ class Shrunk:
         self.net = Gathered(net, out, links(net, optimizer))
         self.optimizer = GatheredSGDW(optimizer, self.net)
 
+    def set_aside(self) -> None:
+        """Until they settle, the whole net and optimizer keep what is out alone, and not in their arrays."""
+        for each in (self.net, self.optimizer):
+            if not each.aside:
+                each.set_aside()
+
     def settle(self) -> None:
-        """Writes the live part into the whole net and optimizer, and what is left out as the update says by now."""
-        _, optimizer = self.whole
-        start, self.since = self.since, self.optimizer.steps
-        for i, chosen in self.optimizer.chosen.items():
-            at, small = self.optimizer.places[i], self.optimizer.parameters[i]
-            tensor, velocity = optimizer.parameters[at], optimizer.velocity[at]
-            m, v = to_host(tensor.data), to_host(velocity)
-            a, b, c = decay(optimizer, start, self.since, m.dtype)
-            m, v = a * m + b * v, c * v
-            put(m, chosen, to_host(small.data))
-            put(v, chosen, to_host(self.optimizer.velocity[i]))
-            tensor.data, optimizer.velocity[at] = asarray(m, tensor.data), asarray(v, velocity)
+        """Writes the live part into the whole net and optimizer, and what is left out as the update says by now.
+
+        Stopped on its way, it may be called again.
+        """
+        self.set_aside()
+        net, optimizer, now = self.net, self.optimizer, self.optimizer.steps
+        back = []
+        for i, name in enumerate(net.named_parameters()):
+            layer = name.removesuffix(".scores")
+            if layer not in net.sources:
+                continue
+            source, small = net.sources[layer]
+            m, v, w = net.aside[name], optimizer.aside[i], net.aside[f"{layer}.frozen"]
+            a, b, c = decay(optimizer.whole, self.since, now, m.values.dtype)
+            back.append((source, optimizer.places[i], m.whole(small.scores.data, a * m.values + b * v.values),
+                         v.whole(optimizer.velocity[i], c * v.values), w.whole(small.frozen)))
+        for source, at, scores, velocity, frozen in back:
+            source.scores.data, source.frozen = asarray(scores, source.scores.data), asarray(frozen, source.frozen)
+            optimizer.whole.velocity[at] = asarray(velocity, optimizer.whole.velocity[at])
+        net.aside, optimizer.aside, self.since = {}, {}, now
 
 
 # ---- in training ---------------------------------------------------------------------------------------------------
@@ -362,3 +432,17 @@ class Shrinker(Listener):
                                     "no state of this run; begin the run again")
             out[name] = units
         self._leave_out(training, out, training.left_out["since"])
+
+
+class SetAside(Listener):
+    """The last of a run's listeners: when all have seen the whole net, its arrays need no memory up to the next end."""
+
+    def __init__(self, shrinker: Shrinker):
+        self.shrinker = shrinker
+
+    def begin(self, training: Training) -> None:
+        if self.shrinker.shrunk:
+            self.shrinker.shrunk.set_aside()
+
+    def epoch(self, training: Training, entry: dict[str, Any], last: int) -> None:
+        self.begin(training)

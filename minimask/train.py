@@ -20,7 +20,7 @@ from .data import OUTLINES, Dataset, Preprocess, refuse_no_numbers
 from .data.preprocess import DEFAULT, IMAGE, said_aloud
 from .engine import Tensor
 from .errors import UsageError
-from .fast.memory import kept_memory
+from .fast.memory import give_back, kept_memory
 from .fast.threads import blas_kernel, blas_threads
 from .loop import Listener
 from .loop import Training as Training
@@ -29,7 +29,7 @@ from .meter import Line
 from .mishaps import TrainingError as TrainingError
 from .nn import Sequential
 from .optim import SGD
-from .shrink import Shrinker, dead
+from .shrink import SetAside, Shrinker, dead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,7 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         augment: pad, flip and crop the training images anew in every step (:func:`minimask.data.augment`).
         shrink: train on without the units that are dead for ever (:mod:`minimask.shrink`): the same run up to rounding,
             and faster; the record says so, and how many there are. The net is whole at the end of every epoch; in
-            between, what is in its arrays is not up to date.
+            between zeros stand in for the arrays of layers some of whose units are out.
         epoch_0: measure the net before its first step, on all images; the record keeps it as "epoch_0".
         listeners: told of every step and epoch, before a checkpoint is kept (:class:`minimask.loop.Listener`), a
             :class:`minimask.log.Lines` for example.
@@ -94,7 +94,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     if sentence := said_aloud(dataset.name, dataset.input_shape, dataset.prepare):
         warnings.warn(sentence, UserWarning, stacklevel=3)
     told: list[Listener] = [Start(shrink)] if epoch_0 else []  # the whole net, before units of it are left out
-    told += [*([Shrinker()] if shrink else []), *listeners]
+    shrinker = Shrinker()
+    told += [*([RoomForAll(), shrinker] if shrink else []), *listeners]
     training.record |= {"shrink": True} if shrink else {}
     training.record |= {"metric": losses.metric_name(training.judge.metric)} if training.judge.metric else {}
     training.record |= {"data": described(dataset)} if is_own(dataset) else {}
@@ -108,6 +109,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         told.append(Shown(progress))
     if on_epoch:
         told.append(Called(on_epoch))
+    if shrink:
+        told += [SetAside(shrinker), RoomForAll()]
     return training.run(epochs, told)
 
 
@@ -266,6 +269,19 @@ class Progress:
             self.line.say(self.pending)
         self.line.stop()
         self.pending = ""
+
+
+class RoomForAll(Listener):
+    """Of a shrunk net: memory that its steps took goes back to the system before the whole is there again at an epoch's
+    end, and what that took once it has gone."""
+
+    def step(self, training: Training, loss: float) -> None:
+        if training.left_out and training.step == training.steps:
+            give_back()
+
+    def epoch(self, training: Training, entry: dict[str, Any], last: int) -> None:
+        if training.left_out:
+            give_back()
 
 
 class Shown(Listener):

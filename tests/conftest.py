@@ -1,5 +1,6 @@
 """Hypothesis' settings, the array libraries to test with, and what to do where PyTorch or MNIST is missing."""
 
+import base64
 import importlib
 import importlib.util
 import os
@@ -11,6 +12,8 @@ import libraries
 import numpy as np
 import pytest
 from served import cifar, fashion, mnist, no_proxy, patience, waits  # noqa: F401 - fixtures
+
+from minimask import plot
 
 # A shell starts its background jobs with Ctrl-C ignored, and nohup its command with SIGHUP; here both are tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,6 +35,13 @@ hypothesis.settings.load_profile("ci" if IN_CI else "local")
 def pytest_addoption(parser):
     parser.addoption("--cupy", choices=("package", "device"),
                      help="fail, in place of a skip, where CuPy or its GPU is missing")
+
+
+def pytest_configure(config):
+    """With a worker for each core (-n) a test's matrix products need no second thread: it waits for another test's core."""
+    if getattr(config.option, "numprocesses", None):
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -84,6 +94,28 @@ def cupy(request):
             pytest.fail("CuPy is missing: pip install cupy-cuda12x")
         pytest.skip("CuPy is not installed: pip install cupy-cuda12x to check the calls")
     return importlib.import_module("cupy")
+
+
+#: The content of a PNG file of one pixel, and what draws real ones.
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
+DRAW = plot.png
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _of_one_pixel():
+    """Drawing a figure takes longer than most runs do, so runs, reports and pages of tests hold pictures of one pixel.
+
+    Their figures are made all the same. What looks at a picture, or at text that is drawn, asks for `drawn`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plot, "png", lambda figure: PIXEL)
+        yield
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Pictures as users get them."""
+    monkeypatch.setattr(plot, "png", DRAW)
 
 
 @pytest.fixture

@@ -6,14 +6,21 @@ run -> [[test, outcome, text of the failure], ...]. A process of its own, since 
 
 import importlib.util
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 SOLUTIONS = Path(__file__).parent / "solutions"
 SEEDS = (0, 1)  # of the wrong solutions in turn; the reference has the first
+#: The plugin's settings, but for the search of the smallest input, which takes longer than all the rest: a wrong solution is
+#: to be noticed and told here, and whether that is done well with a small input is for the plugin's own tests.
+hypothesis.settings.register_profile(
+    "noticed", deadline=None, database=None, derandomize=False, max_examples=50, print_blob=False, report_multiple_bugs=False,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow], phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate])
 #: A solution that is the reference, but for the functions of one entry of WRONG.
 MIXED = """
 from pathlib import Path
@@ -46,9 +53,10 @@ def wrong(lesson):
 def mark(exercises, lesson, solutions, *options, seed=SEEDS[0]):
     """What pytest says of one folder of solutions."""
     reports = Reports()
+    sys.modules.pop(f"test_{lesson}", None)  # its tests keep the settings and the seed of the run before
     pytest.main([str(exercises / f"test_{lesson}.py"), f"--minimask-solutions={solutions}", f"--minimask-seed={seed}",
                  "--minimask-limit=0",  # they are known to do no harm, and there are hundreds
-                 "-p", "no:cacheprovider", *options], plugins=[reports])
+                 "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin", *options], plugins=[reports])
     return reports.rows
 
 
@@ -63,10 +71,11 @@ def main(lesson, exercises, out):
                     MIXED.format(reference=str(reference), lesson=lesson, task=task, number=number), encoding="utf-8")
                 name = ", ".join(getattr(f, "__name__", str(f)) for f in entry.values())
                 runs[f"{task} {number}: {name}"] = mark(exercises, lesson, folder, "-x", "-k", f"test_{task}_",
-                                                              seed=SEEDS[number % 2])
+                                                        "--hypothesis-profile=noticed", seed=SEEDS[number % 2])
     Path(out).write_text(json.dumps(runs), encoding="utf-8")
 
 
 if __name__ == "__main__":
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # looking for plugins takes as long as marking
     sys.path.insert(0, str(Path(__file__).parent))
     main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])

@@ -308,6 +308,7 @@ def test_mistakes(call, sentence):
         call()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("name", "options", "lr"), [("conv2", {}, 0.02), ("resnet20", {"norm": "stem"}, 0.005)])
 def test_a_masked_conv_net_learns(name, options, lr):
     """Three classes of 8x8 colour images told apart by where they are bright: the training loss falls below half.

@@ -56,6 +56,8 @@ def test_a_tape_of_many_paths_and_shapes_agrees_with_numpy(library):
         library.close(found, expected)
 
 
+@pytest.mark.python
+@pytest.mark.once
 def test_a_chain_of_100_000_ops():
     x = Tensor(np.array(1.0), requires_grad=True)
     y = x

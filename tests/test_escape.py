@@ -71,7 +71,7 @@ def test_code_ends_where_it_should():
     assert escape.code("a`b") == r"a\`b" and escape.code("a|b") == r"a\|b" and escape.code("") == ""
 
 
-def test_a_label_is_no_formula_and_no_legend_forgets_it():
+def test_a_label_is_no_formula_and_no_legend_forgets_it(drawn):
     assert escape.label("dense1 $x^2$") == r"dense1 \$x^2\$" and escape.label("_mine") == " _mine"
     pytest.importorskip("matplotlib")
     from minimask import plot

@@ -73,10 +73,14 @@ def assert_same(theirs, ours):
     assert sure.mean() > 0.8 and np.array_equal(theirs.argmax(axis=1)[sure], ours.argmax(axis=1)[sure])
 
 
-@pytest.mark.parametrize("source, count", [(SignedSupermask(tau=0.01), 1000), (Trained(), 100)],
-                         ids=["masked, 1000 images", "dense, 100 images"])
-@pytest.mark.parametrize("name", ["fcn", "conv2", "resnet20"])
+@pytest.mark.parametrize(("name", "source", "count"), [
+    pytest.param(name, source, count, marks=marks, id=f"{name}, {kind}, {count} images")
+    for name, few in (("fcn", 1000), ("conv2", 200), ("resnet20", 200))
+    for kind, source, count, marks in (("dense", Trained(), 100, ()), ("masked", SignedSupermask(tau=0.01), few, ()),
+                                       ("masked", SignedSupermask(tau=0.01), 1000, pytest.mark.slow))
+    if name != "fcn" or not marks])
 def test_pytorch_and_onnxruntime_agree(name, source, count, rng, torch, tmp_path):
+    """On 1,000 images of every net where slow tests are asked for; on 200 of a convolutional one otherwise."""
     import safetensors.torch
 
     options = {"norm": "stem"} if name == "resnet20" and isinstance(source, SignedSupermask) else {}

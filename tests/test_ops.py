@@ -117,6 +117,7 @@ def test_adjoint_of_linear_ops(name, data):
 
 
 @every_op
+@settings(max_examples=20)  # on each of the libraries
 @given(data=st.data())
 def test_every_library_agrees_with_numpy(name, library, data):
     """Witness 4: value and gradients are arrays of the library, where its inputs are, and nothing given was written to.

@@ -177,6 +177,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.once
 def test_a_run_of_one_library_is_read_back_into_another(library, folder):
     """`minimask train --backend`: record.json and network.npz hold plain data, whatever wrote them."""
     digits = data.digits()

@@ -428,6 +428,7 @@ class Never:
         self.called = sum(int(units.sum()) for units in now.values())
 
 
+@pytest.mark.once
 def test_no_unit_of_the_digits_recipe_comes_back():
     recipe = recipes.find("digits")
     rng = np.random.default_rng(1)
@@ -536,6 +537,31 @@ def test_whoever_looks_at_the_end_of_an_epoch_sees_the_whole_net():
 
     train.fit(net, dataset, optimizer, epochs, rng, on_epoch=look, shrink=True)
     assert len(seen) == epochs and seen[-1] > seen[0] == 0
+
+
+def test_within_an_epoch_the_whole_net_takes_no_memory_where_units_are_out(monkeypatch):
+    net, dataset, optimizer, epochs, rng = run_of("dense")
+    sizes = []  # (bytes of the whole net and its velocities, whether some units are out) at every step
+
+    class Sizes(train.Progress):
+        def step(self, epoch, step, steps, loss):
+            arrays = [*(p.data for p in net.parameters()), *(s.frozen for s in net.weights().values()), *optimizer.velocity]
+            sizes.append((sum(a.itemsize if a.strides == (0, 0) else a.nbytes for a in arrays), bool(training.left_out), step < steps))
+
+    made = train.Training.__init__
+
+    def init(self, *arguments):
+        nonlocal training
+        training = self
+        made(self, *arguments)
+
+    training = None
+    monkeypatch.setattr(train.Training, "__init__", init)
+    train.fit(net, dataset, optimizer, epochs, rng, progress=Sizes(), shrink=True)
+    whole = [size for size, out, _ in sizes if not out]
+    within = [size for size, out, inside in sizes if out and inside]
+    assert within and max(within) < min(whole) / 4  # dense2 and dense3 are small
+    assert {size for size, out, inside in sizes if out and not inside} == set(whole)  # settled at the last step
 
 
 def test_a_gathered_net_answers_for_the_whole_and_takes_its_arrays():
@@ -647,6 +673,7 @@ def test_a_record_that_counts_wrong_is_refused(finished, change):
         schema.record(wrong)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("words, shrinks", [([], True), (["--no-shrink"], False), (["--plain"], False)])
 def test_the_command_shrinks_unless_it_is_told_not_to(words, shrinks, tmp_path, capsys):
     from minimask.__main__ import main

@@ -44,6 +44,13 @@ def kept_memory() -> Iterator[None]:
                 library.malloc_trim(0)
 
 
+def give_back() -> None:
+    """Gives the system what kept_memory() keeps and nobody uses, also between what is used. With glibc only."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
 @functools.cache
 def _glibc() -> Any:
     """The C library as a ctypes library where it is glibc, else None."""

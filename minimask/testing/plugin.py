@@ -14,6 +14,7 @@ Each submission runs in a process of its own, under a time limit per test: see :
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import math
 import re
@@ -104,11 +105,44 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line("all at once: pytest exercises; which are solved: minimask course status .")
 
 
+@pytest.hookimpl(trylast=True)  # once pytest has left out what -k and -m do not name
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Settings and seed of Hypothesis' tests, where their owner has said nothing."""
+    """Settings and seed of Hypothesis' tests, where their owner has said nothing; one skip for what need not be there.
+
+    A test file with a sentence OPTIONAL marks what need not be there: while that is a stub, or missing in the folder to
+    mark, one skip with the sentence stands for all of the file's tests.
+    """
     for item in items:
         if isinstance(item, pytest.Function) and hasattr(item.function, "hypothesis"):
             _settle(config, item)
+    why = {path: why for path in {item.path for item in items} if (why := _unwritten(config, path, items))}
+    told: set[Path] = set()
+    for item in list(items):
+        if item.path in told:
+            items.remove(item)
+        elif item.path in why:
+            told.add(item.path)
+            item.add_marker(pytest.mark.skip(reason=why[item.path]))
+
+
+def _unwritten(config: pytest.Config, path: Path, items: list[pytest.Item]) -> str:
+    """Why the tests of a file that says OPTIONAL have nothing to mark; empty if they have."""
+    modules = (getattr(item, "module", None) for item in items if item.path == path)
+    optional = next((sentence for module in modules if (sentence := getattr(module, "OPTIONAL", ""))), "")
+    marked = _marked(config, path)
+    if optional and not marked.is_file():
+        return f"{marked} is not there, and need not be: {optional}"
+    return f"{marked.name} is not filled in: {optional}" if optional and _is_stub(marked) else ""
+
+
+def _is_stub(path: Path) -> bool:
+    """Whether every function of a file still does no more than raise NotImplementedError."""
+    try:
+        functions = [node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.FunctionDef)]
+    except (SyntaxError, ValueError):
+        return False  # somebody's work, which its tests report
+    ends = [node.body[-1] for node in functions]
+    return bool(ends) and all(isinstance(end, ast.Raise) and "NotImplementedError" in ast.unparse(end) for end in ends)
 
 
 def _settle(config: pytest.Config, item: pytest.Function) -> None:
@@ -160,7 +194,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     config = item.config
     limit = config.getoption("--minimask-limit")
     here = config.pluginmanager.has_plugin("minimask-server") or config.getoption("usepdb") or config.getoption("trace")
-    if here or not limit or not _is_exercise(item):
+    if here or not limit or not _is_exercise(item) or item.get_closest_marker("skip"):
         return None
     if APART not in config.stash:
         config.stash[APART] = Apart(config, limit)
@@ -248,6 +282,11 @@ def _lesson_of(path: Path) -> str:
     return path.stem.removeprefix("test_")
 
 
+def _marked(config: pytest.Config, path: Path) -> Path:
+    """What a test file marks: lesson03.py for test_lesson03.py, of the folder to mark."""
+    return Path(config.getoption("--minimask-solutions") or path.parent) / f"{_lesson_of(path)}.py"
+
+
 @pytest.fixture(scope="session")
 def minimask_backend(pytestconfig: pytest.Config) -> str:
     """The array library to test on, as ``backend=`` takes it: ``--minimask-backend``."""
@@ -300,9 +339,8 @@ def lesson(request: pytest.FixtureRequest) -> Iterator[Submission]:
 
     Its functions are called with copies of their arrays, and a write into one is named.
     """
-    name = _lesson_of(request.path)
-    folder = Path(request.config.getoption("--minimask-solutions") or request.path.parent)
-    path = folder / f"{name}.py"
+    path = _marked(request.config, request.path)
+    name, folder = path.stem, path.parent
     if not path.is_file():
         pytest.fail(f"{path} is missing; `minimask course` writes it into a new folder", pytrace=False)
     before = set(OPS)

@@ -368,6 +368,7 @@ def test_the_figures_show_what_was_counted(trained, digits, figures):
     assert [label.get_text() for label in ax.get_yticklabels()] == list(worth)
 
 
+@pytest.mark.once
 def test_the_page_of_a_mask_that_inverts_nothing_says_so(tmp_path, capsys, figures):
     edge = replace(recipes.find("digits"), name="edge", source="edge-popup", source_settings={"share": 0.1})
     (tmp_path / "edge.toml").write_text(edge.toml())
@@ -413,7 +414,8 @@ class Page(HTMLParser):
         self.words.append(words)
 
 
-def test_inspect_writes_figures_numbers_and_a_page_that_needs_nothing_else(tmp_path, capsys, digits, figures):
+@pytest.mark.once
+def test_inspect_writes_figures_numbers_and_a_page_that_needs_nothing_else(tmp_path, capsys, digits, figures, drawn):
     assert main(["train", "digits", "--epochs", "3", "--out", str(tmp_path / "run"), "--quiet"]) == 0
     assert main(["inspect", str(tmp_path / "run"), "--repeats", "2"]) == 0
     out, folder = capsys.readouterr().out, tmp_path / "run/anatomy"
@@ -526,6 +528,7 @@ def test_the_page_of_a_conv_net_shows_its_filters(digits, figures, rng):
     assert all(part.text and part.caption and part.title for part in parts.values())
 
 
+@pytest.mark.once
 def test_mistakes(tmp_path, capsys, monkeypatch, figures):
     def fails(status, sentence, *words):
         assert main(["inspect", *map(str, words)]) == status

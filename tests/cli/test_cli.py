@@ -43,6 +43,7 @@ def train_digits(out, *words):
 # ---- what it does ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_the_demo(folder):
     """The main job, whole: accuracy and weights left as promised, and every file; twice, since it replaces its own."""
     for again in (False, True):
@@ -66,9 +67,10 @@ def test_the_demo(folder):
     assert any(line.startswith("dense baseline") and "50,200 of 50,200" in line for line in lines)
 
 
-def test_train_keeps_record_network_and_pictures(folder, capsys):
+def test_train_keeps_record_network_and_pictures(folder, capsys, drawn):
     assert train_digits(folder / "a", "--seed", "3") == 0
     assert set(os.listdir(folder / "a")) == FILES
+    assert all((folder / "a" / name).stat().st_size > 10_000 for name in FILES if name.endswith(".png"))
     out = capsys.readouterr().out
     record = json.loads((folder / "a/record.json").read_text())
     assert (record["format"], record["seed"], record["dataset"], len(record["epochs"])) == (1, 3, "digits", 2)
@@ -241,6 +243,7 @@ def test_the_demo_replaces_its_own_folder_only(folder, capsys):
     assert len(json.loads((folder / "runs/demo/record.json").read_text())["epochs"]) == 2
 
 
+@pytest.mark.once
 def test_an_interrupted_demo_does_not_block_the_next(folder, capsys, monkeypatch):
     """Interrupted in the supermask, and in the baseline after it."""
     real, calls, stops = train.Training.train_epoch, [], []
@@ -261,6 +264,8 @@ def test_an_interrupted_demo_does_not_block_the_next(folder, capsys, monkeypatch
     assert len(json.loads((folder / "runs/demo/record.json").read_text())["epochs"]) == 150
 
 
+@pytest.mark.python
+@pytest.mark.once
 def test_output_that_cannot_be_written_is_no_bug(folder):
     """A reader that leaves early, a full device."""
     command = f"{sys.executable} -m minimask train digits --epochs 2 --quiet --overwrite --out a"
@@ -412,6 +417,7 @@ def outcome(folder):
             {**record, "epochs": [{k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]]})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_goes_on_to_the_same_end(number, folder):
     """By the very command that the message of Ctrl-C gives: seed, epochs and data set are those of the run."""

@@ -166,7 +166,8 @@ def test_in_members_of_archives_sweeps_and_recipes(trained, tmp_path, said):
         said("train", recipe, "--quiet", "--out", tmp_path / "never" / "x", "--data", tmp_path)
 
 
-def test_in_pages_and_figures_of_an_inspection(trained, tmp_path):
+@pytest.mark.once
+def test_in_pages_and_figures_of_an_inspection(trained, tmp_path, drawn):
     """Class names and layer names of nets that are made in Python."""
     pytest.importorskip("matplotlib")
     digits = data.digits()

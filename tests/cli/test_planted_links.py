@@ -7,6 +7,7 @@ name outside. It may do its work or refuse in a sentence.
 
 import concurrent.futures
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -18,8 +19,9 @@ import hostile
 import numpy as np
 import pytest
 
-from minimask import data, files, plot, recipes, runs
+from minimask import data, files, recipes, runs
 from minimask.__main__ import main
+from minimask.anatomy import page as anatomy_page
 from minimask.data import fetch
 from minimask.data import files as datafiles
 from minimask.runs import workers
@@ -101,11 +103,12 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def light(monkeypatch):
-    """No pictures, a demo of one epoch, sweeps in a thread, and a small archive in the place of CIFAR-10's."""
+    """Two figures of seven, a demo of one epoch, sweeps in a thread, and a small archive in the place of CIFAR-10's."""
     small, published, _, packed = hostile.small_cifar()
+    parts = anatomy_page.parts
     monkeypatch.setitem(datafiles.SETS, "cifar10", small)
     monkeypatch.setitem(fetch.PUBLISHED, "cifar10", published)
-    monkeypatch.setattr(plot, "png", lambda figure: b"a picture")
+    monkeypatch.setattr(anatomy_page, "parts", lambda *given: itertools.islice(parts(*given), 2))
     monkeypatch.setattr(runs, "write_pictures", lambda folder, *_: files.write(folder / "masks.png", b"a picture") or ["masks.png"])
     monkeypatch.setattr(workers, "Processes", lambda jobs: concurrent.futures.ThreadPoolExecutor(1))
     real = recipes.find

@@ -46,6 +46,7 @@ def training_after(recipe, steps, seed=0):
     return training
 
 
+@pytest.mark.once
 def test_without_a_word_it_is_the_demos_first_middle_and_last_step(folder, capsys):
     assert main(["step", "--quiet"]) == 0
     path = folder / "step.html"

@@ -76,7 +76,7 @@ def test_training_shows_kept_upwards_and_inverted_downwards_by_their_root(traine
     assert (tmp_path / "x.png").stat().st_size > 10_000 and figure.artists[0].picture == picture
 
 
-def test_masks_of_colour_images_name_their_channels():
+def test_masks_of_colour_images_name_their_channels(drawn):
     rng = np.random.default_rng(0)
     images, classes = rng.integers(0, 256, (3, 6, 6, 3)).astype(np.uint8), ("an airplane", "<b>", "$x_")
     noise = data.Dataset("noise", images, np.arange(3), images, np.arange(3), classes)

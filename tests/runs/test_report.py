@@ -261,7 +261,7 @@ def test_one_page_that_needs_nothing_but_itself(tmp_path):
     assert "#000000" not in text.partition("<body>")[2]  # ink is the page's: black on black is not read
 
 
-def test_figures_are_there_as_png_and_svg_and_the_same_each_time(tmp_path):
+def test_figures_are_there_as_png_and_svg_and_the_same_each_time(tmp_path, drawn):
     pytest.importorskip("matplotlib")
     some = reading(tmp_path, record(FCN, 0))
     _, names, missing = report.write(some, tmp_path / "a")

@@ -95,6 +95,7 @@ def test_every_run_of_a_sweep_is_what_it_is_alone(tmp_path):
     assert digests(tasks) == alone(tmp_path / "alone", tasks)
 
 
+@pytest.mark.python
 def test_a_sweep_in_processes_of_the_command_line(tmp_path, capsys):
     """Spawned, with the cores shared among them; records say one BLAS thread for two jobs on two cores."""
     out = tmp_path / "out"

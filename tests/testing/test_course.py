@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import FEW_PLUGINS
 
 import minimask
 from minimask import Tensor
@@ -32,7 +33,7 @@ def called(lesson, task):
 def python(*words, **settings):
     """A Python process that finds this minimask."""
     root = str(Path(minimask.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, **FEW_PLUGINS, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     return subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, env=environment, **settings)
 
 
@@ -242,6 +243,7 @@ def classroom(tmp_path_factory):
     return folder
 
 
+@pytest.mark.once
 def test_the_plugin_seeds_numpy_and_hypothesis(classroom):
     def drawn(*options):
         out = python("-m", "pytest", "-s", "-k", "lesson03 and task1", *options, cwd=classroom).stdout
@@ -253,6 +255,8 @@ def test_the_plugin_seeds_numpy_and_hypothesis(classroom):
     assert not list(classroom.glob("**/.hypothesis/examples")), "an example of an earlier run must not come back"
 
 
+@pytest.mark.python
+@pytest.mark.once
 def test_failures_name_lesson_and_task_and_ops_are_taken_back(classroom):
     out = python("-m", "pytest", "exercises", cwd=classroom).stdout  # lesson04 registers an op of the same name
     assert "3 failed, 7 passed" in out, out
@@ -263,6 +267,7 @@ def test_failures_name_lesson_and_task_and_ops_are_taken_back(classroom):
     assert "1 failed, 1 passed" in strict and "only_numpy: Can't convert array" in strict, strict
 
 
+@pytest.mark.once
 def test_other_solutions_and_wrong_options(classroom):
     student = f"--minimask-solutions={classroom / 'student'}"
     for words, folder in (((classroom / "exercises/test_lesson03.py", student), classroom.parent),
@@ -289,6 +294,7 @@ def test_nobody_gets_the_plugin_without_asking(tmp_path):
     assert found == [TUTORIALS / "conftest.py"], "one conftest, above the exercises: so its options are known from anywhere"
 
 
+@pytest.mark.once
 def test_the_documented_test_of_an_op_passes_and_notices_a_wrong_one(tmp_path):
     pytest.importorskip("torch", reason="PyTorch is not installed: the documented test compares with it")
     text = minimask.testing.__doc__
@@ -296,15 +302,17 @@ def test_the_documented_test_of_an_op_passes_and_notices_a_wrong_one(tmp_path):
     code += [line[4:] for line in text.splitlines() if line.startswith((">>> ", "... "))][1:-1]  # without the check
     code += [line[4:] for line in text.partition("::\n")[2].splitlines()]
     (tmp_path / "conftest.py").write_text((TUTORIALS / "conftest.py").read_text())
-    (tmp_path / "test_silu.py").write_text("\n".join(code))
-    for options in ((), ("--minimask-seed", "3", "--minimask-backend", "strict")):
-        out = python("-m", "pytest", *options, cwd=tmp_path).stdout
-        assert "1 passed" in out, out
-    (tmp_path / "test_silu.py").write_text("\n".join(code).replace("(g * (p +", "(g * (1.1 * p +"))
-    out = python("-m", "pytest", cwd=tmp_path).stdout
-    assert "1 failed" in out and "silu: the gradient of input 0" in out, out
+    for name in ("silu", "seeded"):
+        (tmp_path / f"test_{name}.py").write_text("\n".join(code))
+    (tmp_path / "test_wrong.py").write_text("\n".join(code).replace("(g * (p +", "(g * (1.1 * p +"))
+    words = (["test_silu.py"], ["test_seeded.py", "--minimask-seed", "3", "--minimask-backend", "strict"], ["test_wrong.py"])
+    ran = python("-c", f"import pytest\nfor words in {words}:\n    pytest.main(words)\n    print('THE END')", cwd=tmp_path)
+    first, seeded, wrong, _ = ran.stdout.split("THE END\n")  # in one process: PyTorch takes seconds to import
+    assert "1 passed" in first and "1 passed" in seeded, ran.stdout
+    assert "1 failed" in wrong and "silu: the gradient of input 0" in wrong, wrong
 
 
+@pytest.mark.once
 def test_the_syllabus_counts_points_from_a_junit_file(classroom, monkeypatch, capsys):
     python("-m", "pytest", "exercises/test_lesson03.py", "--junitxml", "ada-lesson03.xml", cwd=classroom)
     snippet = re.search(r"```python\n(import re, xml.*?)```", (TUTORIALS / "README.md").read_text(), re.DOTALL)[1]
@@ -463,6 +471,7 @@ def test_a_picture_is_shown_with_its_words(monkeypatch, capsys, tmp_path):
     assert [image._repr_mimebundle_()[1]["image/png"]["alt"] for image in shown] == ["A line that rises.", "Other words."]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("lesson", ["05", "08"])  # those that train by hand and with the package, and compare
 def test_cells_that_run_twice_end_in_the_same_claims(lesson, monkeypatch, capsys):
     monkeypatch.setattr(minimask.plot, "show", lambda name, draw, alt="": None)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import FEW_PLUGINS
 
 import minimask
 from minimask.__main__ import main
@@ -19,7 +20,7 @@ SOLUTIONS = HERE / "solutions"
 
 def python(*words, cwd):
     root = str(Path(minimask.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, **FEW_PLUGINS, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     environment.pop("CI", None)  # with which pytest's summary tells a failure's whole text
     done = subprocess.run([sys.executable, "-m", *map(str, words)], capture_output=True, text=True, env=environment, cwd=cwd,
                           stdin=subprocess.DEVNULL, timeout=300)
@@ -169,7 +170,10 @@ def test_an_engine_of_ones_own_is_checked(tmp_path):
     course.write(folder, ["01"])
     words = ("pytest", "exercises/test_engine.py", "-rs", "-k", "operation or twice or second")
     out = python(*words, cwd=folder)
-    assert "14 skipped" in out and "five functions, and your own engine is checked here" in out, out
+    assert "1 skipped" in out and "failed" not in out and "passed" not in out, out
+    assert "engine.py is not filled in: five functions in exercises/engine.py, and your own engine is checked here" in out, out
+    assert "failed" not in (out := python(*words, f"--minimask-solutions={SOLUTIONS}", cwd=folder)), out
+    assert "1 skipped" in out and f"{SOLUTIONS}/engine.py is not there, and need not be" in out, out
     (folder / "exercises/lesson01.py").write_text((SOLUTIONS / "lesson01.py").read_text())
     (folder / "exercises/engine.py").write_text(ENGINE.replace("FACTOR", "1"))
     out = python(*words, cwd=folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from processes import FEW_PLUGINS
 
 import minimask
 from minimask.__main__ import main
@@ -104,7 +105,7 @@ def written(folder, files, **names):
 
 def graded(*words, cwd=None):
     root = str(Path(minimask.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, **FEW_PLUGINS, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     return subprocess.run([sys.executable, "-m", "minimask", "grade", *map(str, words)], capture_output=True, text=True,
                           stdin=subprocess.DEVNULL, timeout=500, env=environment, cwd=cwd)
 
@@ -138,6 +139,7 @@ def marked(tests, tmp_path_factory):
     return place, ran, rows, time.monotonic() - began
 
 
+@pytest.mark.python
 @pytest.mark.parametrize("name", CLASS)
 def test_nothing_earns_a_point_but_an_answer(marked, name):
     place, _, rows, _ = marked
@@ -152,6 +154,7 @@ def test_nothing_earns_a_point_but_an_answer(marked, name):
     assert [test["max_score"] for test in scores["tests"]] == [1, 5, 1]
 
 
+@pytest.mark.python
 def test_the_others_are_marked_as_if_they_were_alone(marked):
     place, ran, rows, _ = marked
     assert rows["bob"]["points"] == "7" and len(rows) == len(CLASS) + 2
@@ -177,7 +180,7 @@ def test_the_same_marks_where_nothing_forks(tests, tmp_path, monkeypatch):
             f"found = handed_in.submissions(Path({str(tmp_path)!r}))\n"
             f"print([(m.name, m.points, [t.failures for t in m.tasks]) for m in grading.grade(found, grading.Settings(Path({str(tests)!r})))])")
     root = str(Path(minimask.__file__).parent.parent)
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root},
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **FEW_PLUGINS, "PYTHONPATH": root},
                          timeout=300)
     assert ran.returncode == 0, ran.stderr
     marks_ = {name: (points, str(failures)) for name, points, failures in eval(ran.stdout)}

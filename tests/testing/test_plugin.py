@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import FEW_PLUGINS
 
 import minimask
 
@@ -17,7 +18,7 @@ TUTORIALS = Path(__file__).parents[2] / "tutorials"
 def ran(folder, *words):
     """What pytest says in a folder, with this minimask."""
     root = str(Path(minimask.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, **FEW_PLUGINS, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-m", "pytest", *map(str, words)], capture_output=True, text=True, cwd=folder,
                           env=environment, stdin=subprocess.DEVNULL, timeout=300)
     return done.stdout + done.stderr
@@ -105,6 +106,7 @@ def test_a_task_that_leaves_is_unsolved_and_the_others_keep_their_results(tmp_pa
         assert re.search(r'it was at "[^"]*lesson03.py", line 11 in triple', out), out
 
 
+@pytest.mark.python
 @pytest.mark.parametrize("line", ["pytest.skip('x', allow_module_level=True)", "sys.exit(0)", "os._exit(0)", "while True: pass",
                                   "marking._fail = print"])
 def test_a_submission_that_leaves_while_it_is_loaded_solves_nothing(tmp_path, line):
@@ -114,12 +116,14 @@ def test_a_submission_that_leaves_while_it_is_loaded_solves_nothing(tmp_path, li
     assert "unsolved" in out, out
 
 
+@pytest.mark.python
 def test_a_skip_of_the_tests_own_stays_one(tmp_path):
     tests = TESTS.replace("    expect(lesson.half", "    pytest.importorskip('nowhere')\n    expect(lesson.half")
     out = ran(classroom(tmp_path, SUBMISSION.format(triple="return 3 * x"), tests), "-rs")
     assert "2 passed, 1 skipped" in out and "SKIPPED [1] exercises" in out, out
 
 
+@pytest.mark.python
 def test_with_pdb_everything_stays_in_one_process(tmp_path):
     tests = TESTS.replace("    expect(lesson.half", "    import os; print('ran in', os.getpid(), os.getppid())\n    expect(lesson.half")
     folder = classroom(tmp_path, SUBMISSION.format(triple="return 3 * x"), tests)
