@@ -10,7 +10,23 @@ from . import begin  # before all else: see there
 # isort: split
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, conv, data, fast, init, mask, models, nn, ops, optim, resnet, train
+from . import (
+    checkpoint,
+    conv,
+    data,
+    fast,
+    init,
+    losses,
+    mask,
+    models,
+    nn,
+    ops,
+    optim,
+    optimizers,
+    resnet,
+    schedules,
+    train,
+)
 from .backend import MinimaskError, UsageError, plain
 from .engine import Tensor, no_grad, op
 
@@ -18,11 +34,12 @@ if TYPE_CHECKING:
     from . import plot, recipes, testing
 
 # Named here, so that `python -X lazy_imports=all` (3.15) reads the files that fill the tables of ops and of twins.
-_ = (begin, ops, conv, mask, resnet, fast)
+_ = (begin, ops, conv, losses, mask, resnet, fast)
 
 __version__ = "0.1.0"
-__all__ = ["MinimaskError", "Tensor", "UsageError", "checkpoint", "conv", "data", "fast", "init", "mask", "models",
-           "nn", "no_grad", "op", "ops", "optim", "plain", "plot", "recipes", "testing", "train"]
+__all__ = ["MinimaskError", "Tensor", "UsageError", "checkpoint", "conv", "data", "fast", "init", "losses", "mask",
+           "models", "nn", "no_grad", "op", "ops", "optim", "optimizers", "plain", "plot", "recipes", "schedules",
+           "testing", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -114,14 +114,6 @@ def log_softmax(given: np.ndarray) -> np.ndarray:
     return given - np.log(np.exp(given).sum(axis=1, keepdims=True))
 
 
-def measure(net: Sequential, images: np.ndarray, labels: np.ndarray,
-            prepare: Preprocess = IMAGE) -> tuple[float, float]:
-    """The mean cross-entropy of raw images, and the share whose largest logit is at their label; raises as logits."""
-    given = logits(net, images, prepare=prepare)
-    losses = -log_softmax(given)[np.arange(len(labels)), labels]
-    return float(losses.mean()), int(np.count_nonzero(given.argmax(axis=1) == labels)) / len(labels)
-
-
 def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...],
              most: int = 10, prepare: Preprocess = IMAGE) -> Evaluation:
     """How the net classifies raw images (n, H, W, C); with its `most` most confident mistakes.

@@ -90,7 +90,7 @@ def find(where: str, name: str, code: Code | None) -> Any:
     refuse_name(where, name)
     module, _, path = name.partition(":")
     if code is None:
-        raise _untrusted(where, name)
+        raise untrusted(where, name)
     found: Any = _module(where, module, code)
     for word in path.split("."):
         if not hasattr(found, word):
@@ -103,7 +103,8 @@ def find(where: str, name: str, code: Code | None) -> Any:
     return found
 
 
-def _untrusted(where: str, name: str) -> Untrusted:
+def untrusted(where: str, name: str) -> Untrusted:
+    """The error for own code that nobody has said may be run."""
     return Untrusted(f"{where} is own code, {name}, and to import it would run it: where it is yours, or you have read "
                      "it, say --trust (from Python trust=True), or name the recipe file that it began with")
 
@@ -200,7 +201,7 @@ def digests(names: Iterable[str], code: Code | None) -> dict[str, str]:
         module = name.partition(":")[0]
         if module not in _imported:
             if code is None:
-                raise _untrusted(module, name)
+                raise untrusted(module, name)
             _module(module, module, code)
         found[module] = _imported[module][1]
     return found

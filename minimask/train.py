@@ -97,13 +97,15 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     shrinker = Shrinker()
     told += [*([RoomForAll(), shrinker] if shrink else []), *listeners]
     training.record |= {"shrink": True} if shrink else {}
-    training.record |= {"metric": losses.metric_name(training.judge.metric)} if training.judge.metric else {}
-    training.record |= {"data": described(dataset)} if is_own(dataset) else {}
+    if checkpoint is not None and resume:
+        restore(training, checkpoint, epochs)
+    if training.judge.metric is not None:  # after it: a record that cannot be taken up is left as it is
+        training.record.setdefault("metric", losses.metric_name(training.judge.metric))
+    if is_own(dataset):
+        training.record.setdefault("data", described(dataset))
     if training.record.get("dataset") is None and not training.record.get("recipe"):
         training.record["dataset"] = dataset.name
     if checkpoint is not None:
-        if resume:
-            restore(training, checkpoint, epochs)
         told.append(Keeper(checkpoint, every, resumed=resume))
     if progress:
         told.append(Shown(progress))

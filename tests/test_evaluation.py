@@ -58,7 +58,6 @@ def test_a_net_is_evaluated_as_training_does(trained):
         logits = net(data.standardise(images))
         loss = ops.cross_entropy(logits, labels).item()
     assert found.loss == pytest.approx(loss, rel=1e-5)
-    assert evaluation.measure(net, images, labels) == (found.loss, found.accuracy)
     naive, odds = np.zeros((10, 10), int), np.exp(logits.data - logits.data.max(1, keepdims=True))
     odds /= odds.sum(1, keepdims=True)
     for label, given in zip(labels, odds.argmax(1)):

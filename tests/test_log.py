@@ -206,6 +206,8 @@ def test_event_files_hold_the_numbers_of_the_log_also_of_a_run_that_was_stopped(
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         runs.run(TINY, data.digits(), 0, folder, progress=Stopping(STEPS + 5), log=Log(True, True), epoch_0=True)
+    [path] = event_files(folder)
+    path.rename(path.with_name("events.out.tfevents.1.before"))  # as if it were from another second
     runs.run(TINY, data.digits(), 0, folder, resume=True)
     [path] = event_files(folder)
     found = scalars(path)

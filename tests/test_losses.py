@@ -119,6 +119,8 @@ def test_what_is_right():
     three = np.concatenate([outputs, outputs[:, :1]], axis=1)
     assert both.hits(three, np.array([[0, 5.5], [1, 5.5], [1, 5.5]])).tolist() == [True, True, False]
     assert Heads([(MeanSquare(), 2)]).hits(outputs, outputs) is None
+    two = Heads([(CrossEntropy(), 2), (CrossEntropy(), 2)])  # right where both are
+    assert two.hits(np.tile(outputs, 2), np.array([[0, 0], [0, 1], [0, 1]])).tolist() == [True, False, False]
 
 
 # ---- in fit ----------------------------------------------------------------------------------------------------------
@@ -222,15 +224,21 @@ def test_a_loss_below_0_is_kept_and_taken_up(tmp_path):
     def below(outputs, targets):
         return ops.cross_entropy(outputs, targets) - 100.0
 
-    own = dataset(np.arange(100) % 2, ("a", "b"))
-    digests = []
-    for cut in (False, True):
-        for epochs, resume in ((1, False), (3, True)) if cut else ((3, False),):
-            net, rng = small(2)
-            train.fit(net, own, optim.SGDW(net.parameters(), 0.01), epochs, rng, 20, loss=below, resume=resume,
-                      checkpoint=tmp_path / f"{cut}", test_loss=True)
-        digests.append(checkpoint.peek(tmp_path / f"{cut}")[1])
-    assert digests[0] == digests[1]
+    class Stop(train.Progress):
+        def step(self, epoch, step, steps, loss):
+            if (epoch, step) == (2, 2):  # the sum of its losses so far is below 0, too
+                raise KeyboardInterrupt
+
+    def fit(path, **more):
+        net, rng = small(2)
+        train.fit(net, dataset(np.arange(100) % 2, ("a", "b")), optim.SGDW(net.parameters(), 0.01), 3, rng, 20, loss=below,
+                  checkpoint=path, test_loss=True, **more)
+
+    fit(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", progress=Stop())
+    fit(tmp_path / "cut", resume=True)
+    assert checkpoint.peek(tmp_path / "whole")[1] == checkpoint.peek(tmp_path / "cut")[1]
 
 
 def test_a_checkpoint_goes_on_with_its_loss_only(tmp_path):

@@ -151,6 +151,9 @@ def other_data(name: str, options: Any) -> data.Dataset:
 def load_data_of(folder: Path, record: dict[str, Any], options: Any) -> data.Dataset:
     """The data set that a run was trained on, as its images were preprocessed; see load_data."""
     code = own.trusted(record, folder) if getattr(options, "trust", False) else None
+    how = str(record.get("data", {}).get("preprocess", ""))
+    if code is None and own.is_own(how):
+        raise own.untrusted(f"the preprocessing of {folder}", how)
     with _told():
         return runs.dataset_of(folder, record, options.data, options.allow_unverified, _meter(options), code)
 

@@ -128,8 +128,9 @@ def drawn(recipe: recipes.Recipe, dataset: Dataset, seed: int, init_seed: int | 
     rng = np.random.default_rng(seed if init_seed is None else init_seed)
     net = recipe.build(dataset, rng, backend)
     if init_seed is not None or order_seed is not None:
-        rng = np.random.default_rng(seed if order_seed is None else order_seed)
-        recipe.build(dataset, rng)  # for what is drawn before the order
+        ordered = np.random.default_rng(seed if order_seed is None else order_seed)
+        recipe.build(dataset, ordered)  # for what is drawn before the order
+        rng.bit_generator.state = ordered.bit_generator.state  # the very generator that a layer of one's own may hold
     return net, rng
 
 
@@ -283,7 +284,10 @@ def load(folder: str | Path, dataset: Dataset | None = None, backend: str = "num
     """
     folder, record = Path(folder), read_record(folder)
     given, told = net is not None, _description(record, trust)
-    if net is None and not told and record["recipe"] and dataset is None:
+    if net is None and not told and not record["recipe"]:
+        raise UsageError(f"{folder} was trained from Python, and its record describes no net: keep such a run with "
+                         "runs.save(net, record, DIR), or give the net, runs.load(DIR, net=NET)")
+    if net is None and not told and dataset is None:
         dataset = data.blank(record["dataset"], record.get("data"))
     try:
         if net is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import data, files, recipes
+from .. import data, files, own
 from ..checkpoint import fingerprint
 from ..data import preprocess
 from ..errors import MinimaskError, UsageError
@@ -51,7 +51,7 @@ def prepare_of(folder: str | Path, record: Mapping[str, Any], code: Code | None 
         files.refuse_not_finite(path, arrays)
     found = None
     if code is not None and name not in data.PREPROCESSINGS and ":" in name:
-        found = recipes.from_dict(record["recipe"], code).own_preprocess()
+        found = own.find(f"the preprocessing of {folder}", name, code)
     try:
         return preprocess.restored(name, arrays, described.get("input"), found)
     except ValueError as error:

@@ -337,6 +337,7 @@ def _label(run: Run, others: Sequence[Run]) -> str:
     settings += [run.data or "as usual"] if any(other.data != run.data for other in there_too) else []
     settings += [f"own code {run.own_code}"] if any(other.own_code != run.own_code for other in same) else []
     settings += [f"source {_short(run.source)}"] if any(other.source != run.source for other in same) else []
+    settings += [f"in {run.path.parent.name}"] if run.seed is None and len(same) > 1 else []
     settings += [f"{'weights' if name == 'init_seed' else 'order'} of seed {seed}"
                  for name, seed in run.own_seeds.items()]
     return run.recipe.name + (f" ({', '.join(settings)})" if settings else "")

@@ -182,7 +182,7 @@ def test_a_run_on_data_that_only_python_knows(folder, trained, capsys):
     (folder / "run").mkdir()
     (folder / "run/record.json").write_text(json.dumps(train.new_record({}, 0, "mine")))
     assert main(["export", "run", "-o", "a.mmk"]) == 2
-    assert "names no recipe and describes no net (trained from Python): keep such a run with minimask.runs.save" in \
+    assert "run was trained from Python, and its record describes no net: keep such a run with runs.save(" in \
         capsys.readouterr().err
 
 

@@ -55,7 +55,9 @@ def test_a_value_that_is_the_default_agrees_with_a_record_that_leaves_it_out():
 
 @pytest.mark.parametrize("words", [["wd=0.0001", "lr=1"], ["lr=1.0", "wd=1e-4"], ["lr = 1e0", " wd = 1E-4"]])
 def test_the_name_comes_from_the_values_in_whatever_order_and_spelling(words):
-    assert [cell.recipe.name for cell in made("fcn", *words)] == ["fcn-lr_1-wd_0.0001"]
+    [cell] = made("fcn", *words)
+    assert cell.recipe.name == "fcn-lr_1-wd_0.0001"
+    assert [repr(value) for value in cell.values.values()] == ["1.0", "0.0001"]  # as the recipe has them
 
 
 def test_another_source_begins_without_the_settings_of_the_one_before():

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from minimask import data, mask, models, nn, op, optim, recipes, resnet, runs, train
+from minimask import data, layers, mask, models, nn, op, optim, recipes, resnet, runs, train
 from minimask.__main__ import main
 from minimask.errors import MinimaskError, UsageError
 from minimask.ops import cast
@@ -16,7 +16,7 @@ from minimask.runs import compare, described
 DIGITS = data.digits()
 
 
-@op(surrogate=True)
+@op(surrogate=True, register=False)
 def two_of_four(xp, m):
     """Of every four scores in a row the two of larger size: 1; the others 0."""
     rows = xp.reshape(xp.abs(m), (-1, 4))
@@ -55,6 +55,14 @@ def cnn(rule):
         nn.Dense(4, 10, rule, rng)], DIGITS.input_shape)
 
 
+def new_layers(rule):
+    rng = np.random.default_rng(0)
+    return nn.Sequential([
+        nn.Conv2D(1, 4, 3, rule, rng), layers.Bias(4), layers.Tanh(), layers.GroupedConv2D(4, 4, 3, 2, rule, rng),
+        resnet.AvgPool2D(2), nn.Flatten(), layers.Dropout(0.2, rng), nn.Dense(64, 10, rule, rng), layers.Bias(10)],
+        DIGITS.input_shape)
+
+
 def trained(net, epochs=1):
     rng = np.random.default_rng(1)
     return train.fit(net, DIGITS, optim.SGDW(net.parameters(), 0.05, 1e-3), epochs, rng)
@@ -69,6 +77,7 @@ NETS = {
     "own rule": lambda: net_of(TwoOfFour()),
     "own source without a mask": lambda: net_of(Doubled()),
     "cnn": lambda: cnn(mask.SignedSupermask(tau=0.001)),
+    "new layers": lambda: new_layers(mask.SignedSupermask(tau=0.001)),
     "float64": lambda: models.fcn(mask.SignedSupermask(tau=0.001), np.random.default_rng(0), (8, 8, 1), dtype="float64"),
     "resnet": lambda: models.resnet20(mask.SignedSupermask(tau=0.001), np.random.default_rng(0), (8, 8, 1), width=1,
                                       norm="all")}
@@ -217,6 +226,15 @@ def test_what_a_run_from_python_does_not_say_is_said(tmp_path, capsys):
     assert "mine is a run's folder" in said(capsys, 2, "predict", tmp_path / "mine", "image.npy")
 
 
+def test_runs_that_say_no_seed_stand_each_for_itself(tmp_path, capsys):
+    for number in range(2):
+        net = net_of(mask.SignedSupermask(tau=0.001))
+        runs.save(net, trained(net), tmp_path / f"runs/{number}", DIGITS, name="mine")
+    out = said(capsys, 0, "report", tmp_path / "runs", "--out", tmp_path / "report")
+    assert "2 runs of" in out and "of mine again" not in out
+    assert all(out.count(f"| `mine (in {number})` | ") == 2 for number in range(2))  # a row in both tables
+
+
 def test_a_net_with_layers_of_its_own_is_compared_and_reported(tmp_path, capsys):
     for seed in (0, 1):
         net = net_of(mask.SignedSupermask(tau=0.001), Twice(), seed=seed)
@@ -228,7 +246,7 @@ def test_a_net_with_layers_of_its_own_is_compared_and_reported(tmp_path, capsys)
     assert "`mine0`" in said(capsys, 0, "report", tmp_path, "--out", tmp_path / "report")
     for words in (["export", tmp_path / "mine0", "-o", tmp_path / "a.mmk"], ["inspect", tmp_path / "mine0"]):
         assert "(Twice), so only the code that it was trained with can build it" in said(capsys, 2, *words)
-    with np.load(tmp_path / "mine0/network.npz") as file:
+    with np.load(tmp_path / "mine0/network.npz", allow_pickle=False) as file:
         arrays = {**file}
     np.savez(tmp_path / "mine0/network.npz", **{**arrays, "dense1.mask": -arrays["dense1.mask"]})
     assert "disagrees with itself: of layer dense1" in said(capsys, 1, "compare", tmp_path / "mine0", tmp_path / "mine1")

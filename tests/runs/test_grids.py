@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from recorded import put, record
 
-from minimask import MinimaskError, UsageError, data, files, recipes, runs
+from minimask import MinimaskError, UsageError, data, files, models, recipes, runs
 from minimask.__main__ import main
 from minimask.recipes import grid
 from minimask.runs import paper, records, report, schema, sweep, workers
@@ -126,6 +126,15 @@ def test_weights_are_those_of_the_one_seed_and_the_order_that_of_the_other():
         assert order(rng) == orders[ordered]
     with pytest.raises(UsageError, match="seed -1: give a whole number"):
         runs.drawn(TINY, digits, 0, order_seed=-1)
+
+
+def test_a_layer_that_draws_while_it_trains_has_the_generator_that_is_in_the_checkpoint(monkeypatch):
+    real, given = models.MODELS["fcn"], []
+    monkeypatch.setitem(models.MODELS, "fcn", lambda rng, **more: given.append(rng) or real(rng=rng, **more))
+    for seeds in ({}, {"init_seed": 1}, {"order_seed": 2}):
+        given.clear()
+        _, rng = runs.drawn(TINY, data.digits(), 0, **seeds)
+        assert given[0] is rng
 
 
 def test_a_run_goes_on_to_the_bit_with_its_seeds_and_with_no_others(tmp_path, monkeypatch):

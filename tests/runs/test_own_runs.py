@@ -11,6 +11,8 @@ import pytest
 
 from minimask import data, own, recipes, runs, train
 from minimask.__main__ import main
+from minimask.anatomy import page
+from minimask.errors import UsageError
 from minimask.export import header
 from minimask.runs import sweep, workers
 
@@ -72,9 +74,15 @@ def marks(folder):
     return len((folder / "imported").read_text()) if (folder / "imported").exists() else 0
 
 
-def trained(folder, module, *words):
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Which take longer than these runs."""
+    monkeypatch.setattr(runs, "write_pictures", lambda *arguments: [])
+
+
+def trained(folder, module):
     out = folder.parent / "run"
-    assert main(["train", str(folder / "my.toml"), "--out", str(out), "--quiet", *words]) == 0
+    runs.run(recipes.find(str(folder / "my.toml")), data.digits(), 0, out)
     forget(module)
     (folder / "imported").unlink(missing_ok=True)
     return out
@@ -133,6 +141,18 @@ def test_a_run_and_its_code_may_move_together(project, tmp_path, capsys):
     (folder).rename(moved / "project")
     assert main(["train", "--resume", str(moved / "run"), "--epochs", "3", "--quiet", "--trust"]) == 0
     assert marks(moved / "project") == 1
+
+
+def test_a_run_that_moves_alone_has_another_way_to_its_code(project, tmp_path, capsys):
+    """Which is no change of the run."""
+    folder, module = project
+    run = trained(folder, module)
+    (tmp_path / "deep/er").mkdir(parents=True)
+    run.rename(tmp_path / "deep/er/run")
+    words = ["--resume", "--out", str(tmp_path / "deep/er/run"), "--epochs", "3", "--quiet"]
+    assert main(["train", str(folder / "my.toml"), *words]) == 0 and not capsys.readouterr().err
+    environment = runs.read_record(tmp_path / "deep/er/run")["environment"]
+    assert environment["own_folder"] == "../../../project" and "continued" not in environment
 
 
 def test_changed_code_is_said_and_noted(project, capsys):
@@ -294,11 +314,12 @@ def test_reading_a_run_imports_nothing(project, tmp_path, capsys):
     assert all((real.masks()[name] == mask).all() for name, mask in net.masks().items())
 
 
-def test_inspecting_a_run_imports_nothing(project, capsys):
-    pytest.importorskip("matplotlib")
+def test_inspecting_a_run_imports_nothing(project, capsys, monkeypatch):
+    monkeypatch.setattr(page, "write", lambda out, net, *others: [str(page.numbers(net, *others[:2], 1)["weights_left"])])
     folder, module = project
     run = trained(folder, module)
-    assert "index.html" in said(capsys, 0, "inspect", run, "--repeats", "1") and marks(folder) == 0
+    left = runs.read_record(run)["epochs"][-1]["weights_left"]
+    assert str(left) in said(capsys, 0, "inspect", run) and marks(folder) == 0
 
 
 def test_a_net_with_own_layers_takes_trust_and_a_registered_writer(project, tmp_path, capsys):
@@ -363,8 +384,8 @@ def test_a_record_of_a_stranger_runs_nothing(project, tmp_path, capsys, name):
 
 
 def test_the_example_of_the_page_trains(tmp_path, monkeypatch, capsys):
-    page = (Path(__file__).parents[2] / "docs/own.md").read_text(encoding="utf-8")
-    section = page.partition("## Own code by name\n")[2].partition("\n## ")[0]
+    text = (Path(__file__).parents[2] / "docs/own.md").read_text(encoding="utf-8")
+    section = text.partition("## Own code by name\n")[2].partition("\n## ")[0]
     code, recipe = (re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1] for language in ("python", "toml"))
     (tmp_path / "mynets.py").write_text(code)
     (tmp_path / "my.toml").write_text(recipe)
@@ -376,3 +397,25 @@ def test_the_example_of_the_page_trains(tmp_path, monkeypatch, capsys):
     finally:
         forget("mynets")
         sys.path[:] = path
+
+
+def test_an_own_preprocessing_takes_trust_where_images_are_read(project, tmp_path, capsys):
+    folder, module = project
+    file = folder / f"{module}.py"
+    file.write_text(file.read_text() + "\n\ndef sixteenth(images):\n    return images.astype('float32') / 16\n")
+    recipe = (folder / "my.toml").read_text()
+    (folder / "my.toml").write_text(recipe.replace("epochs = 2", f'epochs = 1\npreprocess = "{module}:sixteenth"'))
+    run = trained(folder, module)
+    for command in ("evaluate", "inspect"):
+        assert re.search(f"preprocessing of .* is own code, {module}:sixteenth, .*say --trust", said(capsys, 2, command, run))
+    said(capsys, 0, "export", run, "-o", tmp_path / "a.mmk")
+    assert marks(folder) == 0
+    net, record = runs.load(run)  # and the same, kept from Python
+    with pytest.raises(UsageError, match="give the data set"):
+        runs.save(net, record, tmp_path / "kept")
+    runs.save(net, {**record, "recipe": {}}, tmp_path / "kept", recipes.find(str(folder / "my.toml")).prepared(data.digits()))
+    forget(module)
+    assert "say --trust" in said(capsys, 2, "evaluate", tmp_path / "kept")
+    sys.path.append(str(folder))
+    for each in (run, tmp_path / "kept"):
+        assert f"{record['epochs'][-1]['test_accuracy']:.2%}" in said(capsys, 0, "evaluate", each, "--trust")
