@@ -117,13 +117,12 @@ def test_data_that_changed_is_no_longer_that_of_the_run(work, capsys):
 @pytest.mark.parametrize("change", [{"digest": 3}, {"classes": []}, {"classes": ["a\n", "b"]}, {"input": [1, 2]},
                                     {"input": [1, 2, 0]}, {"preprocess": None}, {"more": 1}, 7])
 def test_what_a_record_says_of_its_data_is_checked(change, work, capsys):
-    said(capsys, "train", "iris.toml", "--out", "run", "--quiet", "--epochs", "1") if not (work / "run").exists() else 0
+    said(capsys, "train", "iris.toml", "--out", "run", "--quiet", "--epochs", "1")
     record = json.loads((work / "run" / "record.json").read_text())
     record["data"] = {**record["data"], **change} if isinstance(change, dict) else change
     (work / "run" / "record.json").write_text(json.dumps(record))
     for words in (("inspect", "run"), ("export", "run", "-o", "n.mmk"), ("report", "run", "--out", "report")):
-        assert "is damaged or of another kind: its data" in said(capsys, *words, status=1) + (
-            "" if words[0] != "report" else "".join(capsys.readouterr()))
+        assert "is damaged or of another kind: its data" in said(capsys, *words, status=1)
 
 
 def test_what_was_learned_belongs_to_the_run(work, capsys):
