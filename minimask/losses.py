@@ -282,9 +282,14 @@ def spread(targets: np.ndarray, width: int) -> np.ndarray:
     return targets[:, None] if targets.ndim == 1 else targets
 
 
+def has_classes(dataset: Any) -> bool:
+    """Whether a data set's labels are classes, whole numbers (n,), and no other targets."""
+    return _are_labels(dataset.test_labels)
+
+
 def refuse_targets(name: str, dataset: Any) -> None:
     """UsageError where a data set's labels are no classes, which is what `name` is about."""
-    if not _are_labels(dataset.test_labels):
+    if not has_classes(dataset):
         raise UsageError(f"{name}: it is about classes, but the targets of data set {dataset.name!r} are "
                          f"{dataset.test_labels.dtype} of shape (n{', k' * (dataset.test_labels.ndim - 1)})")
 
