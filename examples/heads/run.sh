@@ -15,6 +15,6 @@ cmp out/whole/network.npz out/run/network.npz
 # The script kept the run as `minimask train` does, so the commands take it.
 minimask report out/run --out out/report > /dev/null # report.md, report.html, figures
 minimask compare out/run out/whole
-minimask inspect out/run --dataset npz:out/digits.npz --repeats 1 # out/run/anatomy/index.html: what the mask learned
+minimask inspect out/run # out/run/anatomy/index.html: what the mask learned
 minimask export out/run -o out/heads.mmk
 minimask predict out/heads.mmk out/digit.npy

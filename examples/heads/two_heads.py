@@ -21,16 +21,14 @@ def targets(images, labels):
     return np.stack([labels, images.mean(axis=(1, 2, 3)) / 8], axis=1)
 
 
-digits = data.digits()
-both = data.Dataset("digits and ink", digits.train_images, targets(digits.train_images, digits.train_labels),
-                    digits.test_images, targets(digits.test_images, digits.test_labels), (*"0123456789", "ink"),
-                    preprocess="feature")  # image by image would take the ink away
-
-# As a file, for the commands: `--dataset npz:out/digits.npz`, and an image to classify.
+# In a file, where the commands find it again; and an image to ask the net about.
+digits, file = data.digits(), folder.with_name("digits.npz")
 folder.parent.mkdir(parents=True, exist_ok=True)
-np.savez(folder.with_name("digits.npz"), x_train=both.train_images, y_train=both.train_labels,
-         x_test=both.test_images, y_test=both.test_labels)
-np.save(folder.with_name("digit.npy"), both.test_images[0])
+np.savez(file, x_train=digits.train_images, y_train=targets(digits.train_images, digits.train_labels),
+         x_test=digits.test_images, y_test=targets(digits.test_images, digits.test_labels),
+         classes=[*"0123456789", "ink"])
+np.save(folder.with_name("digit.npy"), digits.test_images[0])
+both = data.from_npz(file, preprocess="feature")  # image by image would take the ink away
 
 rng = np.random.default_rng(0)
 rule = mask.SignedSupermask(tau=0.05)
