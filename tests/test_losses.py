@@ -409,6 +409,8 @@ def test_a_run_of_floats_goes_through_the_commands(tmp_path, monkeypatch, capsys
     assert counted["guessing"] is counted["worth"] is None and len(counted["paths"]) == len(record["data"]["classes"])
     assert f"its test loss {entry['test_loss']:.4g}. What did" in page and "from a pixel to an output" in page
     assert "right class" not in page and "standardised" not in page and "guessing" not in page
+    np.savez("other.npz", x=x, y=np.concatenate([y.reshape(len(y), -1)] * 2, axis=1))
+    assert "outputs, but npz:other.npz has names for" in say("inspect", "run", "--dataset", "npz:other.npz", code=2)
     assert "evaluate: it is about classes, but the targets of data set 'npz:own.npz' are float64" in say(
         "evaluate", "run", code=2)
     assert "a step of plain cross-entropy, but reg minimises mse" in say("step", "run", code=2)

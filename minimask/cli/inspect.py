@@ -30,8 +30,8 @@ def command(words: Sequence[str]) -> None:
                              f"{dataset.input_shape}; name the data set that it was trained on")
         outputs = math.prod(list(net.shapes.values())[-1])
         if outputs != len(dataset.classes):
-            raise UsageError(f"{folder} has {outputs} outputs, but {dataset.name} has names for {len(dataset.classes)}; "
-                             "name the data set that it was trained on")
+            raise UsageError(f"{folder} has {outputs} outputs, but {dataset.name} has names for {len(dataset.classes)} "
+                             "of them; name the data set that it was trained on")
     out = Path(options.out) if options.out else files.own_folder(folder, "anatomy")
     with files.locked(out):
         names = page.write(out, net, record, dataset, options.repeats)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from minimask import data, mask, nn, own, recipes
+from minimask import data, engine, mask, nn, own, recipes, train
 from minimask.errors import MinimaskError, UsageError
 
 RECIPE = """
@@ -149,6 +149,31 @@ def test_what_own_code_raises_when_it_is_called_is_named(project):
     (folder / f"{module}.py").write_text("def rule(tau):\n    return inner(tau)\n\ndef inner(tau):\n    return {}[tau]\n")
     with pytest.raises(own.OwnError, match=rf"source = '{module}:rule': .*{module}.py, line 5, in inner: KeyError: 0.001"):
         _recipe(project).weights()
+
+
+@pytest.mark.parametrize("pullback, sentence", [("lambda g: (g,)", "its pullback gave 1 cotangents for 2 arrays"),
+                                                ("lambda g: g", "must return a tuple"),
+                                                ("lambda g: (g[0], None)", "gradient|shape")])
+def test_a_pullback_that_gives_something_wrong_is_named_as_own_code(project, pullback, sentence):
+    """The error comes from the engine then, and passes no line of it."""
+    folder, module = project
+    (folder / f"{module}.py").write_text(f"""from minimask import mask, op
+@op(surrogate=True)
+def most(xp, scores, tau):
+    return scores * 0 + 1, {pullback}
+class Most(mask.Supermask):
+    def step(self, scores):
+        return most(scores, 0.5)
+def rule(tau):
+    return Most()
+""")
+    try:
+        recipe = _recipe(project, model="fcn", model_settings={}, schedule="constant", schedule_settings={})
+        net = recipe.build(data.digits(), np.random.default_rng(0))
+        with pytest.raises(own.OwnError, match=rf"{module}.py, line 4: .*most.*({sentence}).*in your own code"), own.blamed():
+            train.fit(net, data.digits(), recipe.optimizer_of(net, data.digits()), 1, np.random.default_rng(0))
+    finally:
+        engine.OPS.pop("most", None)
 
 
 def test_an_error_of_minimasks_own_passes_as_it_is():
