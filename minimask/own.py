@@ -21,7 +21,6 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from . import engine
 from .errors import MinimaskError, OutOfMemory, UsageError, unknown
 from .fields import brief, refuse_unbounded
 
@@ -302,7 +301,8 @@ def _place(error: BaseException) -> str | None:
 
 def _pullback(frame: FrameType) -> CodeType | None:
     """The code of the pullback that the engine has called in this frame, if it has: what it gave may be wrong."""
-    node = frame.f_locals.get("node") if frame.f_code is engine._pull.__code__ else None
+    engine = frame.f_globals.get("__name__") == f"{__package__}.engine"  # a floor above
+    node = frame.f_locals.get("node") if engine and frame.f_code.co_name == "_pull" else None
     return getattr(getattr(node, "pullback", None), "__code__", None)
 
 
