@@ -245,6 +245,8 @@ def test_every_head_says_what_it_is_about(numbers, work, capsys):
         assert line.split("\t")[1] == ("left", "right")[row[:2].argmax()] and line.endswith(f"\tfar {row[2]:.4g}")
         assert line.split("\t")[2] == f"{1 / np.exp(row[:2] - row[:2].max()).sum():.1%}"
     assert "-> 2 classes: left, right; 1 number: far" in said(capsys, "info", "n.mmk")
+    said(capsys, "export", "run", "-o", "n.safetensors")
+    assert interchange.read("n.safetensors").about["answers"] == [["class", 2], ["number", 1]]
     path = work / "run" / "record.json"
     good = path.read_text()
     for wrong in ('[["class", 2], ["number", 2]]', '[["sort", 3]]', '[["class", 3, 1]]', "{}", "[]", '[["class", true]]'):
@@ -258,6 +260,8 @@ def test_of_classes_nothing_more_is_noted(work, capsys):
     said(capsys, "export", "run", "-o", "n.mmk")
     assert "answers" not in runs.read_record(work / "run") and b"answers" not in (work / "n.mmk").read_bytes()
     assert export.load(work / "n.mmk").answers == (("class", 3),)
+    said(capsys, "export", "run", "-o", "n.safetensors")
+    assert b"answers" not in (work / "n.safetensors").read_bytes()
 
 
 FAULTS = {
