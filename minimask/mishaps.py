@@ -150,7 +150,7 @@ def refuse_misfits(net: Sequential, dataset: Dataset, batch: int, rng: np.random
         raise UsageError(f"fit: rng is a {type(rng).__name__}, but must be a generator: numpy.random.default_rng(seed)")
     outputs = list(net.shapes.values())[-1]
     if net.input_shape != dataset.input_shape or outputs != (len(dataset.classes),):
-        named = "" if dataset.test_labels.dtype.kind in "iu" else ", or give the data set a name for each output, classes="
+        named = "" if dataset.test_labels.dtype.kind in "iu" else ", or name every output, classes="
         raise UsageError(f"fit: the net maps {net.input_shape} to {outputs}, but data set {dataset.name!r} needs "
                          f"{dataset.input_shape} to {(len(dataset.classes),)}; build the net with these shapes{named}")
     for targets in (dataset.train_labels, dataset.test_labels):

@@ -252,7 +252,7 @@ def test_every_head_says_what_it_is_about(numbers, work, capsys):
     """The number is the largest of all outputs, and no class for that."""
     heads = losses.Heads([("cross-entropy", 2), ("mse", 1)])
     mine = data.from_arrays(np.eye(4), np.eye(4)[:, :2])  # a name for each column of targets, of which a class is one
-    with pytest.raises(UsageError, match=r"to \(3,\), but .* needs .* or give the data set a name for each output, classes="):
+    with pytest.raises(UsageError, match=r"to \(3,\), but .* needs .* or name every output, classes="):
         train.fit(nn.Sequential([nn.Flatten(), nn.Dense(4, 3, mask.Trained(), np.random.default_rng(0))], (1, 4, 1)), mine,
                   None, 1, np.random.default_rng(0), loss=heads)
     outputs = numbers(heads, lambda x: np.stack([x[:, 0] > 0, 50 + x[:, 1]], axis=1), ("left", "right", "far"))
