@@ -16,6 +16,7 @@ from . import (
     data,
     fast,
     init,
+    layers,
     losses,
     mask,
     models,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from . import plot, recipes, testing
 
 # Named here, so that `python -X lazy_imports=all` (3.15) reads the files that fill the tables of ops and of twins.
-_ = (begin, ops, conv, losses, mask, resnet, fast)
+_ = (begin, ops, conv, layers, losses, mask, resnet, fast)
 
 __version__ = "0.1.0"
 __all__ = ["MinimaskError", "Tensor", "UsageError", "checkpoint", "conv", "data", "fast", "init", "losses", "mask",
