@@ -29,6 +29,8 @@ from minimask.train import TrainingError
 
 RNG = np.random.default_rng(0)
 
+pytestmark = pytest.mark.filterwarnings("ignore:data set 't' does not look like images")  # tiny(): 2 x 2
+
 
 def blobs(n=300, dtype=np.uint8):
     """Three classes of 4x4 images, each bright in its own corner: easy and small."""
