@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -358,8 +359,8 @@ def read(path: str | Path, trust: bool = False) -> Recipe:
     """The recipe in a TOML file, as :meth:`Recipe.toml` writes it; UsageError for anything else.
 
     Who names a recipe file gives it leave to import the own code that it names, from its folder first, as who starts a
-    script lets it import what lies beside it; nothing is imported yet. But what lies in a run's or a sweep's folder
-    came with that, and may be anybody's: it takes `trust`.
+    script lets it import what lies beside it; nothing is imported yet. But what lies in a run's or a sweep's folder,
+    however deep, or is a link from there, came with that, and may be anybody's: it takes `trust`.
     """
     import pathlib
     import tomllib
@@ -368,7 +369,8 @@ def read(path: str | Path, trust: bool = False) -> Recipe:
     try:
         text = content(pathlib.Path(path), MOST_BYTES).decode("utf-8").replace("\r\n", "\n")
         folder = pathlib.Path(path).resolve().parent
-        came_along = any((place / name).exists() for place in (folder, folder.parent) for name in MADE)
+        above = {*folder.parents, folder, *pathlib.Path(os.path.abspath(path)).parents}
+        came_along = any((place / name).exists() for place in above for name in MADE)
         return from_dict(tomllib.loads(text), own.Code(str(folder)) if trust or not came_along else None)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); `minimask recipes fcn > my.toml` writes a recipe "
