@@ -25,6 +25,8 @@ from .fields import brief, refuse_unbounded
 
 #: Characters of a name.
 MOST_NAME = 200
+#: Where Python's own modules are; a home folder with recipes in it may be above that.
+_LIBRARY = Path(os.__file__).resolve().parent
 
 
 class OwnError(MinimaskError):
@@ -298,12 +300,12 @@ def _place(error: BaseException) -> str | None:
 
 def _is_own_file(file: str) -> bool:
     """Whether a source is own code: one that was imported by name, or another one below its folder."""
-    if not _imported and not _folders:
+    if file.startswith("<") or (not _imported and not _folders):  # "<string>": of what was made by exec, no file
         return False
     real = Path(os.path.realpath(file))
     if any(real == Path(os.path.realpath(path)) for paths, _ in _imported.values() for path in paths):
         return True
-    others = "site-packages" in real.parts or Path(__file__).parent in real.parents
+    others = "site-packages" in real.parts or {Path(__file__).parent, _LIBRARY} & set(real.parents)
     return not others and any(Path(os.path.realpath(folder)) in real.parents for folder in _folders)
 
 

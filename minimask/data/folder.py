@@ -13,6 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +190,10 @@ class Rule:
             if fit in ("resize", "pad"):
                 raise UsageError(f"fit {fit!r} needs a size that all pictures are brought to, such as '32x32'")
             return cls(None, "refuse", mode)
-        sides = size.split("x") if isinstance(size, str) else size if isinstance(size, tuple) else (size,)
+        sides = size.split("x") if isinstance(size, str) else size if isinstance(size, (tuple, list)) else (size,)
         try:
-            numbers = tuple(int(side) for side in sides)
-        except ValueError:
+            numbers = tuple(int(side) if isinstance(side, str) else index(side) for side in sides)
+        except (ValueError, TypeError):
             numbers = ()
         if not 1 <= len(numbers) <= 2 or not all(1 <= number <= MOST_SIDE for number in numbers):
             raise UsageError(f"size is {size!r}, but must be height and width, '32x24', or one number for a square, "
@@ -239,7 +240,7 @@ def _sentence(path: str, error: Exception) -> MinimaskError:
     """What went wrong with a picture, whatever its decoder raised."""
     if isinstance(error, UsageError):
         return DataError(f"{path} {error}")
-    reason = str(error).partition("\n")[0] or type(error).__name__
+    reason = str(error).partition("\n")[0].partition(" <_io.")[0] or type(error).__name__
     return DataError(f"{path} is no PNG or JPEG that can be decoded, or damaged ({reason:.200})")
 
 

@@ -89,7 +89,7 @@ def test_padding_keeps_the_proportions_in_the_middle_of_black(tmp_path):
 
 @pytest.mark.parametrize("settings, sentence", [
     ({"size": "0"}, "size is '0', but must be height and width"), ({"size": "3x3x3"}, "size is"),
-    ({"size": "wide"}, "size is"), ({"size": "9999"}, "size is"), ({"fit": "pad"}, "fit 'pad' needs a size"),
+    ({"size": "wide"}, "size is"), ({"size": 8.5}, "size is 8.5"), ({"size": [8, None]}, "size is"), ({"size": "9999"}, "size is"), ({"fit": "pad"}, "fit 'pad' needs a size"),
     ({"fit": "crop"}, "unknown fit 'crop'"), ({"mode": "gray"}, "unknown mode 'gray': did you mean 'grey'")])
 def test_a_rule_that_is_none_is_refused(settings, sentence, pets):
     with pytest.raises(UsageError, match=sentence):
