@@ -57,7 +57,7 @@ RUN: dict[str, tuple[type, ...]] = {
     "steps": (int,), "schedule": (dict, float), "rng": (dict,), "record": (dict,)}
 #: What a record of a run holds, as far as it is there, and of which types; its epochs always are.
 RECORD: dict[str, tuple[type, ...]] = {
-    "recipe": (dict,), "environment": (dict,), "seed": (int, type(None)), "dataset": (str, type(None)),
+    "recipe": (dict,), "environment": (dict,), "data": (dict,), "seed": (int, type(None)), "dataset": (str, type(None)),
     "init_seed": (int,), "order_seed": (int,), "made": (dict,)}
 #: Keys of an environment that say where something lies, which changes nothing of a run.
 ELSEWHERE = ("data", "own_folder")
@@ -255,9 +255,8 @@ def _refuse_another_run(path: str | Path, run: dict[str, Any], fresh: dict[str, 
     """UsageError where "run" is not of this run."""
     there, here = ({**each["settings"], **origin(each["record"]), "shrink": each["record"].get("shrink", False)}
                    for each in (run, fresh))
-    both = [each["record"].get("data") for each in (run, fresh)]  # of one's own; older runs do not describe theirs
-    if all(both):
-        there["data"], here["data"] = both
+    if described := run["record"].get("data"):  # of one's own; older runs do not say it
+        there["classes"], here["classes"] = described.get("classes"), list(training.dataset.classes)
     for sentence in differences(there, here):
         raise UsageError(f"{path} is of another run: {sentence}; resume it with the settings that it began with, or "
                          "begin a new one in another place")

@@ -73,7 +73,8 @@ class GroupedConv2D(nn.Layer):
     Args:
         inputs, outputs: channels before and after. kernel: height and width of the window. groups: divides both.
         weights, rng, stride, padding, dtype, backend, budget: as in :class:`nn.Conv2D`; the weight has shape (kernel,
-            kernel, inputs/groups, outputs), from which init.py takes its fans: a unit reads kernel^2 inputs/groups.
+            kernel, inputs/groups, outputs), from which init.py takes its fans: in, what a unit reads; out, all units,
+            as PyTorch has it.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, groups: int, weights: WeightSource,

@@ -425,6 +425,7 @@ def test_a_run_of_floats_goes_through_the_commands(tmp_path, monkeypatch, capsys
     entry = record["epochs"][-1]
     assert record["metric"] == "r2" and len(record["epochs"]) == 3 and "test_accuracy" not in entry
     assert f"| loss {entry['test_loss']:.4g} |" in say("report", "run", "--out", "report")
+    assert f"| r2 {entry['test_metric']:.4g} |" in (tmp_path / "report/report.md").read_text()
     assert f"{entry['test_loss']}" in say("report", "run", "--out", "report", "--format", "csv")
     assert f"loss {entry['test_loss']:.4g} &" in say("report", "run", "--out", "report", "--format", "latex")
     assert f"test loss {entry['test_loss']:.4g}" in say("compare", "run", "run")

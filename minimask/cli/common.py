@@ -118,7 +118,8 @@ def recipe_options(parser: Parser) -> None:
     """What is set in a recipe, and what is written down while it trains."""
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                         help="another value for a key of the recipe, as in its file: --set wd=1e-4, --set "
-                             "source_settings.tau=0.02; may be given for several keys")
+                             "source_settings.tau=0.02; may be given for several keys; `minimask sweep` takes several "
+                             "values, KEY=VALUE,VALUE, and trains every combination")
     parser.add_argument("--epoch-0", action="store_true",
                         help="measure the net before its first step, too; the record keeps it as \"epoch_0\"")
     parser.add_argument("--log", action="store_true", help="write log.jsonl into a run's folder, a line an epoch")

@@ -33,7 +33,7 @@ def command(words: Sequence[str]) -> None:
     print(table(stored))
     weights = sum(each.weights for each in stored.values())
     floats = 4 * weights
-    print(f"\n{exported.size:,} bytes on disk, {exported.header_size:,} of them header, batch norm and digest")
+    print(f"\n{exported.size:,} bytes on disk, {exported.header_size:,} of them header, batch norm, bias and digest")
     times = f", {floats / exported.size:,.0f} times as many" if exported.size < floats else ""
     print(f"{floats:,} bytes as float32{times}")
     work, numbers = cost.of(net)

@@ -71,7 +71,7 @@ def _parser() -> Parser:
     parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote, or a net of `minimask zoo`")
     parser.add_argument("images", metavar="IMAGES", nargs="+",
                         help="IDX as MNIST's (.gz too), .npy of one image or many, .csv of a table's rows without "
-                             "their class, or .png (needs matplotlib)")
+                             "their class, or PNG or JPEG (needs Pillow)")
     parser.add_argument("--first", type=whole_number(1), metavar="N", help="of each file the first N images only")
     parser.add_argument("--trust", action="store_true",
                         help="import the own code that preprocesses the images, from this folder or Python's path, if "

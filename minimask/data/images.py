@@ -1,4 +1,4 @@
-"""Images from files that users have: IDX as MNIST's, raw or .gz, NumPy's .npy, .csv of a table's rows, .png by Pillow.
+"""Images from files that users have: IDX as MNIST's, raw or .gz, .npy, .csv of a table's rows, PNG and JPEG by Pillow.
 
 A file is opened once. What it says of its size is held to what the net takes by the reading that decodes it, before
 memory is taken for its content. Values stay as they are stored; a PNG's are 0 to 255.
@@ -21,6 +21,8 @@ import numpy as np
 from .. import files
 from ..errors import MinimaskError, MissingMatplotlib, UsageError
 
+#: What a camera says of how it was held, from 5 on across.
+ORIENTATION = 0x0112
 #: Most bytes of images that are read from one file.
 LIMIT = 1 << 30
 
@@ -42,8 +44,8 @@ def read(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
             file.seek(0)
             if start.startswith(b"\x93NUMPY"):
                 return _npy(Path(path), file, shape)
-            if start == b"\x89PNG\r\n\x1a\n":
-                return _png(Path(path), file, shape)
+            if start == b"\x89PNG\r\n\x1a\n" or start.startswith(b"\xff\xd8\xff"):
+                return _picture(Path(path), file, shape, jpeg=start[0] == 0xff)
             if start.startswith((b"\0\0", b"\x1f\x8b")):
                 return _idx(Path(path), file, start.startswith(b"\x1f\x8b"), shape)
         if str(path).lower().endswith(".csv"):
@@ -52,8 +54,8 @@ def read(path: str | Path, shape: tuple[int, ...]) -> np.ndarray:
         raise UsageError(f"there is no {path}; give a file of images: IDX (.gz too), .npy or .png") from None
     except OSError as error:
         raise MinimaskError(f"{path} cannot be read ({error.strerror or error})") from error
-    raise UsageError(f"{path} begins with {start[:4]!r}: it is neither IDX (.gz too) nor .npy nor .png, nor is it "
-                     "called .csv")
+    raise UsageError(f"{path} begins with {start[:4]!r}: it is neither IDX (.gz too) nor .npy nor PNG nor JPEG, nor "
+                     "is it called .csv")
 
 
 @contextlib.contextmanager
@@ -143,21 +145,23 @@ def _idx(path: Path, file: IO[bytes], packed: bool, shape: tuple[int, ...]) -> n
     return np.frombuffer(content, np.uint8).reshape(fitted)
 
 
-def _png(path: Path, file: IO[bytes], shape: tuple[int, ...]) -> np.ndarray:
+def _picture(path: Path, file: IO[bytes], shape: tuple[int, ...], jpeg: bool) -> np.ndarray:
+    """A PNG, or a JPEG turned upright."""
     try:
-        from PIL import PngImagePlugin
+        from PIL import ImageOps, JpegImagePlugin, PngImagePlugin
     except ImportError as error:
         raise MissingMatplotlib("PNG images are read by Pillow, which comes with matplotlib: pip install "
                                 "matplotlib") from error
     if os.fstat(file.fileno()).st_size > LIMIT:
         raise UsageError(f"{path} has more than {LIMIT:,} bytes, too many for an image of a net's size")
     with _decoding(path, "cannot be decoded, it is damaged"):
-        image = PngImagePlugin.PngImageFile(file)  # reads up to the first pixels, which are decoded below by the same
-        width, height = image.size
+        # What it is made by reads up to the first pixels, which are decoded below by the same.
+        image: Any = JpegImagePlugin.JpegImageFile(file) if jpeg else PngImagePlugin.PngImageFile(file)
+        width, height = image.size[::-1] if jpeg and image.getexif().get(ORIENTATION, 1) > 4 else image.size
         if len(shape) != 3 or (height, width) != shape[:2]:
             raise UsageError(f"{path} is an image of {height} x {width} pixels, but the net takes "
                              f"{' x '.join(map(str, shape))}: crop or scale it first")
-        pixels = _pixels(image)
+        pixels = _pixels(ImageOps.exif_transpose(image) if jpeg else image)
     if pixels.shape[2] == 4 and (pixels[..., 3] == 255).all():
         pixels = pixels[..., :3]
     if shape[2] == 1 and pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all():
@@ -173,7 +177,7 @@ def _pixels(image: Any) -> np.ndarray:
     """A Pillow image as (height, width, 1, 3 or 4) of 0 to 255, 4 where it may be transparent."""
     if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA"):
         image = image.convert("RGBA")
-    elif image.mode == "P":
+    elif image.mode in ("P", "CMYK"):
         image = image.convert("RGB")
     pixels = np.asarray(image)
     if pixels.dtype == bool:

@@ -50,7 +50,8 @@ class Kept(Supermask):
         return drawn
 
     def step(self, scores: Tensor) -> Tensor:
-        return ops.multiply(asarray(to_host(self.kept).astype(scores.dtype.name), like=scores.data), 1.0)
+        mask = to_host(self.kept).astype(to_host(scores.data).dtype)
+        return ops.multiply(asarray(mask, like=scores.data), 1.0)
 
     def state(self) -> dict[str, Array | float]:
         return {**super().state(), MASK: self.kept}
@@ -78,7 +79,8 @@ def describe(net: nn.Sequential) -> dict[str, Any]:
     """Plain data for a record, from which build() makes a net with the same arrays; of a net with layers in no table,
     "unknown" names their kinds in place of "layers"."""
     rules = {name: _rule(source) for name, source in net.weights().items()}
-    dtypes = sorted({source.effective().dtype.name for source in net.weights().values()})
+    with no_grad():
+        dtypes = sorted({to_host(source.effective().data).dtype.name for source in net.weights().values()})
     described: dict[str, Any] = {"input": list(net.input_shape), "dtype": dtypes[0] if len(dtypes) == 1 else "mixed",
                                  "rules": rules}
     unknown = sorted({type(layer).__name__ for _, layer in net.walk() if layer is not net and (

@@ -284,7 +284,10 @@ def load(folder: str | Path, dataset: Dataset | None = None, backend: str = "num
     """
     folder, record = Path(folder), read_record(folder)
     given, told = net is not None, _description(record, trust)
-    if net is None and not told and record["recipe"] and dataset is None:
+    if net is None and not told and not record["recipe"]:
+        raise UsageError(f"{folder} was trained from Python, and its record describes no net: keep such a run with "
+                         "runs.save(net, record, DIR), or give the net, runs.load(DIR, net=NET)")
+    if net is None and not told and dataset is None:
         dataset = data.blank(record["dataset"], record.get("data"))
     try:
         if net is None:

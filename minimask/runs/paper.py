@@ -108,11 +108,11 @@ def as_latex(groups: Sequence[Group]) -> str:
     found = rows(groups)
     head = ["recipe", "data", "epochs", "seeds", f"{report.accuracy(groups)}, %", "weights left, %", "paper"]
     lines = [" & ".join(map(escape.latex, head)) + r" \\"]
-    for row in found:
+    for row, group in zip(found, groups):
         mark = MARK if row["unverified"] else ""
         paper = ("" if row["accuracy_paper"] is None else
                  f"{100 * row['accuracy_paper']:.2f} / {100 * row['weights_left_paper']:.2f}")
-        cells = [escape.latex(cell) for cell in (row["recipe"], row["data"] + mark, str(row["epochs"]),
+        cells = [escape.latex(cell) for cell in (group.title, row["data"] + mark, str(row["epochs"]),
                                                  str(row["seeds"]))]
         lines.append(" & ".join([*cells, *(_measured(row, name, mark) for name in NUMBERS), paper]) + r" \\")
     return "\n".join([f"{TABLES['latex'][1]}; it needs \\usepackage{{booktabs}}", r"\begin{table}", r"\centering",

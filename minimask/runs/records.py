@@ -161,6 +161,13 @@ class Group:
         return self.runs[0].recipe
 
     @property
+    def title(self) -> str:
+        """The label for people: of a recipe of a grid in words what was set in which recipe."""
+        run = self.runs[0]
+        return self.label if not run.values else (
+            f"{run.base}, {grid.words(run.values)}{self.label.removeprefix(run.recipe.name)}")
+
+    @property
     def unverified(self) -> bool:
         return self.runs[0].unverified
 

@@ -48,8 +48,8 @@ def results_table(runs: Iterable[Run]) -> str:
 
 def results(groups: Sequence[Group]) -> Table:
     """A row per group: recipe, data, epochs, runs, accuracy and weights left, the paper's, and the difference."""
-    rows = []
-    for group in groups:
+    rows, metrics = [], [_metric(group) for group in groups]
+    for group, metric in zip(groups, metrics):
         recipe, mark = group.recipe, MARK if group.unverified else ""
         paper = published(recipe)
         ours = [np.mean(group.ends(name)) for name in ("test_accuracy", "weights_left")] if paper else []
@@ -57,9 +57,17 @@ def results(groups: Sequence[Group]) -> Table:
                      spread(group.ends("weights_left"), mark),
                      " / ".join(f"{100 * value:.2f}" for value in paper) if paper else "",
                      " / ".join(f"{100 * (a - b):+.2f}{mark}" for a, b in zip(ours, paper)) if paper else "",
-                     str(len(group.runs)), str(recipe.epochs), recipe.dataset + mark + preprocessed(group.runs[0])])
+                     str(len(group.runs)), str(recipe.epochs), recipe.dataset + mark + preprocessed(group.runs[0]),
+                     *([metric] * any(metrics))])
     return Table(["recipe", f"{accuracy(groups)}, %", "weights left, %", "paper", "difference", "runs", "epochs",
-                  "data"], rows)
+                  "data", *(["metric"] * any(metrics))], rows)
+
+
+def _metric(group: Group) -> str:
+    """Name and mean of a metric of one's own, told of the held-out samples; "" where there is none."""
+    if not all("test_metric" in run.epochs[-1] for run in group.runs):
+        return ""
+    return f"{group.runs[0].record.get('metric', 'metric')} {np.mean(group.ends('test_metric')):.4g}"
 
 
 def preprocessed(run: Run) -> str:

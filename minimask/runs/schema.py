@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import data, recipes
 from ..errors import MinimaskError, UsageError
-from ..fields import MOST_WHOLE, Fields, brief, is_integer, refuse_unbounded
+from ..fields import MOST_WHOLE, Fields, brief, is_integer, is_line, refuse_unbounded
 from ..recipes import grid
 
 #: From where to where the numbers of an epoch lie, and which of them are whole.
@@ -70,6 +70,8 @@ def record(value: Mapping[str, Any]) -> None:
         _data(value["data"])
     if type(value.get("unverified", False)) is not bool:
         raise ValueError(f"is damaged or of another kind: its unverified is {brief(value['unverified'], 40)}")
+    if "metric" in value and not (is_line(value["metric"]) and 0 < len(value["metric"]) <= MOST_NAME):
+        raise ValueError(f"is damaged or of another kind: its metric is {brief(value['metric'], 40)}")
     for part, kind in (("net", dict), ("name", str)):
         if part in value and not (type(value[part]) is kind and 0 < len(value[part]) <= MOST_NAME):
             raise ValueError(f"is damaged or of another kind: its {part} is {brief(value[part], 40)}")

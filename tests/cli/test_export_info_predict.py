@@ -142,7 +142,7 @@ def test_every_method_is_exported(folder, recipe):
     (["predict", "nothing.mmk", "a.png"], 2, "there is no nothing.mmk"),
     (["predict", "good.mmk", "nothing.png"], 2, "there is no nothing.png"),
     (["predict", "good.mmk"], 2, "the following arguments are required: IMAGES"),
-    (["predict", "good.mmk", "there.mmk"], 2, "it is neither IDX (.gz too) nor .npy nor .png"),
+    (["predict", "good.mmk", "there.mmk"], 2, "it is neither IDX (.gz too) nor .npy nor PNG nor JPEG"),
     (["predict", "good.mmk", "there.mmk", "--backend", "jax"], 2, "unknown backend 'jax'")])
 def test_mistakes_get_one_sentence(folder, trained, capsys, words, status, sentence):
     (folder / "there.mmk").write_bytes(b"not one")
@@ -182,7 +182,7 @@ def test_a_run_on_data_that_only_python_knows(folder, trained, capsys):
     (folder / "run").mkdir()
     (folder / "run/record.json").write_text(json.dumps(train.new_record({}, 0, "mine")))
     assert main(["export", "run", "-o", "a.mmk"]) == 2
-    assert "names no recipe and describes no net (trained from Python): keep such a run with minimask.runs.save" in \
+    assert "run was trained from Python, and its record describes no net: keep such a run with runs.save(" in \
         capsys.readouterr().err
 
 

@@ -107,11 +107,22 @@ def test_data_that_changed_is_no_longer_that_of_the_run(work, capsys):
     assert "its classes is ['ant'" in said(capsys, "train", "--resume", "run", "--epochs", "9", status=2)
     (work / "iris.csv").write_text(before.replace("cat,-0.00", "cat,-0.01"))
     assert "its digest is" in said(capsys, "inspect", "run", status=1)
-    assert "is of another run: its digest is" in said(capsys, "train", "--resume", "run", "--epochs", "9", status=2)
+    assert "is of another run: its images is" in said(capsys, "train", "--resume", "run", "--epochs", "9", status=2)
     (work / "iris.csv").unlink()
     assert "there is no iris.csv nor" in said(capsys, "inspect", "run", status=2)
     assert json.loads((work / "run" / "record.json").read_text())["epochs"][-1]["epoch"] == 4  # nothing is lost
     said(capsys, "export", "run", "-o", "iris.mmk")
+
+
+@pytest.mark.parametrize("change", [{"digest": 3}, {"classes": []}, {"classes": ["a\n", "b"]}, {"input": [1, 2]},
+                                    {"input": [1, 2, 0]}, {"preprocess": None}, {"more": 1}, 7])
+def test_what_a_record_says_of_its_data_is_checked(change, work, capsys):
+    said(capsys, "train", "iris.toml", "--out", "run", "--quiet", "--epochs", "1")
+    record = json.loads((work / "run" / "record.json").read_text())
+    record["data"] = {**record["data"], **change} if isinstance(change, dict) else change
+    (work / "run" / "record.json").write_text(json.dumps(record))
+    for words in (("inspect", "run"), ("export", "run", "-o", "n.mmk"), ("report", "run", "--out", "report")):
+        assert "is damaged or of another kind: its data" in said(capsys, *words, status=1)
 
 
 def test_what_was_learned_belongs_to_the_run(work, capsys):

@@ -112,7 +112,7 @@ def light(monkeypatch):
     monkeypatch.setattr(runs, "write_pictures", lambda folder, *_: files.write(folder / "masks.png", b"a picture") or ["masks.png"])
     monkeypatch.setattr(workers, "Processes", lambda jobs: concurrent.futures.ThreadPoolExecutor(1))
     real = recipes.find
-    monkeypatch.setattr(recipes, "find", lambda name: replace(real(name), epochs=1))
+    monkeypatch.setattr(recipes, "find", lambda name, *leave: replace(real(name, *leave), epochs=1))
     return published[0].name, packed
 
 

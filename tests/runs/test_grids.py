@@ -238,6 +238,7 @@ def test_runs_whose_seeds_are_of_two_kinds_are_never_averaged(tmp_path):
 def test_tables_for_a_paper_have_what_was_set(tmp_path):
     groups = records.groups(records.read([put(tmp_path, *of_grid("fcn", ["wd=1e-3,1e-5"]))]).runs)
     assert [row["set"] for row in paper.rows(groups)] == [{"wd": 1e-5}, {"wd": 1e-3}]
+    assert r"fcn, wd 1e-05 & mnist & 100 & 2 &" in paper.as_latex(groups)
     assert "wd 1e-05" in paper.as_csv(groups) and json.loads(paper.as_json(groups))["rows"][1]["set"] == {"wd": 1e-3}
     plain = records.groups(records.read([put(tmp_path / "plain", record("fcn"))]).runs)
     assert not {"set", "init_seed"} & set(paper.rows(plain)[0])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minimask import MinimaskError, UsageError, data, meter
-from minimask.data import DataError, folder
+from minimask.data import DataError, folder, images
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -142,6 +142,22 @@ def test_a_photo_is_turned_upright(tmp_path):
     found = data.from_folder(tmp_path)
     assert found.input_shape == (16, 8, 1)
     assert found.train_images[0, 12:].min() > 200 and found.train_images[0, :4].max() < 50
+
+
+def test_a_photo_to_predict_is_read_as_one_to_train_on(tmp_path):
+    wide = np.zeros((8, 16), np.uint8)
+    wide[:, 8:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for label in "ab":
+        for number in range(2):
+            path = put(tmp_path / label / f"{number}.jpg", wide, exif=exif, quality=95)
+    assert np.array_equal(images.read(path, (16, 8, 1))[0], data.from_folder(tmp_path).train_images[0])
+    with pytest.raises(UsageError, match="is an image of 16 x 8 pixels, but the net takes 8 x 16 x 1"):
+        images.read(path, (8, 16, 1))
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(MinimaskError, match="cannot be decoded, it is damaged"):
+        images.read(path, (16, 8, 1))
 
 
 # ---- faults ----------------------------------------------------------------------------------------------------------
