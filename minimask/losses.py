@@ -21,6 +21,10 @@ from .errors import UsageError, unknown
 
 #: A number for a whole data set from all outputs (n, k) and targets: of one's own, or of METRICS.
 Metric = Callable[[np.ndarray, np.ndarray], float]
+#: What outputs side by side can say together, and how many of them there are: one class of all, or of each a number, or
+#: yes or no.
+Answers = Sequence[tuple[str, int]]
+CLASS, NUMBER, YES = ANSWERS = "class", "number", "yes"
 
 
 class Loss:
@@ -47,6 +51,10 @@ class Loss:
         if not _are_labels(targets) and outputs != _width(targets):
             raise UsageError(f"{self.name}: targets of shape {targets.shape} are {_width(targets)} numbers a sample, "
                              f"but the net has {outputs} outputs; give the net as many")
+
+    def answers(self, targets: np.ndarray, outputs: int) -> Answers:
+        """What so many outputs say that were trained on such targets. Here: a class; of floats, as many numbers."""
+        return [(CLASS if _are_labels(targets) else NUMBER, outputs)]
 
     @property
     def name(self) -> str:
@@ -84,6 +92,9 @@ class CrossEntropy(Loss):
     def hits(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
         return outputs.argmax(axis=1) == (targets if _are_labels(targets) else targets.argmax(axis=1))
 
+    def answers(self, targets: np.ndarray, outputs: int) -> Answers:
+        return [(CLASS, outputs)]
+
     def check(self, targets: np.ndarray, outputs: int) -> None:
         if targets.ndim == 1 and not _are_labels(targets):
             raise UsageError(f"cross-entropy: labels are {targets.dtype}, but must be integers, numbers of classes: "
@@ -117,6 +128,9 @@ class BinaryCrossEntropy(Loss):
         if _are_labels(targets):
             return super().hits(outputs, targets)
         return ((outputs > 0) == (spread(targets, outputs.shape[1]) > 0.5)).all(axis=1)
+
+    def answers(self, targets: np.ndarray, outputs: int) -> Answers:
+        return [(CLASS if _are_labels(targets) else YES, outputs)]
 
     def check(self, targets: np.ndarray, outputs: int) -> None:
         super().check(targets, outputs)
@@ -182,6 +196,10 @@ class Heads(Loss):
         found = [loss.hits(outputs[:, columns], part) for loss, columns, part in self._parts(targets)]
         known = [hits for hits in found if hits is not None]
         return np.all(known, axis=0) if known else None
+
+    def answers(self, targets: np.ndarray, outputs: int) -> Answers:
+        return [answer for loss, columns, part in self._parts(targets)
+                for answer in loss.answers(part, columns.stop - columns.start)]
 
     def check(self, targets: np.ndarray, outputs: int) -> None:
         needed = [sum(n for _, n in self.heads), sum(map(self._columns, self.heads))]
@@ -267,9 +285,14 @@ def spread(targets: np.ndarray, width: int) -> np.ndarray:
     return targets[:, None] if targets.ndim == 1 else targets
 
 
+def has_classes(dataset: Any) -> bool:
+    """Whether a data set's labels are classes, whole numbers (n,), and no other targets."""
+    return _are_labels(dataset.test_labels)
+
+
 def refuse_targets(name: str, dataset: Any) -> None:
     """UsageError where a data set's labels are no classes, which is what `name` is about."""
-    if not _are_labels(dataset.test_labels):
+    if not has_classes(dataset):
         raise UsageError(f"{name}: it is about classes, but the targets of data set {dataset.name!r} are "
                          f"{dataset.test_labels.dtype} of shape (n{', k' * (dataset.test_labels.ndim - 1)})")
 

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 from .errors import MinimaskError, OutOfMemory, UsageError, unknown
@@ -292,10 +293,19 @@ def _place(error: BaseException) -> str | None:
         if _is_own_file(file):
             name = frame.tb_frame.f_code.co_name
             found = f"{_short(file)}, line {frame.tb_lineno}" + (f", in {name}" if name != "<module>" else "")
+        elif found is None and (code := _pullback(frame.tb_frame)) is not None and _is_own_file(code.co_filename):
+            found = f"{_short(code.co_filename)}, line {code.co_firstlineno}"
         frame = frame.tb_next
     if isinstance(error, SyntaxError) and error.filename and _is_own_file(error.filename):
         found = f"{_short(error.filename)}, line {error.lineno}"
     return found
+
+
+def _pullback(frame: FrameType) -> CodeType | None:
+    """The code of the pullback that the engine has called in this frame, if it has: what it gave may be wrong."""
+    engine = frame.f_globals.get("__name__") == f"{__package__}.engine"  # a floor above
+    node = frame.f_locals.get("node") if engine and frame.f_code.co_name == "_pull" else None
+    return getattr(getattr(node, "pullback", None), "__code__", None)
 
 
 def _is_own_file(file: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -164,14 +164,34 @@ def classify(net: nn.Sequential, images: np.ndarray, batch: int | None = None,
         UsageError: images of another shape, with NaN or infinity in them, or all so faint that they become blank.
         DataError: text, complex, masked or other arrays that are no plain numbers.
     """
-    refuse_no_numbers(images, "classify")
+    classes, confidences = np.zeros(len(images), np.int64), np.zeros(len(images))
+    for start, logits in _logits("classify", net, images, batch, prepare):
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        classes[start:start + len(logits)] = logits.argmax(axis=1)
+        confidences[start:start + len(logits)] = 1 / odds.sum(axis=1)  # the largest has odds of 1
+    return classes, confidences
+
+
+@kept_memory()
+def outputs(net: nn.Sequential, images: np.ndarray, batch: int | None = None,
+            prepare: Preprocess | None = None) -> np.ndarray:
+    """Raw images (n, *input_shape) on the host -> what the net gives for each, (n, outputs) in float64.
+
+    For nets whose outputs are not one class of all; arguments and errors as of :func:`classify`.
+    """
+    return np.concatenate([logits for _, logits in _logits("outputs", net, images, batch, prepare)])
+
+
+def _logits(name: str, net: nn.Sequential, images: np.ndarray, batch: int | None,
+            prepare: Preprocess | None) -> Iterator[tuple[int, np.ndarray]]:
+    """What the net gives for raw images, batch by batch, each with the place of its first image."""
+    refuse_no_numbers(images, name)
     if images.shape[1:] != net.input_shape:
         raise UsageError(f"the images are {images.shape[1:]}, but the net takes {net.input_shape}")
     prepare = prepare or IMAGE
-    prepare.refuse(images, "classify")
+    prepare.refuse(images, name)
     batch = batch_size(net) if batch is None else batch
     run, like = forward(net), next(iter(net.weights().values())).effective().data
-    classes, confidences = np.zeros(len(images), np.int64), np.zeros(len(images))
     for start in range(0, len(images), batch):
         part = images[start:start + batch]
         with np.errstate(over="ignore", invalid="ignore"):
@@ -179,8 +199,4 @@ def classify(net: nn.Sequential, images: np.ndarray, batch: int | None = None,
         bad = ~np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
         if bad.any():
             raise UsageError(f"image {start + bad.argmax()} holds NaN or infinity: mend the data")
-        logits = to_host(run(asarray(x, like))).astype(np.float64)  # (batch, classes)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        classes[start:start + batch] = logits.argmax(axis=1)
-        confidences[start:start + batch] = 1 / odds.sum(axis=1)  # the largest has odds of 1
-    return classes, confidences
+        yield start, to_host(run(asarray(x, like))).astype(np.float64)  # (batch, classes)

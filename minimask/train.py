@@ -101,6 +101,9 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         restore(training, checkpoint, epochs)
     if training.judge.metric is not None:  # after it: a record that cannot be taken up is left as it is
         training.record.setdefault("metric", losses.metric_name(training.judge.metric))
+    if (answers := training.judge.loss.answers(dataset.test_labels, len(dataset.classes))) != [
+            (losses.CLASS, len(dataset.classes))]:
+        training.record.setdefault("answers", [list(answer) for answer in answers])
     if is_own(dataset):
         training.record.setdefault("data", described(dataset))
     if training.record.get("dataset") is None and not training.record.get("recipe"):

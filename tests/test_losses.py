@@ -432,9 +432,16 @@ def test_a_run_of_floats_goes_through_the_commands(tmp_path, monkeypatch, capsys
     say("export", "run", "-o", "reg.mmk")
     assert f"epoch 3: test loss {entry['test_loss']:.4g}" in say("info", "reg.mmk")
     assert re.search(r"reg-seed0 +2 +loss \d", say("sweep", "reg.toml", "--out", "sweep", "--jobs", "1"))
-    for command in ("inspect", "evaluate"):
-        assert f"{command}: it is about classes, but the targets of data set 'npz:own.npz' are float64" in say(
-            command, "run", code=2)
+    assert "degrees.png" in say("inspect", "run", "--repeats", "1")
+    page, counted = (tmp_path / "run/anatomy/index.html").read_text(), json.loads((
+        tmp_path / "run/anatomy/anatomy.json").read_text())
+    assert counted["guessing"] is counted["worth"] is None and len(counted["paths"]) == len(record["data"]["classes"])
+    assert f"its test loss {entry['test_loss']:.4g}. What did" in page and "from a pixel to an output" in page
+    assert "right class" not in page and "standardised" not in page and "guessing" not in page
+    np.savez("other.npz", x=x, y=np.concatenate([y.reshape(len(y), -1)] * 2, axis=1))
+    assert "outputs, but npz:other.npz has names for" in say("inspect", "run", "--dataset", "npz:other.npz", code=2)
+    assert "evaluate: it is about classes, but the targets of data set 'npz:own.npz' are float64" in say(
+        "evaluate", "run", code=2)
     assert "a step of plain cross-entropy, but reg minimises mse" in say("step", "run", code=2)
 
 

@@ -93,7 +93,8 @@ def is_there(module, name):
     return True
 
 
-SOURCES = [path for folder in ("tutorials", "tutorials/exercises", "benchmarks", "tests/solutions")
+SOURCES = [path for folder in ("tutorials", "tutorials/exercises", "benchmarks", "tests/solutions", *(
+    f"examples/{name}" for name in ("pictures", "table", "heads", "grid")))
            for path in sorted((ROOT / folder).glob("*.py"))]
 
 

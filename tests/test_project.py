@@ -71,7 +71,7 @@ def test_no_module_bears_a_standard_library_name():
 
 
 def test_nothing_is_unpickled():
-    folders = [PACKAGE, *(ROOT / name for name in ("tests", "tutorials", "benchmarks"))]
+    folders = [PACKAGE, *(ROOT / name for name in ("tests", "tutorials", "benchmarks", "examples"))]
     for path in (path for folder in folders for path in folder.rglob("*.py") if path != Path(__file__)):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"import pickle|pickle\.load|allow_pickle\s*=\s*True|joblib|shelve|marshal", text), path

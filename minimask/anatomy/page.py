@@ -16,9 +16,9 @@ import numpy as np
 
 from .. import files, plot
 from ..data import Dataset
-from ..display import MARK, UNVERIFIED
+from ..display import MARK, UNVERIFIED, result
 from ..escape import html
-from ..losses import refuse_targets
+from ..losses import has_classes
 from ..nn import Sequential
 from ..plot import page
 from . import counts, figures
@@ -51,18 +51,21 @@ class Part:
 def numbers(net: Sequential, record: dict[str, Any], dataset: Dataset, repeats: int = 5) -> dict[str, Any]:
     """Everything that is counted, as plain data for JSON; shares and accuracies between 0 and 1.
 
+    Where the targets are no classes, what is about right and wrong is None: "guessing" and "worth".
+
     Args:
         net, record: of a run of a supermask. dataset: the one it was trained on.
         repeats: how often each change of the net is drawn; from seed 0, so that the same run gives the same numbers.
     """
-    refuse_targets("inspect", dataset)
     masks, found = counts.masks(net), counts.pixels(net, dataset)
     paths = counts.paths(net)
     alive = found["paths"] > 0
     dead = {layer["name"]: layer.get("dead") for layer in record["epochs"][-1].get("layers", ())}
     return {"format": FORMAT, "recipe": record["recipe"].get("name") or record.get("name"), "seed": record["seed"],
             "dataset": dataset.name,
-            "test_accuracy": record["epochs"][-1].get("test_accuracy"), "weights_left": net.weights_left(),
+            "test_accuracy": record["epochs"][-1].get("test_accuracy"),
+            "result": result(record["epochs"][-1], dataset.name),
+            "weights_left": net.weights_left(),
             "unverified": bool(record.get("unverified")),
             "layers": counts.shares(masks),
             "degrees": [{"name": name, "inputs": len(out), "inputs_with_none": int((out == 0).sum()),
@@ -73,8 +76,8 @@ def numbers(net: Sequential, record: dict[str, Any], dataset: Dataset, repeats: 
                        "seen_by_no_unit": int((found["seen"] == 0).sum()) if "seen" in found else None,
                        "correlation_with_variation": _correlation(found.get("seen", found["paths"]), found["varies"])},
             "paths": {name: float(paths[label].sum()) for label, name in enumerate(dataset.classes)},
-            "guessing": 1 / len(dataset.classes), "repeats": repeats,
-            "worth": counts.worth(net, dataset, np.random.default_rng(0), repeats)}
+            "guessing": 1 / len(dataset.classes) if has_classes(dataset) else None, "repeats": repeats,
+            "worth": counts.worth(net, dataset, np.random.default_rng(0), repeats) if has_classes(dataset) else None}
 
 
 def _spread(degrees: np.ndarray) -> dict[str, float]:
@@ -90,22 +93,27 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def parts(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Iterator[Part]:
-    """The sections of the page, one after the other. counted: of :func:`numbers`."""
-    masks = counts.masks(net)
+    """The sections of the page, one after the other; without classes those alone that are not about them.
+
+    counted: of :func:`numbers`.
+    """
+    masks, about_classes = counts.masks(net), has_classes(dataset)
     yield _shares(counted)
     dense = counts.over_the_image(net) is not None
     if dense:
         yield _first_mask(net, dataset)
     yield _pixels(net, dataset, counted)
-    yield _classes(net, dataset, counted)
-    if dense:
+    if about_classes:
+        yield _classes(net, dataset, counted)
+    if dense and about_classes:
         yield _units(net, dataset)
-    elif next(iter(masks.values())).ndim == 4:
-        yield _filters(net)
+    elif not dense and next(iter(masks.values())).ndim == 4:
+        yield _filters(net, dataset)
     if any(mask.ndim == 4 and mask.shape[0] * mask.shape[1] > 1 for mask in masks.values()):
         yield _patterns(net)
     yield _degrees(masks, counted, counts.groups(net))
-    yield _worth(counted)
+    if about_classes:
+        yield _worth(counted)
 
 
 def _shares(counted: dict[str, Any]) -> Part:
@@ -143,7 +151,13 @@ def _first_mask(net: Sequential, dataset: Dataset) -> Part:
          "the same columns, the mask, a row per unit. Columns without colour are pixels that no unit looks at; at the "
          "left the share of units that do, back on the plane of the image.",
          "Below, the masks of single units over the image: blue is kept, orange inverted. These are the units with the "
-         "largest balance of paths to each class (numbers: positive paths less negative ones)."])
+         f"largest balance of paths to each {_end(dataset, 'class', 'output')} (numbers: positive paths less negative "
+         "ones)."])
+
+
+def _end(dataset: Dataset, classes: str, others: str) -> str:
+    """What paths lead to, as the net is about classes or not."""
+    return classes if has_classes(dataset) else others
 
 
 def _pixels(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Part:
@@ -155,17 +169,20 @@ def _pixels(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Part:
                  ", the same, since nothing is inverted. ") +
              "Right: positive less negative, the sign that units really multiply with."]
     unseen = f"; {found['seen_by_no_unit']:,} are seen by no unit of the first layer at all" if dense else ""
+    end = _end(dataset, "a class", "an output")
+    counts_still = (": it counts only in the image's mean and spread, by which every image is standardised"
+                    if dataset.prepare.name == "image" else "")
     what = "The share of units that see a pixel" if dense else "The number of paths from a pixel"
+    together = "" if correlation is None else (
+        f" {what} and how much the pixel varies correlate with {correlation:.2f}.")
     return Part(
         "pixels", "What the net sees of the image", figures.pixels(counts.pixels(net, dataset)),
         "Maps over the image plane: units that see each pixel, paths, variation, dead pixels.",
         [*(above if dense else []),
-         "A path takes one weight that is left from every layer, from a pixel to a class. A pixel without a path is "
-         "dead: it counts only in the image's mean and spread, by which every image is standardised. "
-         f"{found['dead']:,} of {found['all']:,} pixels are dead{unseen}.",
+         f"A path takes one weight that is left from every layer, from a pixel to {end}. A pixel without a path is dead"
+         f"{counts_still}. {found['dead']:,} of {found['all']:,} pixels are dead{unseen}.",
          "Nobody told the net which pixels matter, but a pixel that is the same in every training image cannot tell "
-         "classes apart." + ("" if correlation is None else
-                             f" {what} and how much the pixel varies correlate with {correlation:.2f}.")])
+         f"{_end(dataset, 'classes', 'images')} apart.{together}"])
 
 
 def _classes(net: Sequential, dataset: Dataset, counted: dict[str, Any]) -> Part:
@@ -196,13 +213,13 @@ def _units(net: Sequential, dataset: Dataset) -> Part:
          "No weight was ever set: these pictures were found among random signs by keeping, inverting and hiding."])
 
 
-def _filters(net: Sequential) -> Part:
+def _filters(net: Sequential, dataset: Dataset) -> Part:
     return Part(
         "filters", "The most used filters of the first layer", figures.filters(net),
         "The first convolution's filters as small windows of positive, negative and hidden weights.",
-        [f"The filters of {next(iter(net.weights()))} that the most paths to the classes pass through, with their "
-         "share of all such paths; input channels side by side. Blue multiplies with a positive weight, orange with a "
-         "negative one, and nearly white is hidden."])
+        [f"The filters of {next(iter(net.weights()))} that the most paths to the {_end(dataset, 'classes', 'outputs')} "
+         "pass through, with their share of all such paths; input channels side by side. Blue multiplies with a "
+         "positive weight, orange with a negative one, and nearly white is hidden."])
 
 
 def _patterns(net: Sequential) -> Part:
@@ -308,7 +325,8 @@ def _lead(counted: dict[str, Any]) -> str:
     weights = sum(row["weights"] for row in counted["layers"])
     left = weights - sum(row["hidden"] for row in counted["layers"])
     by = "keeping, hiding or inverting" if _inverts(counted) else "keeping or hiding"
-    mark = MARK * counted["unverified"]
+    mark, share = MARK * counted["unverified"], counted["test_accuracy"]
+    told = (f"{share:.2%}{mark} of the held-out images get the right class" if share is not None else
+            f"its {counted['result']}{mark}")
     return (f"A net trained on {counted['dataset']}{mark} by {by} random weights: {left:,} of {weights:,} are left, "
-            f"and {counted['test_accuracy']:.2%}{mark} of the held-out images get the right class. What did the mask "
-            f"learn?{f' {UNVERIFIED}' if mark else ''}")
+            f"and {told}. What did the mask learn?{f' {UNVERIFIED}' if mark else ''}")

@@ -17,7 +17,7 @@ from ..display import MARK, UNVERIFIED, columns
 from ..errors import UsageError
 from ..evaluation import Evaluation
 from ..fast.memory import kept_memory
-from ..losses import refuse_targets
+from ..losses import CLASS, refuse_targets
 from ..nn import Sequential
 from .common import Parser, load_data_of, other_data, trust_option, whole_number
 
@@ -90,6 +90,9 @@ def _of_file(options: Any) -> Asked:
     """An exported net, or one of the zoo's, which knows its data."""
     path = zoo.path_of(options.file)
     exported = export.load(path)
+    if [kind for kind, _ in exported.answers] != [CLASS]:
+        raise UsageError(f"evaluate: it is about classes, but the outputs of {options.file} say something else; "
+                         "`minimask predict` tells what they say of an image")
     known = next((entry for entry in zoo.entries().values() if entry.path == path), None)
     name = options.dataset or (known.dataset if known else None)
     if name is None:

@@ -58,7 +58,8 @@ def command(words: Sequence[str]) -> None:
         mark = MARK * bool(record.get("unverified"))
         about += f", epoch {end['epoch']}: " + (f"{end['test_accuracy']:.2%}{mark} of the images held out"
                                                 if "test_accuracy" in end else result(end, record["dataset"], mark))
-    exported = export.save(out, net, classes, about, options.codec, record.get("init_seed", record["seed"]), prepare)
+    exported = export.save(out, net, classes, about, options.codec, record.get("init_seed", record["seed"]), prepare,
+                           record.get("answers", ()))
     floats = 4 * net.size()
     ratio = f" ({floats / exported.size:,.0f} to 1)" if exported.size < floats else ", each weight as it is"
     print(f"{escape.line(out)}: {exported.size:,} bytes in place of {floats:,} as float32{ratio}")

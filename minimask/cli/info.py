@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from .. import cost, escape, export, prune, zoo
 from ..data.preprocess import DEFAULT
 from ..display import MARK, UNVERIFIED, columns
 from ..export.header import MOST_WORK, Stored
+from ..losses import CLASS, NUMBER, YES
 from ..predict import batch_size
 from .common import Parser
 
@@ -26,8 +27,7 @@ def command(words: Sequence[str]) -> None:
     about = exported.about or "a net"
     about += MARK if known and known.unverified and MARK not in about else ""
     print(f"{escape.line(options.file)}: {escape.line(about)}")
-    names = ", ".join(map(escape.line, exported.classes[:10])) + (" ..." if len(exported.classes) > 10 else "")
-    print(f"images of {' x '.join(map(str, net.input_shape))} -> {len(exported.classes)} classes: {names}\n")
+    print(f"images of {' x '.join(map(str, net.input_shape))} -> {'; '.join(_outputs(exported))}\n")
     if exported.prepare.name != DEFAULT:
         print(f"preprocess: {escape.line(exported.prepare.name)}\n")
     print(table(stored))
@@ -45,6 +45,16 @@ def command(words: Sequence[str]) -> None:
           f"{after.multiply_adds:,} of {before.multiply_adds:,} multiply-adds an image")
     if MARK in about:
         print(textwrap.fill(UNVERIFIED, 100))
+
+
+def _outputs(exported: export.Exported) -> Iterator[str]:
+    """What the outputs say, with their names: "10 classes: 0, 1 ...", "1 number: ink"."""
+    place = 0
+    for kind, count in exported.answers:
+        names = ", ".join(map(escape.line, exported.classes[place:place + min(count, 10)])) + " ..." * (count > 10)
+        what = {CLASS: "classes", NUMBER: "number" + "s" * (count > 1), YES: "yes or no"}[kind]
+        yield f"{count} {what}: {names}"
+        place += count
 
 
 def table(stored: dict[str, Stored]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,10 @@ def command(words: Sequence[str]) -> None:
         if net.input_shape != dataset.input_shape:
             raise UsageError(f"{folder} takes images {net.input_shape}, but those of {dataset.name} are "
                              f"{dataset.input_shape}; name the data set that it was trained on")
+        outputs = math.prod(list(net.shapes.values())[-1])
+        if outputs != len(dataset.classes):
+            raise UsageError(f"{folder} has {outputs} outputs, but {dataset.name} has names for {len(dataset.classes)} "
+                             "of them; name the data set that it was trained on")
     out = Path(options.out) if options.out else files.own_folder(folder, "anatomy")
     with files.locked(out):
         names = page.write(out, net, record, dataset, options.repeats)

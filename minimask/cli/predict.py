@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from .. import escape, export, own, prune, zoo
-from ..data import Preprocess
 from ..data import images as imagefiles
 from ..data.preprocess import restored
 from ..errors import MinimaskError, UsageError
-from ..nn import Sequential
-from ..predict import classify
+from ..losses import CLASS, NUMBER
+from ..predict import classify, outputs
 from .common import Parser, whole_number
 
 
@@ -27,7 +30,7 @@ def command(words: Sequence[str]) -> None:
     failed: list[tuple[str, MinimaskError]] = []
     for path in options.images:
         try:
-            for line in _lines(path, net, exported.classes, prepare, options.first):
+            for line in _lines(path, replace(exported, net=net, prepare=prepare), options.first):
                 print(line)
         except MinimaskError as error:
             failed.append((path, error))
@@ -35,19 +38,37 @@ def command(words: Sequence[str]) -> None:
         raise _summary(failed, len(options.images))
 
 
-def _lines(path: str, net: Sequential, classes: Sequence[str], prepare: Preprocess,
-           first: int | None) -> Iterator[str]:
+def _lines(path: str, exported: export.Exported, first: int | None) -> Iterator[str]:
     """What is printed of a file's first images; MinimaskError, which names the file, where it cannot be taken."""
+    net, classes, prepare = exported.net, exported.classes, exported.prepare
     images = imagefiles.read(path, net.input_shape)[:first]
     if not len(images):
         raise UsageError(f"{path} holds no image")
     try:
-        found = classify(net, images, prepare=prepare)
+        if [kind for kind, _ in exported.answers] == [CLASS]:
+            answers: Any = ([escape.line(classes[label]), f"{confidence:.1%}"] for label, confidence in zip(
+                *classify(net, images, prepare=prepare)))
+        else:
+            answers = (list(_answers(row, exported)) for row in outputs(net, images, prepare=prepare))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    for number, (label, confidence) in enumerate(zip(*found)):
+    for number, answer in enumerate(answers):
         name = f"{path}[{number}]" if len(images) > 1 else path
-        yield f"{escape.line(name)}\t{escape.line(classes[label])}\t{confidence:.1%}"
+        yield "\t".join([escape.line(name), *answer])
+
+
+def _answers(row: np.ndarray, exported: export.Exported) -> Iterator[str]:
+    """What a net's outputs (k,) for one image say, which are more than one class: a class and how sure the net is of
+    it, a number with its name, a name with the chance of yes."""
+    place = 0
+    for kind, count in exported.answers:
+        part, names = row[place:place + count], [escape.line(each) for each in exported.classes[place:place + count]]
+        place += count
+        if kind == CLASS:
+            yield names[part.argmax()]
+            yield f"{1 / np.exp(part - part.max()).sum():.1%}"
+        for name, value in zip(names, part) if kind != CLASS else ():
+            yield f"{name} {value:.4g}" if kind == NUMBER else f"{name} {1 / (1 + math.exp(-max(value, -700))):.1%}"
 
 
 def _summary(failed: list[tuple[str, MinimaskError]], count: int) -> MinimaskError:
@@ -63,7 +84,8 @@ def _summary(failed: list[tuple[str, MinimaskError]], count: int) -> MinimaskErr
 def _parser() -> Parser:
     parser = Parser(prog="minimask predict",
                     description="Classify images with an exported net: a line per image with its class and the net's\n"
-                                "confidence, the largest entry of the softmax.",
+                                "confidence, the largest entry of the softmax. Of a net that says something else,\n"
+                                "what it says: a number, or the chance of yes, with its name.",
                     epilog="Images are of the size that the net takes, light on dark where it was trained so: MNIST's\n"
                            "digits are white on black.\n\n"
                            "example:\n  minimask predict fcn digit.png\n"

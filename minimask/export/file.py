@@ -59,7 +59,8 @@ from ..data import Preprocess
 from ..data.preprocess import IMAGE, restored
 from ..engine import Tensor, no_grad
 from ..errors import MinimaskError, OutOfMemory, UsageError, unknown
-from ..fields import is_line
+from ..fields import is_integer, is_line
+from ..losses import ANSWERS, CLASS, Answers
 from ..mask import Supermask, WeightSource
 from ..prune import Fixed
 from . import ternary
@@ -89,6 +90,7 @@ class Exported:
         classes: their names. about: one line on where it comes from.
         stored: how the weights lie in the file, by layer name. size: of the file, in bytes.
         prepare: raw images -> what the net takes. One of own code is named, and must be given to be used.
+        answers: what the outputs say (:meth:`minimask.losses.Loss.answers`), as long as `classes` in all.
     """
 
     net: nn.Sequential
@@ -97,6 +99,7 @@ class Exported:
     stored: dict[str, Stored]
     size: int
     prepare: Preprocess = IMAGE
+    answers: Answers = ()
 
     @property
     def header_size(self) -> int:
@@ -114,7 +117,7 @@ def dense_weights(net: nn.Sequential) -> dict[str, np.ndarray]:
 
 
 def save(path: str | Path, net: nn.Sequential, classes: Sequence[str], about: str = "", codec: str | None = None,
-         seed: int | None = None, prepare: Preprocess | None = None) -> Exported:
+         seed: int | None = None, prepare: Preprocess | None = None, answers: Answers = ()) -> Exported:
     """Writes a trained net into a file, and returns it as it is read from there.
 
     Args:
@@ -124,6 +127,7 @@ def save(path: str | Path, net: nn.Sequential, classes: Sequence[str], about: st
             quickly, the one that needs fewer bytes, unless 'arithmetic' saves much more (WORTH).
         seed: of the generator that the net was built with; needed where frozen weights have several magnitudes.
         prepare: what was done to raw images, `dataset.prepare`; every image was standardised by itself unless given.
+        answers: what the outputs say (:meth:`minimask.losses.Loss.answers`); one class of all unless given.
 
     Raises:
         ExportError: the net holds a layer, a padding or a class name that the file cannot hold, too many weights,
@@ -132,7 +136,7 @@ def save(path: str | Path, net: nn.Sequential, classes: Sequence[str], about: st
     """
     if codec is not None and codec not in ternary.CODECS:
         raise unknown("codec", codec, ternary.CODECS)
-    content = encoded(net, classes, about, codec, seed, prepare)
+    content = encoded(net, classes, about, codec, seed, prepare, answers)
     try:
         exported = decoded(io.BytesIO(content), len(content))
     except ValueError as error:
@@ -145,7 +149,7 @@ def save(path: str | Path, net: nn.Sequential, classes: Sequence[str], about: st
 
 
 def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: str | None = None,
-            seed: int | None = None, prepare: Preprocess | None = None) -> bytes:
+            seed: int | None = None, prepare: Preprocess | None = None, answers: Answers = ()) -> bytes:
     """The content of the file; arguments and errors as for save, but that nothing is written."""
     weights, blobs = dense_weights(net), []
     names = {id(layer): name for name, layer in net.walk()}
@@ -176,7 +180,9 @@ def encoded(net: nn.Sequential, classes: Sequence[str], about: str = "", codec: 
     prepare = prepare or IMAGE
     header = {"dtype": dtypes.pop(), "input": list(net.input_shape),
               "standardise": STANDARDISED.get(prepare.name, prepare.name), **_learned(prepare),
-              "classes": list(map(str, classes)), "about": about, "layers": layers(net.layers)}
+              "classes": list(map(str, classes)),
+              **({"answers": [list(answer) for answer in answers]} if answers else {}), "about": about,
+              "layers": layers(net.layers)}
     blobs += [bytes(files.raw(_little(array))) for _, array in sorted(prepare.arrays.items())]
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     content = MAGIC + bytes([VERSION]) + len(text).to_bytes(3, "little") + text + b"".join(blobs)
@@ -306,6 +312,7 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
     try:
         spec = Spec(header, "the header")
         dtype, classes, about = spec.choice("dtype", ("float32", "float64")), spec.texts("classes"), spec.text("about")
+        answers = _answers(spec, len(classes))
         prepared, learned = _prepared(spec)
         spec.dtype, shape = dtype, spec.sizes("input")
         net = nn.Sequential(spec.layers("layers"), shape)
@@ -331,7 +338,18 @@ def decoded(file: IO[bytes], size: int, backend: str = "numpy") -> Exported:
         prepare = restored(prepared, arrays, net.input_shape)
     except ValueError as error:
         raise ValueError(f"its preprocessing {error}") from error
-    return Exported(net, classes, about, stored, size, prepare)
+    return Exported(net, classes, about, stored, size, prepare, answers)
+
+
+def _answers(spec: Spec, outputs: int) -> Answers:
+    """What the outputs say: of files that do not tell, one class."""
+    if "answers" not in spec.left:
+        return ((CLASS, outputs),)
+    said = spec.take("answers", lambda value: isinstance(value, list) and all(
+        isinstance(each, list) and len(each) == 2 and each[0] in ANSWERS and is_integer(each[1], 1, outputs)
+        for each in value) and sum(count for _, count in value) == outputs,
+        f"pairs of {', '.join(ANSWERS)} and a number of outputs, {outputs} in all")
+    return tuple((kind, count) for kind, count in said)
 
 
 def _prepared(spec: Spec) -> tuple[str, list[tuple[str, str, tuple[int, ...]]]]:

@@ -12,6 +12,7 @@ from ..backend import to_host
 from ..data import Dataset
 from ..display import HIDDEN, INVERTED, KEPT
 from ..errors import MinimaskError
+from ..losses import has_classes
 from ..nn import Dense, Sequential
 from .pictures import new_figure
 
@@ -59,6 +60,7 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
     axes = under.subplots(blocks * each, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
+    word = "class " * has_classes(dataset)
     for label, (name, units) in enumerate(zip(names, chosen)):
         block, column = divmod(label, columns)
         for row, (unit, words) in enumerate(units):
@@ -66,7 +68,7 @@ def masks(net: Sequential, dataset: Dataset, image: int = 0) -> Figure:
             ax.set_axis_on()
             last = row == len(units) - 1 and (block == blocks - 1 or label + columns >= len(names))
             maps(ax, mask[:, unit].reshape(dataset.input_shape), named=last)
-            ax.set_title((f"class {name}\n" if not row else "") + words, fontsize=7)
+            ax.set_title((f"{word}{name}\n" if not row else "") + words, fontsize=7)
     return figure
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from .. import data, recipes
 from ..errors import MinimaskError, UsageError
 from ..fields import MOST_WHOLE, Fields, brief, is_integer, is_line, refuse_unbounded
+from ..losses import ANSWERS
 from ..recipes import grid
 
 #: From where to where the numbers of an epoch lie, and which of them are whole.
@@ -68,6 +69,8 @@ def record(value: Mapping[str, Any]) -> None:
                              f"{name} is {brief(value['environment'][name], 40)}")
     if "data" in value:
         _data(value["data"])
+    if "answers" in value:
+        _answers(value["answers"], len(value["data"]["classes"]) if "data" in value else None)
     if type(value.get("unverified", False)) is not bool:
         raise ValueError(f"is damaged or of another kind: its unverified is {brief(value['unverified'], 40)}")
     if "metric" in value and not (is_line(value["metric"]) and 0 < len(value["metric"]) <= MOST_NAME):
@@ -96,6 +99,14 @@ def _data(value: Any) -> None:
     if not 0 < len(parts.texts("classes")) <= MOST_CLASSES:
         raise ValueError(f"is damaged or of another kind: its data has no classes, or more than {MOST_CLASSES:,}")
     parts.end()
+
+
+def _answers(value: Any, outputs: int | None) -> None:
+    """ValueError unless it says what so many outputs say: pairs of a kind and a number of outputs."""
+    if not isinstance(value, list) or not 0 < len(value) <= MOST_CLASSES or not all(
+            type(each) is list and len(each) == 2 and each[0] in ANSWERS and is_integer(each[1], 1, MOST_CLASSES)
+            for each in value) or outputs not in (None, sum(count for _, count in value)):
+        raise ValueError(f"is damaged or of another kind: its answers are {brief(value, 60)}")
 
 
 def numbered(value: Mapping[str, Any]) -> list[tuple[int, Any]]:

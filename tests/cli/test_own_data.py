@@ -1,13 +1,14 @@
 """Data of one's own through every command: trained, stopped, found again, looked at, exported and used."""
 
 import json
+import re
 import shutil
 import sys
 
 import numpy as np
 import pytest
 
-from minimask import data, export, interchange, loop, runs
+from minimask import data, export, interchange, loop, losses, mask, nn, optimizers, predict, runs, train
 from minimask.__main__ import main
 
 RECIPE = """name = "iris"
@@ -200,3 +201,101 @@ def test_exports_say_classes_and_preprocessing(work, capsys):
     logits = runtime.InferenceSession(str(work / "n.onnx")).run(None, {"images": x})[0]
     accuracy = np.mean(logits.argmax(axis=1) == dataset.test_labels)
     assert accuracy == runs.read_record(work / "run")["epochs"][-1]["test_accuracy"]
+
+
+@pytest.fixture
+def numbers(work):
+    """saved(loss, targets, names): a net trained from Python on columns of targets, kept in run/, and its net."""
+    def saved(loss, targets, names):
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((80, 4)).astype(np.float32)
+        mine = data.from_arrays(x, targets(x), names, preprocess="feature")
+        net = nn.Sequential([nn.Flatten(), nn.Dense(4, len(names), mask.Trained(), rng)], mine.input_shape)
+        record = train.fit(net, mine, optimizers.Adam(net.parameters(), 0.05), 5, rng, batch=16, loss=loss)
+        runs.save(net, record, work / "run", mine, overwrite=True)
+        np.save(work / "new.npy", x[:2].reshape(2, 1, 4, 1))
+        return predict.outputs(net, x[:2].reshape(2, 1, 4, 1), prepare=mine.prepare)
+    return saved
+
+
+def test_what_says_numbers_is_not_called_a_class(numbers, work, capsys):
+    """A mean square's outputs are the numbers themselves, of binary cross-entropy the chance of yes."""
+    outputs = numbers("mse", lambda x: x[:, :2] * 3, ("height", "weight"))
+    said(capsys, "export", "run", "-o", "n.mmk")
+    lines = said(capsys, "predict", "n.mmk", "new.npy").splitlines()
+    assert lines == [f"new.npy[{i}]\theight {a:.4g}\tweight {b:.4g}" for i, (a, b) in enumerate(outputs)]
+    assert "-> 2 numbers: height, weight" in said(capsys, "info", "n.mmk")
+    assert "it is about classes, but the outputs of n.mmk say something else" in said(
+        capsys, "evaluate", "n.mmk", "--dataset", "digits", status=2)
+    outputs = numbers("binary-cross-entropy", lambda x: (x[:, :2] > 0) * 1.0, ("tall", "old"))
+    said(capsys, "export", "run", "-o", "n.mmk", "--overwrite")
+    lines = said(capsys, "predict", "n.mmk", "new.npy").splitlines()
+    assert lines == [f"new.npy[{i}]\ttall {1 / (1 + np.exp(-a)):.1%}\told {1 / (1 + np.exp(-b)):.1%}"
+                     for i, (a, b) in enumerate(outputs)]
+    assert "-> 2 yes or no: tall, old" in said(capsys, "info", "n.mmk")
+
+
+def test_every_head_says_what_it_is_about(numbers, work, capsys):
+    """The number is the largest of all outputs, and no class for that."""
+    heads = losses.Heads([("cross-entropy", 2), ("mse", 1)])
+    outputs = numbers(heads, lambda x: np.stack([x[:, 0] > 0, 50 + x[:, 1]], axis=1), ("left", "right", "far"))
+    assert runs.read_record(work / "run")["answers"] == [["class", 2], ["number", 1]]
+    said(capsys, "export", "run", "-o", "n.mmk")
+    for line, row in zip(said(capsys, "predict", "n.mmk", "new.npy").splitlines(), outputs, strict=True):
+        assert line.split("\t")[1] == ("left", "right")[row[:2].argmax()] and line.endswith(f"\tfar {row[2]:.4g}")
+        assert line.split("\t")[2] == f"{1 / np.exp(row[:2] - row[:2].max()).sum():.1%}"
+    assert "-> 2 classes: left, right; 1 number: far" in said(capsys, "info", "n.mmk")
+    path = work / "run" / "record.json"
+    good = path.read_text()
+    for wrong in ('[["class", 2], ["number", 2]]', '[["sort", 3]]', '[["class", 3, 1]]', "{}", "[]", '[["class", true]]'):
+        path.write_text(good.replace('[["class", 2], ["number", 1]]', wrong))
+        assert "its answers are" in said(capsys, "export", "run", "-o", "m.mmk", status=1)
+
+
+def test_of_classes_nothing_more_is_noted(work, capsys):
+    """Records and files of nets that say a class are what they always were, whatever the loss."""
+    said(capsys, "train", "iris.toml", "--out", "run", "--quiet", "--epochs", "1", "--set", "loss=mse")
+    said(capsys, "export", "run", "-o", "n.mmk")
+    assert "answers" not in runs.read_record(work / "run") and b"answers" not in (work / "n.mmk").read_bytes()
+    assert export.load(work / "n.mmk").answers == (("class", 3),)
+
+
+FAULTS = {
+    "a missing table": ("csv:no.csv", lambda work: None, "there is no no.csv"),
+    "a table that is an image": ("csv:bad.csv", lambda work: (work / "bad.csv").write_bytes(bytes(range(256))), "bad.csv"),
+    "an empty table": ("csv:bad.csv", lambda work: (work / "bad.csv").write_text(""), "bad.csv"),
+    "a class of one row": ("csv:bad.csv", lambda work: (work / "bad.csv").write_text("1,a\n2,a\n3,b\n"), "b"),
+    "a word for a number": ("csv:bad.csv", lambda work: (work / "bad.csv").write_text("1,a\n2,a\nx,b\n4,b\n"), "line 3"),
+    "no archive": ("npz:bad.npz", lambda work: (work / "bad.npz").write_text("no"), "bad.npz"),
+    "no folder": ("folder:bad", lambda work: None, "there is no folder bad|there is no bad"),
+    "an empty folder": ("folder:bad", lambda work: (work / "bad").mkdir(), "needed is a folder of pictures for every"),
+    "an empty class": ("folder:bad", lambda work: (_picture(work / "bad/a/1.png", 4), (work / "bad/b").mkdir()), "b holds no"),
+    "a class of one picture": ("folder:bad", lambda work: [_picture(work / f"bad/{name}.png", 4) for name in (
+        "a/1", "a/2", "b/1")], "b"),
+    "pictures of two sizes": ("folder:bad", lambda work: [_picture(work / f"bad/{name}.png", size) for name, size in (
+        ("a/1", 4), ("a/2", 4), ("b/1", 4), ("b/2", 5))], "is of 5 x 5 pixels, but"),
+    "no picture": ("folder:bad", lambda work: [_picture(work / f"bad/{name}.png", 4) for name in (
+        "a/1", "a/2", "b/1")] + [(work / "bad/b/2.png").write_text("no")], "2.png"),
+}
+
+
+def _picture(path, size):
+    Image = pytest.importorskip("PIL.Image")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((size, size), np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_wrong_data_ends_in_one_sentence_and_leaves_nothing(fault, work, capsys):
+    """Nor does it take anything from a run that is there and was to be replaced."""
+    name, make, sentence = FAULTS[fault]
+    make(work)
+    (work / "run").mkdir()
+    (work / "run" / "record.json").write_text("{}")
+    for words in (["--out", "new"], ["--out", "run", "--overwrite"], ["--out", "new", "--resume"]):
+        assert main(["train", "fcn", "--dataset", name, *words]) in (1, 2)
+        text = capsys.readouterr().err
+        assert text.startswith("minimask: ") and text.count("\n") == 1 and re.search(sentence, text), text
+        assert "bug" not in text and "Traceback" not in text
+        assert not (work / "new").exists() and (work / "run" / "record.json").read_text() == "{}"
+        assert [path.name for path in (work / "run").iterdir()] == ["record.json"]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from minimask import data, mask, nn, own, recipes
+from minimask import data, engine, mask, nn, own, recipes, train
 from minimask.errors import MinimaskError, UsageError
 
 RECIPE = """
@@ -166,6 +166,31 @@ def test_what_goes_wrong_in_no_file_is_not_blamed_on_own_code(project, monkeypat
     monkeypatch.chdir(folder)
     with pytest.raises(UsageError, match="^a loss gives one number"), own.blamed():
         exec(compile("raise error", "<string>", "exec"), {"error": UsageError("a loss gives one number")})
+
+
+@pytest.mark.parametrize("pullback, sentence", [("lambda g: (g,)", "its pullback gave 1 cotangents for 2 arrays"),
+                                                ("lambda g: g", "must return a tuple"),
+                                                ("lambda g: (g[0], None)", "gradient|shape")])
+def test_a_pullback_that_gives_something_wrong_is_named_as_own_code(project, pullback, sentence):
+    """The error comes from the engine then, and passes no line of it."""
+    folder, module = project
+    (folder / f"{module}.py").write_text(f"""from minimask import mask, op
+@op(surrogate=True)
+def most(xp, scores, tau):
+    return scores * 0 + 1, {pullback}
+class Most(mask.Supermask):
+    def step(self, scores):
+        return most(scores, 0.5)
+def rule(tau):
+    return Most()
+""")
+    try:
+        recipe = _recipe(project, model="fcn", model_settings={}, schedule="constant", schedule_settings={})
+        net = recipe.build(data.digits(), np.random.default_rng(0))
+        with pytest.raises(own.OwnError, match=rf"{module}.py, line 4: .*most.*({sentence}).*in your own code"), own.blamed():
+            train.fit(net, data.digits(), recipe.optimizer_of(net, data.digits()), 1, np.random.default_rng(0))
+    finally:
+        engine.OPS.pop("most", None)
 
 
 def test_an_error_of_minimasks_own_passes_as_it_is():
