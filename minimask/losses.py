@@ -401,6 +401,9 @@ def _r2(outputs: np.ndarray, targets: np.ndarray) -> float:
 
 def _top5(outputs: np.ndarray, targets: np.ndarray) -> float:
     """The share of samples whose label is among the five largest outputs."""
+    if not _are_labels(targets):
+        raise UsageError(f"top5: targets are {targets.dtype} of shape {targets.shape}, but must be the numbers of "
+                         "classes, integers (n,); take 'mae' or 'r2'")
     of_label = np.take_along_axis(outputs, targets[:, None], axis=1)
     return float(((outputs > of_label).sum(axis=1) < 5).mean())
 

@@ -109,7 +109,8 @@ def find(where: str, name: str, code: Code | None) -> Any:
 def untrusted(where: str, name: str) -> Untrusted:
     """The error for own code that nobody has said may be run."""
     return Untrusted(f"{where} is own code, {name}, and to import it would run it: where it is yours, or you have read "
-                     "it, say --trust (from Python trust=True), or name the recipe file that it began with")
+                     "it, say --trust (from Python trust=True), or name the recipe file that it began with, where that "
+                     "lies outside the folders of runs and sweeps")
 
 
 def _module(where: str, name: str, code: Code) -> Any:

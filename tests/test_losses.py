@@ -242,6 +242,11 @@ def test_a_metric_that_is_no_number_is_refused(given):
         judge([np.zeros((2, 3))], np.zeros(2, int), 0.0)
 
 
+def test_the_best_five_are_those_of_classes():
+    with pytest.raises(UsageError, match=r"top5: targets are float64 of shape \(3, 2\), but must be the numbers of"):
+        losses.METRICS["top5"](np.zeros((3, 2)), np.zeros((3, 2)))
+
+
 def test_a_loss_that_does_not_hang_on_the_outputs_is_refused():
     loss = losses.of(lambda outputs, targets: ops.mean(Tensor(outputs.detach().data)))
     with pytest.raises(UsageError, match="was not made from the outputs by ops"):
