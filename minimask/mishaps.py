@@ -150,8 +150,9 @@ def refuse_misfits(net: Sequential, dataset: Dataset, batch: int, rng: np.random
         raise UsageError(f"fit: rng is a {type(rng).__name__}, but must be a generator: numpy.random.default_rng(seed)")
     outputs = list(net.shapes.values())[-1]
     if net.input_shape != dataset.input_shape or outputs != (len(dataset.classes),):
+        named = "" if dataset.test_labels.dtype.kind in "iu" else ", or name every output, classes="
         raise UsageError(f"fit: the net maps {net.input_shape} to {outputs}, but data set {dataset.name!r} needs "
-                         f"{dataset.input_shape} to {(len(dataset.classes),)}; build the net with these shapes")
+                         f"{dataset.input_shape} to {(len(dataset.classes),)}; build the net with these shapes{named}")
     for targets in (dataset.train_labels, dataset.test_labels):
         loss.check(targets, *outputs)
     if dataset.test_images.dtype.kind == "f" and not np.isfinite(dataset.test_images).all():

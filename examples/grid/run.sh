@@ -9,14 +9,14 @@ set -x
 
 # Two values of weight decay, two of the threshold, two seeds: eight runs of the demo's net, two at a time. Stopped in
 # the middle as by a scheduler, the sweep goes on when the same command is given again.
-sweep=(minimask sweep digits --epochs 12 --set wd=0.01,0.02 --set source_settings.tau=0.01,0.02 --seeds 2 --jobs 2
+sweep=(minimask sweep digits --epochs 8 --set wd=0.01,0.02 --set source_settings.tau=0.01,0.02 --seeds 2 --jobs 2
   --threads 1 --log --quiet --out out/grid)
 one=digits-wd_0.02-source.tau_0.01-seed0
 bash ../midway.sh out/grid/$one/log.jsonl 3 "${sweep[@]}"
 "${sweep[@]}"
 
 # One of its runs alone, never stopped: the same bits.
-minimask train digits --epochs 12 --set wd=0.02 --set source_settings.tau=0.01 --threads 1 --out out/alone --quiet
+minimask train digits --epochs 8 --set wd=0.02 --set source_settings.tau=0.01 --threads 1 --out out/alone --quiet
 cmp out/grid/$one/network.npz out/alone/network.npz
 
 minimask report out/grid --format latex --out out/report > out/table.tex # mean and deviation of every cell

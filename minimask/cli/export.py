@@ -46,7 +46,8 @@ def command(words: Sequence[str]) -> None:
     code = own.trusted(record, folder) if options.trust else None
     classes, prepare = _classes(net, record), runs.prepare_of(folder, record, code)
     if dense is not None:
-        dense(net, out, classes=classes, prepare=prepare, scores=options.scores, **for_onnx)
+        dense(net, out, classes=classes, prepare=prepare, scores=options.scores, answers=record.get("answers", ()),
+              **for_onnx)
         how = "signs and a magnitude for each layer" if options.compact else "every weight as it is used"
         print(f"{escape.line(out)}: {out.stat().st_size:,} bytes, {how}; images (n, channels, height, width), "
               f"{DONE.get(prepare.name, f'preprocessed by {prepare.name}')}")

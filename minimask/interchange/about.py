@@ -11,6 +11,7 @@ from ..data import Preprocess
 from ..data.preprocess import DEFAULT, IMAGE, restored
 from ..errors import MinimaskError
 from ..fields import Fields
+from ..losses import Answers
 from .dense import channels_first
 
 #: What every file says of its input, by the preprocessing of the images.
@@ -23,10 +24,11 @@ INPUTS = {
 MOST_LEARNED = 1 << 17
 
 
-def about(classes: Sequence[str] | None, prepare: Preprocess | None) -> dict[str, Any]:
+def about(classes: Sequence[str] | None, prepare: Preprocess | None, answers: Answers = ()) -> dict[str, Any]:
     """Plain data: "input" in words, and what is known of "classes", names in the order of the logits, and "preprocess".
 
-    This has its name and, in the layout of the images there, (c, h, w), what it learned.
+    This has its name and, in the layout of the images there, (c, h, w), what it learned. Where the logits are not one
+    class, "answers" says what they are (:meth:`minimask.losses.Loss.answers`), and "classes" are their names.
 
     Raises MinimaskError where that is more than MOST_LEARNED numbers.
     """
@@ -34,6 +36,8 @@ def about(classes: Sequence[str] | None, prepare: Preprocess | None) -> dict[str
     found: dict[str, Any] = {"input": INPUTS.get(name, f"images NCHW, float, preprocessed by {name}")}
     if classes is not None:
         found["classes"] = list(map(str, classes))
+    if answers:
+        found["answers"] = [list(answer) for answer in answers]
     if prepare is not None:
         count = sum(array.size for array in prepare.arrays.values())
         if count > MOST_LEARNED:

@@ -15,6 +15,7 @@ from .. import files, nn, resnet
 from ..backend import to_host
 from ..data import Preprocess
 from ..errors import MinimaskError, UsageError
+from ..losses import Answers
 from ..windows import INTEGERS
 from .about import about
 from .dense import channels_first, flat, places, state_dict
@@ -29,7 +30,7 @@ DTYPES = {"f2": "F16", "f4": "F32", "f8": "F64", "i1": "I8", "i2": "I16", "i4": 
 
 
 def write_safetensors(net: nn.Sequential, path: str | Path, scores: bool = False, classes: Sequence[str] | None = None,
-                      prepare: Preprocess | None = None) -> None:
+                      prepare: Preprocess | None = None, answers: Answers = ()) -> None:
     """Writes :func:`state_dict` as a safetensors file: ``module.load_state_dict(safetensors.torch.load_file(path))``.
 
     The same net gives the same bytes. Its metadata say "pt" under "format", as PyTorch's loaders want it, and under
@@ -39,14 +40,15 @@ def write_safetensors(net: nn.Sequential, path: str | Path, scores: bool = False
     Args:
         scores: write scores, frozen weights, mask and tau of every masked layer, too: 'dense1.scores' and so on, in the
             layout of 'dense1.weight'. PyTorch loads such a file under ``strict=False``.
-        classes: their names, in the order of the logits. prepare: what is done to raw images (`dataset.prepare`). Both
-            are among the metadata where they are given.
+        classes: their names, in the order of the logits. prepare: what is done to raw images (`dataset.prepare`).
+            answers: what the logits say where they are not one class (:meth:`minimask.losses.Loss.answers`). All are
+            among the metadata where they are given.
 
     Raises:
         MinimaskError: a layer has no counterpart. WriteError: the file cannot be written.
     """
     arrays = {**state_dict(net), **(_behind(net) if scores else {})}
-    said = _about(net, arrays, classes, prepare)
+    said = _about(net, arrays, about(classes, prepare, answers))
     files.write(Path(path), _safetensors(arrays, {"format": "pt", "minimask": said}))
 
 
@@ -67,11 +69,10 @@ def _behind(net: nn.Sequential) -> dict[str, np.ndarray]:
     return found
 
 
-def _about(net: nn.Sequential, arrays: Mapping[str, np.ndarray], classes: Sequence[str] | None,
-           prepare: Preprocess | None) -> str:
+def _about(net: nn.Sequential, arrays: Mapping[str, np.ndarray], given: Mapping[str, Any]) -> str:
     """What a file with these arrays says of itself, as JSON; "layers" in words, for people."""
     layers = {place.name: repr(place.layer) for place in flat(places(net))}
-    said = {"producer": _producer(), **about(classes, prepare), "layers": layers, "net": outline(net),
+    said = {"producer": _producer(), **given, "layers": layers, "net": outline(net),
             "sha256": digest(arrays)}
     return json.dumps(said, separators=(",", ":"))
 
@@ -104,7 +105,8 @@ BITS = {25: 2, 21: 4, OLDEST: 8}
 
 
 def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact: bool = False,
-               scores: bool = False, classes: Sequence[str] | None = None, prepare: Preprocess | None = None) -> None:
+               scores: bool = False, classes: Sequence[str] | None = None, prepare: Preprocess | None = None,
+               answers: Answers = ()) -> None:
     """Writes the dense equivalent as an ONNX file: 'images' (n, c, h, w) float32 -> 'logits' (n, classes).
 
     float32 whatever the net's dtype is: onnxruntime has no ELU in float64. A Dense is a Gemm, which quantisers of
@@ -115,7 +117,7 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
         compact: weights of one magnitude as that number and a tensor of -1, 0, +1, which DequantizeLinear multiplies:
             int8, from opset 21 on int4, from 25 on int2. Computed with are the same weights, to the bit.
         scores: as of :func:`write_safetensors`, as arrays that no node reads.
-        classes, prepare: as in :func:`write_safetensors`; among its metadata_props "minimask" has them, as JSON.
+        classes, prepare, answers: as in :func:`write_safetensors`; its metadata_props have them as JSON in "minimask".
 
     Raises:
         UsageError: no such opset, or nothing to write compactly. MinimaskError: onnx is missing, or a layer has no
@@ -127,8 +129,8 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
         raise UsageError(f"opset {opset}: the onnx that is installed ({onnx.__version__}) writes {OLDEST} to {newest}; "
                          "give one of these")
     make = onnx.helper
-    said = about(classes, prepare)["input"]
-    nodes, inputs, outputs, arrays = _graph(make, net, said)
+    given = about(classes, prepare, answers)
+    nodes, inputs, outputs, arrays = _graph(make, net, given["input"])
     if compact:
         bits = next(bits for since, bits in BITS.items() if opset >= since)
         before, initializers = _compact(onnx, arrays, bits)
@@ -144,7 +146,7 @@ def write_onnx(net: nn.Sequential, path: str | Path, opset: int = OPSET, compact
     model = make.make_model(make.make_graph(nodes, "minimask", inputs, outputs, initializers), opset_imports=opsets,
                             ir_version=make.find_min_ir_version_for(opsets), producer_name=_producer())
     # Some tools drop the input's own text, others this.
-    make.set_model_props(model, {"input": said, "minimask": _about(net, {**arrays, **behind}, classes, prepare)})
+    make.set_model_props(model, {"input": given["input"], "minimask": _about(net, {**arrays, **behind}, given)})
     onnx.checker.check_model(model, full_check=True)
     files.write(Path(path), model.SerializeToString(deterministic=True))
 

@@ -8,7 +8,20 @@ import sys
 import numpy as np
 import pytest
 
-from minimask import data, export, interchange, loop, losses, mask, nn, optimizers, predict, runs, train
+from minimask import (
+    UsageError,
+    data,
+    export,
+    interchange,
+    loop,
+    losses,
+    mask,
+    nn,
+    optimizers,
+    predict,
+    runs,
+    train,
+)
 from minimask.__main__ import main
 
 RECIPE = """name = "iris"
@@ -238,6 +251,10 @@ def test_what_says_numbers_is_not_called_a_class(numbers, work, capsys):
 def test_every_head_says_what_it_is_about(numbers, work, capsys):
     """The number is the largest of all outputs, and no class for that."""
     heads = losses.Heads([("cross-entropy", 2), ("mse", 1)])
+    mine = data.from_arrays(np.eye(4), np.eye(4)[:, :2])  # a name for each column of targets, of which a class is one
+    with pytest.raises(UsageError, match=r"to \(3,\), but .* needs .* or name every output, classes="):
+        train.fit(nn.Sequential([nn.Flatten(), nn.Dense(4, 3, mask.Trained(), np.random.default_rng(0))], (1, 4, 1)), mine,
+                  None, 1, np.random.default_rng(0), loss=heads)
     outputs = numbers(heads, lambda x: np.stack([x[:, 0] > 0, 50 + x[:, 1]], axis=1), ("left", "right", "far"))
     assert runs.read_record(work / "run")["answers"] == [["class", 2], ["number", 1]]
     said(capsys, "export", "run", "-o", "n.mmk")
@@ -245,6 +262,8 @@ def test_every_head_says_what_it_is_about(numbers, work, capsys):
         assert line.split("\t")[1] == ("left", "right")[row[:2].argmax()] and line.endswith(f"\tfar {row[2]:.4g}")
         assert line.split("\t")[2] == f"{1 / np.exp(row[:2] - row[:2].max()).sum():.1%}"
     assert "-> 2 classes: left, right; 1 number: far" in said(capsys, "info", "n.mmk")
+    said(capsys, "export", "run", "-o", "n.safetensors")
+    assert interchange.read("n.safetensors").about["answers"] == [["class", 2], ["number", 1]]
     path = work / "run" / "record.json"
     good = path.read_text()
     for wrong in ('[["class", 2], ["number", 2]]', '[["sort", 3]]', '[["class", 3, 1]]', "{}", "[]", '[["class", true]]'):
@@ -258,6 +277,8 @@ def test_of_classes_nothing_more_is_noted(work, capsys):
     said(capsys, "export", "run", "-o", "n.mmk")
     assert "answers" not in runs.read_record(work / "run") and b"answers" not in (work / "n.mmk").read_bytes()
     assert export.load(work / "n.mmk").answers == (("class", 3),)
+    said(capsys, "export", "run", "-o", "n.safetensors")
+    assert b"answers" not in (work / "n.safetensors").read_bytes()
 
 
 FAULTS = {

@@ -57,7 +57,8 @@ def nets():
 
 
 def contents():
-    return [export.encoded(net, ("a", "b", "c"), "a net", codec, 7) for net, codec in nets()]
+    found = [export.encoded(net, ("a", "b", "c"), "a net", codec, 7) for net, codec in nets()]
+    return [*found, export.encoded(next(nets())[0], ("a", "b", "c"), answers=[("class", 2), ("number", 1)])]
 
 
 def signed(content):
