@@ -113,6 +113,11 @@ def list_folder(folder: Path) -> Listing:
         _list(listing, folder / held, [name for name in classes if name in _folders(folder / held)])
         return listing
     listing = Listing(folder, _classes(folder, below))
+    with os.scandir(folder) as entries:
+        loose = [entry.path for entry in entries if entry.name[0] != "." and entry.name.lower().endswith(ENDINGS)]
+    if loose:
+        warnings.warn(f"{len(loose)} pictures in {folder} itself are left out, for they lie in no class's folder: "
+                      f"{min(loose)}{' ...' * (len(loose) > 1)}", UserWarning, stacklevel=4)
     _list(listing, folder, listing.classes)
     return listing
 

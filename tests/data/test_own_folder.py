@@ -218,6 +218,14 @@ def test_other_files_are_left_out_aloud(pets):
     assert len(values(found)) == 6
 
 
+def test_pictures_outside_of_the_classes_are_left_out_aloud(pets):
+    put(pets / "loose.PNG", np.zeros((5, 4), np.uint8))
+    with pytest.warns(UserWarning, match=r"1 pictures in .* itself are left out, .*no class's folder: .*loose.PNG"):
+        count = len(data.from_folder(pets).train_labels)
+    (pets / "loose.PNG").unlink()
+    assert count == len(data.from_folder(pets).train_labels)
+
+
 def test_without_pillow_there_is_a_way_out(pets, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
     with pytest.raises(MinimaskError, match=r"pip install 'minimask\[images\]'"):
