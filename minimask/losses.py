@@ -146,11 +146,14 @@ class Own(Loss):
         self.function = function
 
     def __call__(self, outputs: Tensor, targets: np.ndarray) -> Tensor:
-        loss = self.function(outputs, targets)
+        loss = self.function(outputs, _to_read(targets))
         if not isinstance(loss, Tensor) or loss.shape != ():
             what = f"a Tensor of shape {loss.shape}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
             raise UsageError(f"{self.name}: a loss gives one number, a scalar Tensor, but this gave {what}; "
                              "take ops.mean of it")
+        if outputs.requires_grad and not loss.requires_grad:
+            raise UsageError(f"{self.name}: the number that it gives was not made from the outputs by ops, so nothing "
+                             "can be learned from it; compute it with Tensors, from minimask.ops")
         return loss
 
     def check(self, targets: np.ndarray, outputs: int) -> None:
@@ -294,6 +297,13 @@ def refuse_targets(name: str, dataset: Any) -> None:
                          f"{dataset.test_labels.dtype} of shape (n{', k' * (dataset.test_labels.ndim - 1)})")
 
 
+def _to_read(targets: np.ndarray) -> np.ndarray:
+    """The same numbers, not to be written into: they are the data set's, and the next epoch's too."""
+    shown = targets.view()
+    shown.flags.writeable = False
+    return shown
+
+
 def _are_labels(targets: np.ndarray) -> bool:
     return targets.ndim == 1 and targets.dtype.kind in "iu"
 
@@ -365,7 +375,12 @@ class Judge:
 
     def _measured(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         assert self.metric is not None
-        value = float(self.metric(outputs, targets))
+        found = self.metric(outputs, _to_read(targets))
+        try:
+            value = float(found)
+        except (TypeError, ValueError):
+            raise UsageError(f"metric {metric_name(self.metric)} gave a {type(found).__name__}, but must give one "
+                             "number") from None
         if not math.isfinite(value):
             raise UsageError(f"metric {metric_name(self.metric)} gave {value}, but a record holds finite numbers; "
                              "let it say what it means then")
@@ -386,6 +401,9 @@ def _r2(outputs: np.ndarray, targets: np.ndarray) -> float:
 
 def _top5(outputs: np.ndarray, targets: np.ndarray) -> float:
     """The share of samples whose label is among the five largest outputs."""
+    if not _are_labels(targets):
+        raise UsageError(f"top5: targets are {targets.dtype} of shape {targets.shape}, but must be the numbers of "
+                         "classes, integers (n,); take 'mae' or 'r2'")
     of_label = np.take_along_axis(outputs, targets[:, None], axis=1)
     return float(((outputs > of_label).sum(axis=1) < 5).mean())
 

@@ -26,6 +26,8 @@ from .fields import brief, refuse_unbounded
 
 #: Characters of a name.
 MOST_NAME = 200
+#: Where Python's own modules are; a home folder with recipes in it may be above that.
+_LIBRARY = Path(os.__file__).resolve().parent
 
 
 class OwnError(MinimaskError):
@@ -107,7 +109,8 @@ def find(where: str, name: str, code: Code | None) -> Any:
 def untrusted(where: str, name: str) -> Untrusted:
     """The error for own code that nobody has said may be run."""
     return Untrusted(f"{where} is own code, {name}, and to import it would run it: where it is yours, or you have read "
-                     "it, say --trust (from Python trust=True), or name the recipe file that it began with")
+                     "it, say --trust (from Python trust=True), or name the recipe file that it began with, where that "
+                     "lies outside the folders of runs and sweeps")
 
 
 def _module(where: str, name: str, code: Code) -> Any:
@@ -308,12 +311,12 @@ def _pullback(frame: FrameType) -> CodeType | None:
 
 def _is_own_file(file: str) -> bool:
     """Whether a source is own code: one that was imported by name, or another one below its folder."""
-    if not _imported and not _folders:
+    if file.startswith("<") or (not _imported and not _folders):  # "<string>": of what was made by exec, no file
         return False
     real = Path(os.path.realpath(file))
     if any(real == Path(os.path.realpath(path)) for paths, _ in _imported.values() for path in paths):
         return True
-    others = "site-packages" in real.parts or Path(__file__).parent in real.parents
+    others = "site-packages" in real.parts or {Path(__file__).parent, _LIBRARY} & set(real.parents)
     return not others and any(Path(os.path.realpath(folder)) in real.parents for folder in _folders)
 
 

@@ -64,15 +64,18 @@ def forward(net: nn.Sequential) -> Function:
 
 
 def _step(layer: nn.Layer) -> Step:
-    """A layer as a function of an array. What takes a few microseconds goes round the Tensors, which take as many."""
-    if isinstance(layer, nn.Dense):
+    """A layer as a function of an array. What takes a few microseconds goes round the Tensors, which take as many.
+
+    A subclass may do anything, so types are compared, and not asked for.
+    """
+    if type(layer) is nn.Dense:
         return _dense(layer.weight.effective().data)
     if isinstance(layer, Take):
         places = layer.places
         return lambda x, small: namespace(x).take(x, places, axis=1)
-    if isinstance(layer, nn.Flatten):
+    if type(layer) is nn.Flatten:
         return lambda x, small: namespace(x).reshape(x, (x.shape[0], math.prod(x.shape[1:])))
-    if isinstance(layer, nn.ELU):
+    if type(layer) is nn.ELU:
         return _elu(layer.alpha)
     settled = _settled(layer)
 
@@ -85,7 +88,7 @@ def _step(layer: nn.Layer) -> Step:
 
 def _settled(layer: nn.Layer) -> nn.Layer:
     """The layer with its weights made: a mask is not applied again at every call."""
-    if isinstance(layer, resnet.Residual):
+    if type(layer) is resnet.Residual:
         return resnet.Residual(map(_settled, layer.main.values()), map(_settled, layer.shortcut.values()),
                                lambda: _settled(layer.activation))
     settled = copy.copy(layer)

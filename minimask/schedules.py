@@ -89,7 +89,7 @@ class Warmup(Described):
         _refuse_plateau("warm-up", self.then)
 
     def __call__(self, step: int) -> float:
-        return (step + 1) / self.steps if step < self.steps else self.then(step - self.steps)
+        return min((step + 1) / self.steps, 1.0) if step < self.steps else self.then(step - self.steps)
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,8 @@ class Sequence(Described):
     schedules: tuple[Schedule, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "until", tuple(self.until))
+        object.__setattr__(self, "schedules", tuple(self.schedules))
         if len(self.schedules) != len(self.until) + 1 or not all(
                 a < b for a, b in zip((0, *self.until), self.until)):
             raise UsageError(f"Sequence: {len(self.schedules)} schedules and the steps {self.until}; give one more "
@@ -122,6 +124,7 @@ class Product(Described):
     schedules: tuple[Schedule, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "schedules", tuple(self.schedules))
         _refuse_plateau("Product", *self.schedules)
 
     def __call__(self, step: int) -> float:

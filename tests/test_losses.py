@@ -220,6 +220,40 @@ def test_a_function_is_a_loss_and_one_is_a_metric():
     assert entry["test_metric"] == ones.mean() and 0 < entry["test_accuracy"] < 1
 
 
+def test_targets_are_not_to_be_written_into():
+    """They are those of the next epoch, too."""
+    def greedy(outputs, targets):
+        targets[:] = 0
+        return ops.mean(outputs)
+
+    labels = np.arange(100) % 2
+    for told in ({"loss": greedy}, {"metric": lambda outputs, targets: float(greedy(outputs, targets).item())}):
+        net, rng = small(2)
+        mine = dataset(labels, ("a", "b"))
+        with pytest.raises(ValueError, match="read-only"):
+            train.fit(net, mine, optim.SGDW(net.parameters(), 0.01), 1, rng, **told)
+        assert mine.test_labels.any()
+
+
+@pytest.mark.parametrize("given", [np.ones(3), "much", None])
+def test_a_metric_that_is_no_number_is_refused(given):
+    judge = losses.Judge(metric=lambda outputs, targets: given)
+    with pytest.raises(UsageError, match=f"metric <lambda> gave a {type(given).__name__}, but must give one number"):
+        judge([np.zeros((2, 3))], np.zeros(2, int), 0.0)
+
+
+def test_the_best_five_are_those_of_classes():
+    with pytest.raises(UsageError, match=r"top5: targets are float64 of shape \(3, 2\), but must be the numbers of"):
+        losses.METRICS["top5"](np.zeros((3, 2)), np.zeros((3, 2)))
+
+
+def test_a_loss_that_does_not_hang_on_the_outputs_is_refused():
+    loss = losses.of(lambda outputs, targets: ops.mean(Tensor(outputs.detach().data)))
+    with pytest.raises(UsageError, match="was not made from the outputs by ops"):
+        loss(Tensor(np.ones((2, 3)), requires_grad=True), np.zeros(2, int))
+    assert loss(Tensor(np.ones((2, 3))), np.zeros(2, int)).item() == 1
+
+
 def test_a_loss_below_0_is_kept_and_taken_up(tmp_path):
     def below(outputs, targets):
         return ops.cross_entropy(outputs, targets) - 100.0

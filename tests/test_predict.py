@@ -14,6 +14,7 @@ from minimask import (
     no_grad,
     predict,
     prune,
+    resnet,
 )
 from minimask.mask import SignedSupermask, Trained
 from minimask.prune import Fixed
@@ -44,6 +45,20 @@ def test_forward_of_masked_nets_residual_nets_and_large_batches():
                    (models.resnet20(weights=Trained(), rng=rng, input_shape=(8, 8, 3)), 2)):
         x = rng.standard_normal((n, *net.input_shape)).astype(np.float32)
         assert np.allclose(predict.forward(net)(x), tensors(net, x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [nn.Dense, nn.ELU, nn.Flatten, resnet.Residual])
+def test_a_layer_of_ones_own_is_called_whatever_it_is_a_kind_of(kind):
+    class Own(kind):
+        def __call__(self, x, training=False):
+            return super().__call__(x, training) * 2.0 + 1.0
+
+    rng = np.random.default_rng(0)
+    layers = {nn.Flatten: nn.Flatten(), nn.Dense: nn.Dense(12, 5, Trained(), rng), nn.ELU: nn.ELU()}
+    own = {nn.Dense: lambda: Own(12, 5, Trained(), rng), resnet.Residual: lambda: Own([nn.ELU()], [])}.get(kind, Own)()
+    net = nn.Sequential([*({**layers, kind: own}).values(), nn.Dense(5, 2, Trained(), rng)], (3, 2, 2))
+    x = rng.standard_normal((3, 3, 2, 2)).astype(np.float32)
+    assert np.allclose(predict.forward(net)(x), tensors(net, x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (1, 3), (5, 1), (4, 0), (0, 4)])

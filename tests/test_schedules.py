@@ -1,6 +1,7 @@
 """Cosine, linear, steps, warm-up and what is composed of them: by hand, against PyTorch, by name, and in a checkpoint."""
 
 import inspect
+import json
 import math
 
 import numpy as np
@@ -127,3 +128,14 @@ def test_mistakes(call, sentence):
 
 def test_optims_own_are_as_they_were():
     assert optim.SGDW.__init__.__defaults__[-1] is constant and recipe().schedule_of(7)(70) == pytest.approx(0.9)
+
+
+def test_lists_will_do_and_a_checkpoint_can_hold_them():
+    for schedule in (schedules.Sequence([2, 4], [optim.constant, schedules.Linear(3), optim.constant]),
+                     schedules.Product([schedules.Warmup(3), schedules.Step(2)])):
+        assert json.loads(json.dumps(schedule.settings()))["schedules"] and hash(schedule) is not None
+
+
+def test_a_warm_up_never_goes_above_1():
+    """Half of 5 steps is no whole number."""
+    assert [schedules.Warmup(2.5)(step) for step in range(5)] == [0.4, 0.8, 1, 1, 1]

@@ -13,6 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,11 @@ def list_folder(folder: Path) -> Listing:
         _list(listing, folder / held, [name for name in classes if name in _folders(folder / held)])
         return listing
     listing = Listing(folder, _classes(folder, below))
+    with os.scandir(folder) as entries:
+        loose = [entry.path for entry in entries if entry.name[0] != "." and entry.name.lower().endswith(ENDINGS)]
+    if loose:
+        warnings.warn(f"{len(loose)} pictures in {folder} itself are left out, for they lie in no class's folder: "
+                      f"{min(loose)}{' ...' * (len(loose) > 1)}", UserWarning, stacklevel=4)
     _list(listing, folder, listing.classes)
     return listing
 
@@ -189,10 +195,10 @@ class Rule:
             if fit in ("resize", "pad"):
                 raise UsageError(f"fit {fit!r} needs a size that all pictures are brought to, such as '32x32'")
             return cls(None, "refuse", mode)
-        sides = size.split("x") if isinstance(size, str) else size if isinstance(size, tuple) else (size,)
+        sides = size.split("x") if isinstance(size, str) else size if isinstance(size, (tuple, list)) else (size,)
         try:
-            numbers = tuple(int(side) for side in sides)
-        except ValueError:
+            numbers = tuple(int(side) if isinstance(side, str) else index(side) for side in sides)
+        except (ValueError, TypeError):
             numbers = ()
         if not 1 <= len(numbers) <= 2 or not all(1 <= number <= MOST_SIDE for number in numbers):
             raise UsageError(f"size is {size!r}, but must be height and width, '32x24', or one number for a square, "
@@ -239,7 +245,7 @@ def _sentence(path: str, error: Exception) -> MinimaskError:
     """What went wrong with a picture, whatever its decoder raised."""
     if isinstance(error, UsageError):
         return DataError(f"{path} {error}")
-    reason = str(error).partition("\n")[0] or type(error).__name__
+    reason = str(error).partition("\n")[0].partition(" <_io.")[0] or type(error).__name__
     return DataError(f"{path} is no PNG or JPEG that can be decoded, or damaged ({reason:.200})")
 
 

@@ -29,6 +29,9 @@ PARTS = {"train_images": ("x_train", "train_images", "images", "x"), "train_labe
          "labels", "y"), "test_images": ("x_test", "test_images"), "test_labels": ("y_test", "test_labels"),
          "classes": ("classes", "class_names")}
 DELIMITERS = ",;\t"
+#: What stands in tables for a number that is missing, or is none.
+MISSING = ("", "?", "-", ".", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "nil", "inf", "-inf", "infinity",
+           "-infinity")
 #: Characters of a first line that are looked at for what is between columns.
 MOST_LINE = 1 << 20
 
@@ -76,14 +79,16 @@ def from_arrays(images: Any, labels: Any, classes: Sequence[str] | None = None, 
 
 def _drawn(count: int, held_out: float, seed: int, where: str) -> tuple[np.ndarray, np.ndarray]:
     """The places to train on and those held out, a share of `count`, where there are no classes."""
-    _refuse_share(held_out, where)
+    _refuse_share(held_out, seed, where)
     if count < 2:
         raise DataError(f"{where}: has {count} sample, but 2 are needed, one to train and one to hold out")
     order, held = np.random.default_rng(seed).permutation(count), min(max(1, round(count * held_out)), count - 1)
     return order[held:], order[:held]
 
 
-def _refuse_share(held_out: float, where: str) -> None:
+def _refuse_share(held_out: float, seed: int, where: str) -> None:
+    if seed < 0:
+        raise UsageError(f"{where}: seed is {seed}, but must be a whole number, 0 or more")
     if not 0 < held_out < 1:
         raise UsageError(f"{where}: held_out is {held_out}, but must be a share between 0 and 1, such as {HELD_OUT}")
 
@@ -96,7 +101,7 @@ def split(labels: np.ndarray, classes: Sequence[str], held_out: float, seed: int
 
     Raises DataError, in words that begin with `where`, for a class of fewer than two images.
     """
-    _refuse_share(held_out, where)
+    _refuse_share(held_out, seed, where)
     rng, kept, held = np.random.default_rng(seed), [], []
     for label, name in enumerate(classes):
         places = np.flatnonzero(labels == label)
@@ -183,6 +188,9 @@ def _named(names: tuple[str, ...], where: str) -> tuple[str, ...]:
     strange = next((name for name in names if not name or not is_line(name)), None)
     if strange is not None:
         raise DataError(f"{where}: a class is called {brief(strange)}; needed is one printable line")
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise DataError(f"{where}: two classes are called {brief(twice)}; give each a name of its own")
     return names
 
 
@@ -269,7 +277,7 @@ def reading(path: Path, kind: str) -> Iterator[None]:
 # ---- CSV -------------------------------------------------------------------------------------------------------------
 
 
-def from_csv(path: str | Path, label: str | None = None, delimiter: str | None = None, held_out: float = HELD_OUT,
+def from_csv(path: str | Path, label: str | int | None = None, delimiter: str | None = None, held_out: float = HELD_OUT,
              seed: int = 0, preprocess: Any = None, name: str | None = None, numbers: bool = False) -> Dataset:
     """A data set from a table in a CSV file: a line per row, numbers in its columns and a class in one of them.
 
@@ -286,7 +294,7 @@ def from_csv(path: str | Path, label: str | None = None, delimiter: str | None =
         UsageError: there is no such file or column. DataError: it is damaged, or a line has too few or too many
             columns, or one that is no number; the sentence gives file, line and column.
     """
-    names, table, labels = _csv_rows(Path(path), label, delimiter)
+    names, table, labels = _csv_rows(Path(path), None if label is None else str(label), delimiter)
     if numbers:
         strange = next((text for text in labels.tolist() if not _is_number(text)), None)
         if strange is not None:
@@ -349,10 +357,13 @@ def _csv_lines(path: Path, delimiter: str | None) -> Lines:
 def _header(path: Path, lines: Lines, place: int | None) -> tuple[list[str], Lines]:
     """The names of the columns, and the lines below: the first has names where a column of numbers there is none.
 
-    place: of the column of classes, which are no numbers.
+    A number that is missing is no name: among numbers, the line is one of data. place: of the column of classes, which
+    are no numbers.
     """
     first = lines[0][1]
-    if all(_is_number(text.replace(",", ".", 1)) for at, text in enumerate(first) if at != place):
+    beside = [text for at, text in enumerate(first) if at != place]
+    names = [text for text in beside if not _is_number(text.replace(",", ".", 1))]
+    if not names or (len(names) < len(beside) and all(text.lower() in MISSING for text in names)):
         return [str(at + 1) for at in range(len(first))], lines
     if len(lines) < 2:
         raise DataError(f"{path} holds a line of names and nothing else; needed are rows of numbers")

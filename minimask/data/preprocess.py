@@ -70,20 +70,37 @@ def fitted(asked: Any, images: np.ndarray, name: str | None = None) -> Preproces
     if isinstance(asked, type):
         asked = asked()
     name = name or f"{getattr(asked, '__module__', '')}:{getattr(asked, '__qualname__', type(asked).__qualname__)}"
-    learned = asked.fit(images) if hasattr(asked, "fit") else {}
+    learned = asked.fit(_to_read(images)) if hasattr(asked, "fit") else {}
     if not isinstance(learned, Mapping):
         raise UsageError(f"preprocess {name}: fit gives a {type(learned).__name__}, but must give arrays by name")
-    return Preprocess(name, _function(asked), {key: np.asarray(value) for key, value in learned.items()})
+    return Preprocess(name, _function(asked, name), {key: np.asarray(value) for key, value in learned.items()})
 
 
-def _function(asked: Any) -> Callable[..., np.ndarray]:
-    """(images, dtype, **arrays) -> floating, of a function of raw images or an object with `apply`."""
-    if hasattr(asked, "apply"):
-        return asked.apply
-    if not callable(asked):
+def _function(asked: Any, name: str) -> Callable[..., np.ndarray]:
+    """(images, dtype, **arrays) -> floating, of a function of raw images or an object with `apply`.
+
+    It is given a copy: what it does in place must not reach the data set. UsageError where it gives other shapes.
+    """
+    if not hasattr(asked, "apply") and not callable(asked):
         raise UsageError(f"preprocess is {asked!r:.60}, but must be one of {', '.join(PREPROCESSINGS)}, a function of "
                          "raw images, or an object with fit and apply")
-    return lambda images, dtype: np.asarray(asked(images)).astype(dtype, copy=False)
+
+    def prepare(images: np.ndarray, dtype: str, **arrays: np.ndarray) -> np.ndarray:
+        given = np.array(images)
+        found = np.asarray(asked.apply(given, dtype, **arrays) if hasattr(asked, "apply") else asked(given))
+        if found.shape != images.shape or found.dtype.kind not in "biuf":
+            raise UsageError(f"preprocess {name:.80} gives {found.dtype} {found.shape} for images {images.shape}; "
+                             "needed are numbers of the same shape")
+        return found.astype(dtype, copy=False)
+
+    return prepare
+
+
+def _to_read(images: np.ndarray) -> np.ndarray:
+    """The same numbers, not to be written into."""
+    shown = images.view()
+    shown.flags.writeable = False
+    return shown
 
 
 def restored(name: str, arrays: Mapping[str, np.ndarray], shape: Sequence[int] | None = None,
@@ -101,8 +118,8 @@ def restored(name: str, arrays: Mapping[str, np.ndarray], shape: Sequence[int] |
             raise UsageError(f"images were preprocessed by {name!r:.80}, which is no part of minimask: give it, "
                              "prepare=..., or export the net and preprocess images yourself")
 
-        return Preprocess(name, refuse if found is None else _function(found() if isinstance(found, type) else found),
-                          arrays)
+        return Preprocess(name, refuse if found is None else _function(found() if isinstance(found, type) else found,
+                                                                             name), arrays)
     needed = LEARNED.get(name, ())
     if set(arrays) != set(needed):
         raise ValueError(f"needs {', '.join(needed) or 'no arrays'}, but {', '.join(sorted(arrays)) or 'none'} are "

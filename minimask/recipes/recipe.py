@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -120,6 +121,7 @@ class Recipe:
     def __post_init__(self) -> None:
         where = f"recipe {brief(self.name)}"
         _check(where, self._values(), TYPES)
+        self._texts()
         if not self.name.strip(".") or not all(c.isascii() and (c.isalnum() or c in "._-") for c in self.name):
             raise UsageError(f"{where}: a name is made of letters, digits, '.', '_' and '-'")
         for key, most in (("name", MOST_NAME), ("dataset", MOST_DATASET if data.kind_of(self.dataset) else MOST_NAME)):
@@ -165,6 +167,14 @@ class Recipe:
                 resnet.check_settings(**self.model_settings)
         except (UsageError, ValueError) as error:
             raise UsageError(f"{where}: {error}") from error
+
+    def _texts(self) -> None:
+        """A whole number that a data set's setting may be, as a text: label = 1 and size = 32 need no quotes."""
+        types, given = self._types("dataset"), self.dataset_settings
+        if any(types.get(name) is str and type(value) is int for name, value in given.items()):
+            object.__setattr__(self, "dataset_settings", {
+                name: str(value) if types.get(name) is str and type(value) is int else value
+                for name, value in given.items()})
 
     def _floats(self) -> None:
         """A number that may have a fraction becomes a float: lr = 1 and lr = 1.0 are one recipe, with one digest."""
@@ -236,8 +246,22 @@ class Recipe:
     def schedule_of(self, steps_per_epoch: int) -> optim.Schedule:
         """The factor on lr and wd, as a function of the step."""
         if own.is_own(self.schedule):
-            return self._make_own("schedule", callable, "a function of the step", steps_per_epoch)
+            schedule = self._make_own("schedule", callable, "a function of the step", steps_per_epoch)
+            self._refuse_factor(schedule)
+            return schedule
         return SCHEDULES[self.schedule](steps_per_epoch, **self.schedule_settings)
+
+    def _refuse_factor(self, schedule: Callable[[int], Any]) -> None:
+        """UsageError where the factor at the first step is none."""
+        where = f"recipe {brief(self.name)}: schedule = {self.schedule!r}"
+        with own.blamed(f"{where}: "):
+            factor = schedule(0)
+        try:
+            known = 0 <= float(factor) < math.inf
+        except (TypeError, ValueError):
+            known = False
+        if not known:
+            raise UsageError(f"{where} gives {brief(factor)} at step 0, but needed is a factor of 0 or more")
 
     def judge(self) -> losses.Judge:
         """What is minimised, and what is told of held-out images."""
@@ -264,7 +288,12 @@ class Recipe:
             return self._make_own("model", lambda made: isinstance(made, nn.Sequential), "a minimask.nn.Sequential",
                                   classes=classes, **common)
         end: dict[str, Any] = {"units": (*models.FCN[:-1], classes)} if self.model == "fcn" else {"classes": classes}
-        return models.MODELS[self.model](**common, **end, **self.model_settings)
+        try:
+            return models.MODELS[self.model](**common, **end, **self.model_settings)
+        except ValueError as error:
+            raise UsageError(f"recipe {brief(self.name)}: model {self.model!r} is not for samples of "
+                             f"{' x '.join(map(str, input_shape))}, smaller than it halves them ({error}); take 'fcn', "
+                             "or larger images") from error
 
     def size(self, input_shape: tuple[int, ...] | None = None, classes: Sequence[str] | None = None) -> int:
         """How many weights its net has, on its data set unless others' shape and classes are given; none is drawn."""
@@ -358,8 +387,8 @@ def read(path: str | Path, trust: bool = False) -> Recipe:
     """The recipe in a TOML file, as :meth:`Recipe.toml` writes it; UsageError for anything else.
 
     Who names a recipe file gives it leave to import the own code that it names, from its folder first, as who starts a
-    script lets it import what lies beside it; nothing is imported yet. But what lies in a run's or a sweep's folder
-    came with that, and may be anybody's: it takes `trust`.
+    script lets it import what lies beside it; nothing is imported yet. But what lies in a run's or a sweep's folder,
+    however deep, or is a link from there, came with that, and may be anybody's: it takes `trust`.
     """
     import pathlib
     import tomllib
@@ -368,7 +397,8 @@ def read(path: str | Path, trust: bool = False) -> Recipe:
     try:
         text = content(pathlib.Path(path), MOST_BYTES).decode("utf-8").replace("\r\n", "\n")
         folder = pathlib.Path(path).resolve().parent
-        came_along = any((place / name).exists() for place in (folder, folder.parent) for name in MADE)
+        above = {*folder.parents, folder, *pathlib.Path(os.path.abspath(path)).parents}
+        came_along = any((place / name).exists() for place in above for name in MADE)
         return from_dict(tomllib.loads(text), own.Code(str(folder)) if trust or not came_along else None)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); `minimask recipes fcn > my.toml` writes a recipe "

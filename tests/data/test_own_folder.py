@@ -89,7 +89,7 @@ def test_padding_keeps_the_proportions_in_the_middle_of_black(tmp_path):
 
 @pytest.mark.parametrize("settings, sentence", [
     ({"size": "0"}, "size is '0', but must be height and width"), ({"size": "3x3x3"}, "size is"),
-    ({"size": "wide"}, "size is"), ({"size": "9999"}, "size is"), ({"fit": "pad"}, "fit 'pad' needs a size"),
+    ({"size": "wide"}, "size is"), ({"size": 8.5}, "size is 8.5"), ({"size": [8, None]}, "size is"), ({"size": "9999"}, "size is"), ({"fit": "pad"}, "fit 'pad' needs a size"),
     ({"fit": "crop"}, "unknown fit 'crop'"), ({"mode": "gray"}, "unknown mode 'gray': did you mean 'grey'")])
 def test_a_rule_that_is_none_is_refused(settings, sentence, pets):
     with pytest.raises(UsageError, match=sentence):
@@ -216,6 +216,14 @@ def test_other_files_are_left_out_aloud(pets):
     with pytest.warns(UserWarning, match=r"2 files in .*pets are left out.*a.gif \.\.\."):
         found = data.from_folder(pets)
     assert len(values(found)) == 6
+
+
+def test_pictures_outside_of_the_classes_are_left_out_aloud(pets):
+    put(pets / "loose.PNG", np.zeros((5, 4), np.uint8))
+    with pytest.warns(UserWarning, match=r"1 pictures in .* itself are left out, .*no class's folder: .*loose.PNG"):
+        count = len(data.from_folder(pets).train_labels)
+    (pets / "loose.PNG").unlink()
+    assert count == len(data.from_folder(pets).train_labels)
 
 
 def test_without_pillow_there_is_a_way_out(pets, monkeypatch):

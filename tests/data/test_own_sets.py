@@ -44,6 +44,13 @@ def test_a_share_that_is_none_is_refused(share, rng):
         data.from_arrays(*labelled(rng), held_out=share)
 
 
+def test_a_seed_below_0_is_refused(rng):
+    images, labels = labelled(rng)
+    for targets in (labels, labels.astype(float)):
+        with pytest.raises(UsageError, match="seed is -1, but must be a whole number, 0 or more"):
+            data.from_arrays(images, targets, seed=-1)
+
+
 def test_a_class_of_one_image_is_refused(rng):
     images, labels = labelled(rng)
     labels[-1] = 3
@@ -158,6 +165,11 @@ def test_what_is_no_npz_is_refused(rng, tmp_path):
 
 # ---- CSV -------------------------------------------------------------------------------------------------------------
 
+def test_two_classes_of_one_name_are_refused(rng):
+    with pytest.raises(DataError, match="two classes are called 'cat'; give each a name of its own"):
+        data.from_arrays(*labelled(rng), classes=["cat", "dog", "cat"])
+
+
 ROWS = [f"{i}.5,{-i},{'ant' if i % 2 else 'bee'}" for i in range(12)]
 
 
@@ -174,7 +186,7 @@ def test_a_csv_with_and_without_names(first, delimiter, tmp_path):
     assert [found.classes[k] for k in labels[order]] == ["bee", "ant"] * 6
 
 
-@pytest.mark.parametrize("label", ["kind", "2"])
+@pytest.mark.parametrize("label", ["kind", "2", 2])
 def test_the_column_of_the_class_may_be_anywhere(label, tmp_path):
     path = table(tmp_path / "a.csv", [f"1,{'yes' if i % 3 else 'no'},{i}" for i in range(9)], "a,kind,b\n")
     assert data.from_csv(path, label=label).classes == ("no", "yes")
@@ -182,6 +194,14 @@ def test_the_column_of_the_class_may_be_anywhere(label, tmp_path):
     assert data.from_csv(tmp_path / "b.csv", label="kind").classes == ("x", "y")
     with pytest.raises(UsageError, match=r"has no column 'size'.*a, kind, b.*from 1 to 3"):
         data.from_csv(path, label="size")
+
+
+@pytest.mark.parametrize("first", ["1.5,?,ant\n", "nan,2,bee\n", ",2,bee\n", "1,NA,ant\n"])
+def test_a_first_line_that_lacks_a_number_is_no_line_of_names(first, tmp_path):
+    with pytest.raises(DataError, match=r"line 1: column '[12]' is .*must be a finite number"):
+        data.from_csv(table(tmp_path / "a.csv", ROWS, first))
+    assert len(data.from_csv(table(tmp_path / "b.csv", ROWS, "1990,both,kind\n")).train_images) == 10  # names, with a year
+    assert len(data.from_csv(table(tmp_path / "c.csv", ROWS, "?,?,kind\n")).train_images) == 10
 
 
 @pytest.mark.parametrize("rows, sentence", [
@@ -246,10 +266,24 @@ def test_settings_and_names_that_are_none(tmp_path):
     with pytest.raises(UsageError, match="not known without its files"):
         data.outline("npz:a.npz")
     for name, settings, sentence in (("csv:a", {"sed": 1}, "did you mean 'seed'"), ("mnist", {"seed": 1}, "no settings"),
-                                     ("folder:a", {"size": 32}, "must be a text"), ("npz:a", {"fit": "pad"}, "unknown key")):
+                                     ("folder:a", {"size": 3.5}, "must be a text"), ("npz:a", {"fit": "pad"}, "unknown key")):
         with pytest.raises(UsageError, match=sentence):
             recipes.Recipe("r", "", 1, 0.1, 0.1, dataset=name, dataset_settings=settings)
     assert named.kind_of("folder:") == named.kind_of("digits") == named.kind_of("c:sv") == ""
+
+
+def test_a_number_needs_no_quotes_where_a_setting_is_a_text(tmp_path):
+    table(tmp_path / "a.csv", ["x,1,2", "y,3,4"] * 3, "kind,a,b\n")
+    recipe = recipes.Recipe("r", "", 1, 0.1, 0.1, dataset=f"csv:{tmp_path / 'a.csv'}", dataset_settings={"label": 1})
+    assert recipe.as_dict()["dataset_settings"] == {"label": "1"} and recipes.from_dict(recipe.as_dict()) == recipe
+    assert data.load(recipe.dataset, settings=recipe.dataset_settings).classes == ("x", "y")
+
+
+@pytest.mark.parametrize("model", ["conv2", "conv8"])
+def test_a_net_that_is_not_for_such_samples_says_so(model, rng):
+    rows = data.from_arrays(rng.standard_normal((29, 6)), labelled(rng)[1])
+    with pytest.raises(UsageError, match=rf"model '{model}' is not for samples of 1 x 6 x 1, .*take 'fcn'"):
+        recipes.Recipe("r", "", 1, 0.1, 0.1, model=model, dataset="npz:a").build(rows, rng)
 
 
 def test_a_recipe_keeps_its_bytes_and_says_what_is_new():

@@ -77,6 +77,41 @@ def test_a_data_set_is_preprocessed_as_it_is_asked_for(asked, name, expected, di
     assert mine.prepare.asked == (asked is not None) and x.dtype == np.float32
 
 
+def in_place(images):
+    images *= 0.5
+    return images
+
+
+class InPlace:
+    def apply(self, images, dtype, **arrays):
+        return in_place(images).astype(dtype)
+
+
+@pytest.mark.parametrize("asked", [in_place, InPlace()])
+def test_what_it_does_in_place_does_not_reach_the_data_set(asked, digits):
+    held = digits.test_images.astype(np.float32)
+    mine = data.Dataset("mine", digits.train_images, digits.train_labels, held, digits.test_labels, digits.classes,
+                        preprocess=asked)
+    first = mine.prepare(mine.test_images[:9])  # a view, as an evaluation has it
+    assert np.array_equal(mine.prepare(mine.test_images[:9]), first) and held.max() == 16
+
+
+def test_what_learns_in_place_is_refused(digits):
+    class Greedy(InPlace):
+        def fit(self, images):
+            images -= 1
+            return {}
+
+    with pytest.raises(ValueError, match="read-only"):
+        preprocess.fitted(Greedy(), digits.train_images)
+
+
+@pytest.mark.parametrize("change", [lambda x: x[:, :4], lambda x: x.reshape(len(x), -1), lambda x: x.astype(str)])
+def test_what_gives_other_shapes_is_refused(change, digits):
+    with pytest.raises(UsageError, match=r"preprocess .*lambda.* gives .* for images \(9, 8, 8, 1\); needed are numbers"):
+        preprocess.fitted(change, digits.train_images)(digits.train_images[:9])
+
+
 def test_only_training_images_teach_it(digits):
     held = np.full_like(digits.test_images, 255)
     mine = data.Dataset("mine", digits.train_images, digits.train_labels, held, digits.test_labels, digits.classes,

@@ -151,6 +151,23 @@ def test_what_own_code_raises_when_it_is_called_is_named(project):
         _recipe(project).weights()
 
 
+@pytest.mark.parametrize("factor, told", [("'a'", "'a'"), ("float('nan')", "nan"), ("-1", "-1"), ("None", "None")])
+def test_a_schedule_that_gives_no_factor_is_refused(project, factor, told):
+    folder, module = project
+    (folder / f"{module}.py").write_text(f"def falling(steps):\n    return lambda step: {factor}\n")
+    with pytest.raises(UsageError, match=rf"schedule = '{module}:falling' gives {told} at step 0, but needed is"):
+        _recipe(project).schedule_of(3)
+
+
+def test_what_goes_wrong_in_no_file_is_not_blamed_on_own_code(project, monkeypatch):
+    """A dataclass's __init__ is made by exec, and its file is "<string>", which is none in the folder that one is in."""
+    folder, module = project
+    _recipe(project).resolve()
+    monkeypatch.chdir(folder)
+    with pytest.raises(UsageError, match="^a loss gives one number"), own.blamed():
+        exec(compile("raise error", "<string>", "exec"), {"error": UsageError("a loss gives one number")})
+
+
 @pytest.mark.parametrize("pullback, sentence", [("lambda g: (g,)", "its pullback gave 1 cotangents for 2 arrays"),
                                                 ("lambda g: g", "must return a tuple"),
                                                 ("lambda g: (g[0], None)", "gradient|shape")])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 import textwrap
 from dataclasses import replace
@@ -216,6 +217,18 @@ def test_a_recipe_file_in_the_folder_of_a_run_or_a_sweep_came_with_it(project, c
     assert main(["sweep", str(folder / "my.toml"), "--out", str(folder / "out")]) == 2
     assert "say --trust" in capsys.readouterr().err and marks(folder) == 0
     assert main(["train", str(folder / "my.toml"), "--out", str(folder / "out"), "--quiet", "--trust"]) == 0
+
+
+def test_so_did_one_however_deep_in_it_and_one_that_is_a_link_from_there(project, tmp_path):
+    folder, module = project
+    run = tmp_path / "run"
+    (run / "anatomy" / "deeper").mkdir(parents=True)
+    (run / "record.json").write_text("{}")
+    (run / "linked.toml").symlink_to(folder / "my.toml")
+    shutil.copytree(folder, run / "anatomy" / "deeper" / "still")
+    for path in (run / "linked.toml", run / "anatomy" / "deeper" / "still" / "my.toml"):
+        assert recipes.read(path).code is None and recipes.read(path, trust=True).code is not None
+    assert recipes.read(folder / "my.toml").code is not None
 
 
 def test_a_sweep_of_processes_imports_it_and_goes_on(project, capfd):
