@@ -153,6 +153,36 @@ def speed():
     return "\n".join(lines) + "\n"
 
 
+def compiled():
+    """Steps beside PyTorch eager, torch.compile and JAX, on another machine than the table of all nets."""
+    record = json.loads((HERE / "records/speed/steps-compiled.json").read_text())
+    lines = ["| | minimask | PyTorch eager | ours / it | torch.compile | ours / it | JAX jit | ours / it |",
+             "|---" * 8 + "|"]
+    for step in record["steps"]:
+        digits = 2 if step["net"] == "fcn" else 0
+        cells = [f"{step[f'{side}_ms']:.{digits}f} ms | **{step[key]:.2f}**" for side, key in (
+            ("torch", "ratio"), ("compile", "compile_ratio"), ("jax", "jax_ratio"))]
+        lines.append(f"| {step['net']} step | {step['ours_ms']:.{digits}f} ms | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def whole_runs():
+    """A whole training of recipe fcn, ours to each of the others."""
+    record = json.loads((HERE / "records/speed/runs.json").read_text())
+    lines = ["| a whole run, on 2 threads | seconds | ours / it | seconds of compiling | test accuracy, % |",
+             "|---" * 5 + "|"]
+    for name, words in (("shrink", "minimask"), ("whole", "minimask, `--no-shrink`"), ("eager", "PyTorch eager"),
+                        ("compile", "torch.compile"), ("jax", "JAX jit")):
+        rounds = [each for each in record["rounds"] if name in each]
+        if rounds:
+            middle, runs = statistics.median, [each[name] for each in rounds]
+            ratio = middle(sum(each["shrink"]["seconds"]) / sum(each[name]["seconds"]) for each in rounds)
+            lines.append(f"| {words} | {middle(sum(run['seconds']) for run in runs):.1f} | **{ratio:.2f}** "
+                         f"| {middle(run['compile_s'] for run in runs):.1f} "
+                         f"| {100 * middle(run['accuracy'] for run in runs):.2f} |")
+    return "\n".join(lines) + "\n"
+
+
 def demo():
     """Recipes digits and digits-dense: ten seeds under each kernel."""
     rows = ["| recipe | OpenBLAS kernel | test accuracy, % | weights left, % | runs |", "|---|---|---|---|---|"]
@@ -247,7 +277,7 @@ TABLES = {README: {"results": results, "reading": reading},
           DOCS / "results.md": {"demo": demo},
           DOCS / "exports.md": {"sizes": sizes},
           DOCS / "reports.md": {"shuffles": shuffles},
-          DOCS / "speed.md": {"speed": speed},
+          DOCS / "speed.md": {"speed": speed, "compiled": compiled, "whole_runs": whole_runs},
           STUDIES: {"initialisations": initialisations, "frontier": frontier, "choice": choice, "cifar10": cifar10,
                     "cifar10_grid": cifar10_grid, "cifar10_unfinished": cifar10_unfinished, "gpu_steps": gpu_steps,
                     "shuffles_cifar10": shuffles_cifar10},
