@@ -211,6 +211,8 @@ def others(name, host, names, batches):
     import torch
     from torch_side import TorchSide
 
+    if "compile" in names:
+        torch._dynamo.reset()  # or the nets before this one count towards its limit of recompilations
     calls = []
     for compiled, side in ((False, "eager"), (True, "compile")):
         for last in (False,) if name == "fcn" else (False, True):
