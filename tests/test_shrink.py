@@ -564,6 +564,34 @@ def test_within_an_epoch_the_whole_net_takes_no_memory_where_units_are_out(monke
     assert {size for size, out, inside in sizes if out and not inside} == set(whole)  # settled at the last step
 
 
+def test_stopped_anywhere_while_it_settles_it_settles_again(monkeypatch):
+    """Ctrl-C at the n-th array that settling makes or moves; then as if it had not been."""
+    moved, ends, stops = shrink.asarray, [], 0
+    for stop in itertools.count(-1):
+        net, optimizer = dying("convs", 5)
+        small = shrunk(net, optimizer)
+        small.optimizer.steps += 7
+        calls = itertools.count()
+
+        def stopping(*arguments, calls=calls, stop=stop):
+            if next(calls) == stop:
+                raise KeyboardInterrupt
+            return moved(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(shrink, "asarray", stopping)
+            try:
+                small.settle()
+            except KeyboardInterrupt:
+                stops += 1
+                small.settle()
+            else:
+                if stop >= 0:
+                    break
+        ends.append({**net.arrays(), **{f"velocity{i}": v for i, v in enumerate(optimizer.velocity)}})
+    assert stops > 10 and all(np.array_equal(end[name], ends[0][name]) for end in ends for name in ends[0])
+
+
 def test_a_gathered_net_answers_for_the_whole_and_takes_its_arrays():
     for kind in KINDS:
         net, optimizer = dying(kind, 5)
