@@ -256,5 +256,5 @@ class _Workers:
     def mend(self) -> None:
         """Begins anew where the executor has broken, once its other workers have gone with it."""
         if self.broken and not self.at:
-            self.executor.shutdown(wait=False)
+            self.executor.shutdown()
             self.executor, self.broken = self.begin(), False

@@ -304,14 +304,20 @@ class Processes(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Ends the processes, those at work when their runs have ended."""
-        self._end_gone()
+        self._end_gone(wait)
         for pool in self.pools:
             if pool is not None:
                 pool.shutdown(wait, cancel_futures=cancel_futures)
 
-    def _end_gone(self) -> None:
+    def _end_gone(self, wait: bool = True) -> None:
+        """Ends what has no process any more, or one that leaves.
+
+        It waits for the pool's own thread: at the end of the program that one would close the pipe into which the
+        interpreter writes at that moment, and a traceback would follow the last sentence (seen with Python 3.11).
+        """
         while self.gone:
-            self.gone.pop().shutdown(wait=False)
+            self.gone[0].shutdown(wait)  # once more, should a signal cut it short
+            del self.gone[0]
 
 
 def _one_process() -> Executor:

@@ -239,6 +239,23 @@ def test_a_process_that_dies_takes_no_other_with_it():
         executor.shutdown()
 
 
+@pytest.mark.parametrize("how", ["left", "died"])
+def test_when_the_processes_are_ended_no_thread_of_them_is_left(how):
+    """Such a thread closes a pipe into which the interpreter writes as it goes: a traceback after the last sentence."""
+    before = set(threading.enumerate())
+    executor = workers.Processes(2)
+    try:
+        gone = executor.submit(os._exit, 3) if how == "died" else executor.submit(workers.Outcome, "a", "left")
+        concurrent.futures.wait([gone], 60)
+        assert executor.submit(abs, -1).result(timeout=60) == 1  # in another process; the first is ended beside it
+        assert len([thread for thread in set(threading.enumerate()) - before if "Manager" in type(thread).__name__]) == 1
+        again = executor.submit(workers.Outcome, "a", "left")
+        concurrent.futures.wait([again], 60)
+    finally:
+        executor.shutdown()
+    assert set(threading.enumerate()) <= before
+
+
 def test_what_is_in_use_is_waited_for(tmp_path, monkeypatch):
     """The worker of a sweep that was killed a moment ago still has the folder; the other run goes first meanwhile."""
     monkeypatch.setattr(sweep, "PAUSE", 0.05)
