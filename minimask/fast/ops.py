@@ -35,10 +35,10 @@ def elu(xp: ModuleType, x: Array, /, alpha: float = 1.0) -> Result:
     return y, lambda g: (elementwise(_elu_transpose, g, y),)
 
 
-def _elu(x: np.ndarray) -> np.ndarray:
+def _elu(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """max(x, e^-|x| - 1), the latter as 2t / (1 - t), t = tanh(-|x|/2): nothing cancels near 0, and NumPy's float32
     tanh is five times as fast as its expm1. Written into one array, which stays in the cache."""
-    t = np.abs(x, out=np.empty_like(x))
+    t = np.abs(x, out=np.empty_like(x) if out is None else out)
     t *= -0.5
     np.tanh(t, out=t)
     t /= 1 - t
@@ -46,9 +46,9 @@ def _elu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, t, out=t)
 
 
-def _elu_transpose(g: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _elu_transpose(g: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """g (min(y, 0) + 1)."""
-    slope = np.clip(y, -1.0, 0.0)
+    slope = np.clip(y, -1.0, 0.0, out=out)
     slope += 1
     slope *= g
     return slope
@@ -79,8 +79,8 @@ def keep_hide_invert(xp: ModuleType, m: Array, /, tau: float) -> Result:
     """The same in blocks, the difference of both comparisons in int8: a quarter of the memory to go through."""
     tau = threshold("keep_hide_invert", tau)
 
-    def step(m: np.ndarray) -> np.ndarray:
-        return ((m > tau).view(np.int8) - (m < -tau).view(np.int8)).astype(m.dtype)
+    def step(m: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        return np.subtract((m > tau).view(np.int8), (m < -tau).view(np.int8), out=np.empty_like(m) if out is None else out)
 
     return elementwise(step, m), lambda g: (g,)
 
@@ -88,7 +88,8 @@ def keep_hide_invert(xp: ModuleType, m: Array, /, tau: float) -> Result:
 def keep_hide(xp: ModuleType, m: Array, /, tau: float) -> Result:
     """The same in blocks."""
     tau = threshold("keep_hide", tau)
-    return elementwise(lambda m: (m > tau).astype(m.dtype), m), lambda g: (g,)
+    return elementwise(lambda m, out=None: np.greater(m, tau, out=np.empty_like(m) if out is None else out), m), \
+        lambda g: (g,)
 
 
 def keep_largest(xp: ModuleType, m: Array, /, share: float) -> Result:
