@@ -16,7 +16,7 @@ from ..data.preprocess import restored
 from ..errors import MinimaskError, UsageError
 from ..losses import CLASS, NUMBER
 from ..predict import classify, outputs
-from .common import Parser, whole_number
+from .common import Parser, warnings_as_sentences, whole_number
 
 
 def command(words: Sequence[str]) -> None:
@@ -30,8 +30,9 @@ def command(words: Sequence[str]) -> None:
     failed: list[tuple[str, MinimaskError]] = []
     for path in options.images:
         try:
-            for line in _lines(path, replace(exported, net=net, prepare=prepare), options.first):
-                print(line)
+            with warnings_as_sentences():
+                for line in _lines(path, replace(exported, net=net, prepare=prepare), options.first):
+                    print(line)
         except MinimaskError as error:
             failed.append((path, error))
     if failed:
