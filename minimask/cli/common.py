@@ -172,6 +172,13 @@ def _told() -> Iterator[None]:
         print(f"minimask: {escape.line(warning.message)}", file=sys.stderr)
 
 
+def say_untrained(folder: Path, record: dict[str, Any]) -> None:
+    """Says on stderr where a run has no whole epoch: its net is the one that it began with."""
+    if not record["epochs"]:
+        print(f"minimask: {escape.line(folder)} has no whole epoch, for training was cut short before: its net is as "
+              "it was drawn, untrained", file=sys.stderr)
+
+
 def on_data(recipe: recipes.Recipe, options: Any) -> recipes.Recipe:
     """The recipe on the data set of --dataset: with none of the settings that another one had, but those of a run that
     is resumed."""

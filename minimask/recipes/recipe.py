@@ -266,9 +266,9 @@ class Recipe:
     def judge(self) -> losses.Judge:
         """What is minimised, and what is told of held-out images."""
         metric = self._find("metric") if own.is_own(self.metric) else losses.metric_of(self.metric or None)
-        return losses.Judge(self._loss(), self.test_loss, metric)
+        return losses.Judge(self.loss_of(), self.test_loss, metric)
 
-    def _loss(self) -> losses.Loss:
+    def loss_of(self) -> losses.Loss:
         """What is minimised; own code is the loss itself, or makes it: where it has settings or takes no pair."""
         if not own.is_own(self.loss):
             return LOSSES[self.loss](**self.loss_settings)

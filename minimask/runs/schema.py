@@ -75,6 +75,9 @@ def record(value: Mapping[str, Any]) -> None:
         raise ValueError(f"is damaged or of another kind: its unverified is {brief(value['unverified'], 40)}")
     if "metric" in value and not (is_line(value["metric"]) and 0 < len(value["metric"]) <= MOST_NAME):
         raise ValueError(f"is damaged or of another kind: its metric is {brief(value['metric'], 40)}")
+    loss = value.get("loss", {"name": "cross-entropy"})
+    if type(loss) is not dict or not is_line(loss.get("name")) or not 0 < len(loss["name"]) <= MOST_NAME:
+        raise ValueError(f"is damaged or of another kind: its loss is {brief(loss, 60)}")
     for part, kind in (("net", dict), ("name", str)):
         if part in value and not (type(value[part]) is kind and 0 < len(value[part]) <= MOST_NAME):
             raise ValueError(f"is damaged or of another kind: its {part} is {brief(value[part], 40)}")
