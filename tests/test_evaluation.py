@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minimask import UsageError, data, evaluation, loop, ops, plot, recipes, runs, train, zoo
+from minimask import MinimaskError, UsageError, data, evaluation, loop, ops, plot, recipes, runs, train, zoo
 from minimask.__main__ import main
 from minimask.engine import no_grad
 from minimask.evaluation import Evaluation
 from minimask.mishaps import TrainingError
+from minimask.runs import compare
 
 TINY = replace(recipes.find("digits"), name="tiny", epochs=1)
 
@@ -120,6 +121,8 @@ def test_a_loss_of_ones_own_is_named(tmp_path, capsys):
 def test_a_run_that_ended_in_its_first_epoch_is_said_to_be_untrained(tmp_path, capsys):
     with pytest.raises(TrainingError, match="in epoch 1"):
         runs.run(replace(TINY, lr=1000.0, source="trained", source_settings={}), data.digits(), 0, tmp_path / "a")
+    with pytest.raises(MinimaskError, match="it has no whole epoch, so its mask is the one that was drawn, untrained"):
+        compare.read(tmp_path / "a")
     for words in (["evaluate", tmp_path / "a"], ["export", tmp_path / "a", "-o", tmp_path / "a.mmk"]):
         assert main([*map(str, words)]) == 0
         assert "a has no whole epoch, for training was cut short before: its net is as it was drawn" in (
@@ -161,6 +164,10 @@ def test_an_exported_net_says_the_same_of_the_same_images(run, tmp_path, capsys)
     written = json.loads(said(capsys, run, "--json").out)
     found = json.loads(said(capsys, tmp_path / "a.mmk", "--dataset", "digits", "--json").out)
     assert (found["confusion"], found["data"]) == (written["confusion"], "digits")
+    assert main(["export", str(run), "-o", str(tmp_path / "a.safetensors")]) == 0
+    capsys.readouterr()
+    again = json.loads(said(capsys, tmp_path / "a.safetensors", "--dataset", "digits", "--json").out)
+    assert again["confusion"] == written["confusion"]
     assert "a.mmk does not say what data it was made for; name it with --dataset" in said(capsys, tmp_path / "a.mmk", status=2).err
     assert said(capsys, tmp_path / "a.mmk", "--dataset", "digits", "--out", tmp_path / "there").out.rstrip().startswith("tiny on digits")
     assert (tmp_path / "there/evaluation.json").exists()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import escape, evaluation, export, files, own, plot, runs, zoo
+from .. import escape, evaluation, files, own, plot, runs, zoo
 from ..data import Dataset, Preprocess
 from ..display import MARK, UNVERIFIED, columns
 from ..errors import UsageError
@@ -19,7 +19,7 @@ from ..evaluation import Evaluation
 from ..fast.memory import kept_memory
 from ..losses import CLASS, CrossEntropy, Loss, refuse_targets
 from ..nn import Sequential
-from .common import Parser, load_data_of, other_data, say_untrained, trust_option, whole_number
+from .common import Parser, load_data_of, other_data, read_net, say_untrained, trust_option, whole_number
 
 #: The first words of evaluation.json, by which a later one knows that it may take its place.
 MADE = '{"made_by": "minimask evaluate"'
@@ -91,8 +91,7 @@ def _of_run(options: Any) -> Asked:
 
 def _of_file(options: Any) -> Asked:
     """An exported net, or one of the zoo's, which knows its data."""
-    path = zoo.path_of(options.file)
-    exported = export.load(path)
+    exported, path = read_net(options.file), zoo.path_of(options.file)
     if [kind for kind, _ in exported.answers] != [CLASS]:
         raise UsageError(f"evaluate: it is about classes, but the outputs of {options.file} say something else; "
                          "`minimask predict` tells what they say of an image")

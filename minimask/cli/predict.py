@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from .. import escape, export, own, prune, zoo
+from .. import escape, export, own, prune
 from ..data import images as imagefiles
 from ..data.preprocess import restored
 from ..errors import MinimaskError, UsageError
-from ..interchange.readers import READERS, read
 from ..losses import CLASS, NUMBER
 from ..predict import classify, outputs
-from .common import Parser, warnings_as_sentences, whole_number
+from .common import Parser, read_net, warnings_as_sentences, whole_number
 
 
 def command(words: Sequence[str]) -> None:
     """Prints a line per image: file and number, class, confidence; at the end, which files could not be taken."""
     options: Any = _parser().parse_args(words)
-    exported = _read(options.file, options.backend)
+    exported = read_net(options.file, options.backend)
     net, prepare = prune.prune(exported.net), exported.prepare
     if options.trust and own.is_own(prepare.name):
         code = _code(Path(options.file), prepare.name.partition(":")[0])
@@ -39,18 +37,6 @@ def command(words: Sequence[str]) -> None:
             failed.append((path, error))
     if failed:
         raise _summary(failed, len(options.images))
-
-
-def _read(file: str, backend: str) -> export.Exported:
-    """The net in a file of ours, whatever its kind, or in the zoo."""
-    if Path(file).suffix not in READERS:
-        return export.load(zoo.path_of(file), backend)
-    if backend != "numpy":
-        raise UsageError(f"--backend {backend}: {file} is read into NumPy; export the run as .mmk for another library")
-    found = read(file)
-    outputs = math.prod(list(found.net.shapes.values())[-1])
-    return export.Exported(found.net, found.classes or tuple(map(str, range(outputs))), "", {}, os.path.getsize(file),
-                           found.prepare, found.answers)
 
 
 def _code(file: Path, module: str) -> own.Code:

@@ -228,6 +228,7 @@ def test_predict_takes_every_file_that_export_writes(numbers, work, capsys):
             said(capsys, "export", "run", "-o", file, "--overwrite")
             lines.add(said(capsys, "predict", file, "new.npy"))
         assert len(lines) == 1 and (names[0] in min(lines) or names[1] in min(lines))
+    assert "info tells of .mmk files" in said(capsys, "info", "n.safetensors", status=2)
     assert "is read into NumPy" in said(capsys, "predict", "n.safetensors", "new.npy", "--backend", "strict", status=2)
     (work / "foreign.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     assert "is no file that minimask wrote" in said(capsys, "predict", "foreign.safetensors", "new.npy", status=1)
