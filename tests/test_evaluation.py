@@ -121,7 +121,7 @@ def test_a_loss_of_ones_own_is_named(tmp_path, capsys):
 def test_a_run_that_ended_in_its_first_epoch_is_said_to_be_untrained(tmp_path, capsys):
     with pytest.raises(TrainingError, match="in epoch 1"):
         runs.run(replace(TINY, lr=1000.0, source="trained", source_settings={}), data.digits(), 0, tmp_path / "a")
-    with pytest.raises(MinimaskError, match="it has no whole epoch, so its mask is the one that was drawn, untrained"):
+    with pytest.raises(MinimaskError, match="it has no whole epoch, so its mask is as it was drawn, untrained"):
         compare.read(tmp_path / "a")
     for words in (["evaluate", tmp_path / "a"], ["export", tmp_path / "a", "-o", tmp_path / "a.mmk"]):
         assert main([*map(str, words)]) == 0

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from minimask import (
     mask,
     nn,
     optimizers,
+    own,
     predict,
     runs,
     train,
@@ -190,6 +192,8 @@ def test_pictures_in_a_folder_with_an_own_preprocessing(work, capsys, monkeypatc
     assert export.load(work / "pics.mmk").classes == ("l", "r")
     sys.modules.pop("halves", None)
     (work / "elsewhere").mkdir()
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if Path(each).resolve() != work.resolve()])
+    monkeypatch.setattr(own, "_imported", {})  # as in another process
     monkeypatch.chdir(work / "elsewhere")  # own code lies beside the file, as a run's beside the run
     assert "\tl\t" in said(capsys, "predict", "../pics.mmk", "../pics/l/0.png", "--trust")
 
