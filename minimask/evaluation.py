@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .backend import asarray, to_host
 from .data import Preprocess
 from .data.preprocess import IMAGE
-from .engine import no_grad
+from .engine import Tensor, no_grad
 from .errors import UsageError
-from .mishaps import TrainingError, cause
+from .loop import outputs
+from .losses import LOSSES, Loss, of
 from .nn import Sequential
 
 
@@ -34,13 +34,15 @@ class Evaluation:
 
     Attributes:
         confusion: (classes, classes), a row per label, a column per class given: images.
-        loss: the mean cross-entropy. mistakes: the most confident first.
+        loss: the mean of what the net was trained on; None where that is not known. mistakes: the most confident first.
+        loss_name: what it is called.
     """
 
     classes: tuple[str, ...]
     confusion: np.ndarray
-    loss: float
+    loss: float | None
     mistakes: tuple[Mistake, ...]
+    loss_name: str = "cross-entropy"
 
     @property
     def images(self) -> int:
@@ -77,7 +79,8 @@ class Evaluation:
         """Plain data for JSON."""
         mistakes = [{"image": each.index, "label": self.classes[each.label], "given": self.classes[each.given],
                      "confidence": each.confidence, "confidence_of_label": each.of_label} for each in self.mistakes]
-        return {"images": self.images, "accuracy": self.accuracy, "loss": self.loss, "classes": list(self.classes),
+        return {"images": self.images, "accuracy": self.accuracy, "loss": self.loss,
+                "loss_name": self.loss_name, "classes": list(self.classes),
                 "confusion": self.confusion.tolist(), "per_class": self.per_class(), "mistakes": mistakes}
 
 
@@ -86,26 +89,13 @@ def _share(part: Any, whole: Any) -> float | None:
 
 
 def logits(net: Sequential, images: np.ndarray, batch: int = 250, prepare: Preprocess = IMAGE) -> np.ndarray:
-    """Raw images (n, H, W, C) on the host -> (n, classes) float64 logits on the host, as loop.evaluate computes them.
+    """Raw images (n, H, W, C) on the host -> (n, classes) float64 logits on the host.
 
     prepare: what is done to raw images, `dataset.prepare`.
 
     Raises TrainingError: the net gives NaN or infinity for an image, or there is no image.
     """
-    if not len(images):
-        raise TrainingError("evaluate: there are no images; give at least one")
-    found, parameters = [], net.parameters()
-    with no_grad():
-        # of an exported net nothing can be trained
-        like = parameters[0].data if parameters else next(iter(net.weights().values())).effective().data
-        for start in range(0, len(images), batch):
-            x = asarray(prepare(images[start:start + batch]), like)
-            found.append(to_host(net(x).data).astype(np.float64))
-            if not np.isfinite(found[-1]).all():
-                chosen = np.arange(start, start + len(found[-1]))
-                raise TrainingError(f"evaluate: the net gives NaN or infinity for images {start} to {chosen[-1]}: "
-                                    f"{cause(net, images, chosen, x)}")
-    return np.concatenate(found)
+    return np.concatenate([some.astype(np.float64) for some in outputs(net, images, prepare, batch)])
 
 
 def log_softmax(given: np.ndarray) -> np.ndarray:
@@ -115,8 +105,10 @@ def log_softmax(given: np.ndarray) -> np.ndarray:
 
 
 def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...],
-             most: int = 10, prepare: Preprocess = IMAGE) -> Evaluation:
+             most: int = 10, prepare: Preprocess = IMAGE, loss: Loss | str = "cross-entropy") -> Evaluation:
     """How the net classifies raw images (n, H, W, C); with its `most` most confident mistakes.
+
+    loss: that it was trained on, or its name; that of one's own is only told, for it cannot be asked.
 
     Raises UsageError: the net has another number of classes. TrainingError as logits.
     """
@@ -132,4 +124,8 @@ def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, classes: t
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:most]
     mistakes = tuple(Mistake(int(i), int(labels[i]), int(chosen[i]), float(np.exp(sure[i])),
                              float(np.exp(log_p[i, labels[i]]))) for i in wrong)
-    return Evaluation(classes, confusion, float(-log_p[every, labels].mean()), mistakes)
+    if isinstance(loss, str) and loss not in LOSSES:
+        return Evaluation(classes, confusion, None, mistakes, loss)
+    loss = of(loss)
+    with no_grad():
+        return Evaluation(classes, confusion, loss(Tensor(given), labels).item(), mistakes, loss.name)

@@ -212,4 +212,5 @@ def outputs(net: Sequential, images: np.ndarray, prepare: Any = standardise, bat
 
 def to_net(net: Sequential, x: np.ndarray) -> Array:
     """A host array on the net's array library and device, in its dtype."""
-    return asarray(x, like=net.parameters()[0].data)
+    parameters = net.parameters() or [next(iter(net.weights().values())).effective()]  # an exported net trains none
+    return asarray(x, like=parameters[0].data)

@@ -50,7 +50,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
         epochs: passes over the training images, 1 or more; each in a fresh order drawn from rng.
         batch: images a step; the short last batch is kept.
         record: a record to write into, so that the caller holds what there is if training is cut short; a new
-            one unless given. Its "epochs" get one entry per epoch.
+            one unless given. Its "epochs" get one entry per epoch. One that has epochs already goes on with the net,
+            the optimizer and the settings that made them; for others what follows is a record of its own.
         progress: told of every step and epoch; ``Progress()`` prints, None is silent.
         on_epoch: called with the record after every epoch, to save it for example.
         checkpoint: the file that the state of the run is kept in, from which it can be resumed; None keeps none. It
@@ -77,8 +78,8 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     Raises:
         TrainingError: a loss is NaN or infinite; the message gives epoch, step, layer and cause.
         OutOfMemory: a step needs more memory than there is; the message says for what.
-        UsageError: epochs or batch below 1, net and data set that do not fit, a checkpoint of another run, or one
-            that is there without `resume`, or not there with it.
+        UsageError: epochs or batch below 1, net and data set that do not fit, a record or a checkpoint of another run,
+            or a checkpoint that is there without `resume`, or not there with it.
         MinimaskError: the checkpoint is damaged, or cannot be written at the start or at the end.
 
     Whatever ends it early, Ctrl-C too, the net is put back to the end of the last whole epoch, which is what
@@ -97,15 +98,13 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
     shrinker = Shrinker()
     told += [*([RoomForAll(), shrinker] if shrink else []), *listeners]
     training.record |= {"shrink": True} if shrink else {}
+    said = _said(training)
     if checkpoint is not None and resume:
         restore(training, checkpoint, epochs)
-    if training.judge.metric is not None:  # after it: a record that cannot be taken up is left as it is
-        training.record.setdefault("metric", losses.metric_name(training.judge.metric))
-    if (answers := training.judge.loss.answers(dataset.test_labels, len(dataset.classes))) != [
-            (losses.CLASS, len(dataset.classes))]:
-        training.record.setdefault("answers", [list(answer) for answer in answers])
-    if is_own(dataset):
-        training.record.setdefault("data", described(dataset))
+    else:
+        _refuse_another_record(training, said)
+    for name, value in said.items():  # after these: a record that cannot be taken up is left as it is
+        training.record.setdefault(name, value)
     if training.record.get("dataset") is None and not training.record.get("recipe"):
         training.record["dataset"] = dataset.name
     if checkpoint is not None:
@@ -145,6 +144,50 @@ def new_record(recipe: dict[str, Any] | None = None, seed: int | None = None, da
     """The record of a run before its first epoch: plain data for JSON, its layout is "format" 1."""
     return {"format": 1, "recipe": recipe or {}, "seed": seed, "dataset": dataset,
             "environment": environment(net), "epochs": []}
+
+
+def _said(training: Training) -> dict[str, Any]:
+    """What a record says of how it is trained: the loss, where no recipe says it, a metric, what the outputs say, a
+    data set of one's own; each only where it is not the usual one."""
+    judge, dataset = training.judge, training.dataset
+    said = {} if training.record.get("recipe") else judge.loss.settings()
+    if judge.metric is not None:
+        said["metric"] = losses.metric_name(judge.metric)
+    if (answers := judge.loss.answers(dataset.test_labels, len(dataset.classes))) != [
+            (losses.CLASS, len(dataset.classes))]:
+        said["answers"] = [list(answer) for answer in answers]
+    return {**said, "data": described(dataset)} if is_own(dataset) else said
+
+
+def _refuse_another_record(training: Training, said: dict[str, Any]) -> None:
+    """UsageError where a record has epochs that this net, optimizer or these settings cannot follow: it says how a run
+    went from its first step on, and has one word for each of them. An optimizer's earlier steps are noted in a new one.
+
+    Args:
+        said: :func:`_said` of the training.
+    """
+    record, net, dataset, judge = training.record, training.net, training.dataset, training.judge
+    epochs, steps = record["epochs"], training.optimizer.steps
+    if not epochs:
+        record.update({"steps_before": steps} if steps else {})
+        return
+    last, recipe = epochs[-1], record.get("recipe", {})
+    known = judge.loss.hits(np.zeros((1, len(dataset.classes))), dataset.test_labels[:1]) is not None
+    parts: dict[str, tuple[Any, Any]] = {  # there, here
+        "net": ([(layer["name"], layer["weights"]) for layer in last["layers"]],
+                [(layer["name"], layer["weights"]) for layer in net.layer_counts()]),
+        "data set": (record.get("dataset") or dataset.name, dataset.name),
+        "steps an epoch": ((last["step"] - record.get("steps_before", 0)) / len(epochs), float(training.steps)),
+        "optimizer's count of steps": (last["step"], steps),
+        "augment": (recipe.get("augment", training.augment), training.augment),
+        "test loss": ("told" if "test_loss" in last else "not told",
+                      "told" if judge.test_loss or not known else "not told"),
+        **{name: (record.get(name), said.get(name)) for name in ("loss", "metric", "answers", "data")}}
+    for name, (there, here) in parts.items():
+        if there != here:
+            raise UsageError(f"fit: the record has {len(epochs)} epochs of another run, whose {name} was "
+                             f"{there!r:.80}, and is {here!r:.80} here: go on with what made them, or leave out "
+                             "record=, and what follows gets a record of its own")
 
 
 def is_own(dataset: Dataset) -> bool:

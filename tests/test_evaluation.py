@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minimask import UsageError, data, evaluation, loop, ops, plot, recipes, runs, zoo
+from minimask import MinimaskError, UsageError, data, evaluation, loop, ops, plot, recipes, runs, train, zoo
 from minimask.__main__ import main
 from minimask.engine import no_grad
 from minimask.evaluation import Evaluation
 from minimask.mishaps import TrainingError
+from minimask.runs import compare
 
 TINY = replace(recipes.find("digits"), name="tiny", epochs=1)
 
@@ -82,6 +83,52 @@ def test_large_logits_and_nets_of_other_classes(trained):
         evaluation.logits(trained[1], digits.test_images[:0])
 
 
+LOSSES = {"mse": ("mse", {}), "binary-cross-entropy": ("binary-cross-entropy", {}),
+          "smoothed": ("cross-entropy", {"smoothing": 0.1}), "plain": ("cross-entropy", {})}
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_the_loss_is_the_one_that_the_run_minimised(kind, tmp_path, capsys):
+    """Of a recipe's run and of one that was kept from Python: what training told of the same images."""
+    (name, settings), digits = LOSSES[kind], data.digits()
+    recipe = replace(TINY, loss=name, loss_settings=settings, test_loss=True)
+    net, record = runs.run(recipe, digits, 0, tmp_path / "a")
+    rng = np.random.default_rng(0)
+    mine = recipe.build(digits, rng)
+    told = train.fit(mine, digits, recipe.optimizer_of(mine, digits), 1, rng, recipe.batch, loss=recipe.loss_of(),
+                     test_loss=True)
+    runs.save(mine, told, tmp_path / "b", digits)
+    for folder in ("a", "b"):
+        written = json.loads(said(capsys, tmp_path / folder, "--json").out)
+        end = runs.read_record(tmp_path / folder)["epochs"][-1]
+        assert written["loss"] == pytest.approx(end["test_loss"], rel=1e-5) and written["loss_name"] == name
+        assert f"mean {name} {written['loss']:.4f}" in said(capsys, tmp_path / folder).out
+
+
+def test_a_loss_of_ones_own_is_named(tmp_path, capsys):
+    def squared(outputs, targets):
+        return ops.mean(outputs * outputs)
+
+    digits, rng = data.digits(), np.random.default_rng(0)
+    net = TINY.build(digits, rng)
+    told = train.fit(net, digits, TINY.optimizer_of(net, digits), 1, rng, loss=squared)
+    runs.save(net, told, tmp_path / "own", digits)
+    assert "right, its loss, squared, is own code and not asked" in said(capsys, tmp_path / "own").out
+    assert json.loads(said(capsys, tmp_path / "own", "--json").out)["loss"] is None
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_run_that_ended_in_its_first_epoch_is_said_to_be_untrained(tmp_path, capsys):
+    with pytest.raises(TrainingError, match="in epoch 1"):
+        runs.run(replace(TINY, lr=1000.0, source="trained", source_settings={}), data.digits(), 0, tmp_path / "a")
+    with pytest.raises(MinimaskError, match="it has no whole epoch, so its mask is as it was drawn, untrained"):
+        compare.read(tmp_path / "a")
+    for words in (["evaluate", tmp_path / "a"], ["export", tmp_path / "a", "-o", tmp_path / "a.mmk"]):
+        assert main([*map(str, words)]) == 0
+        assert "a has no whole epoch, for training was cut short before: its net is as it was drawn" in (
+            capsys.readouterr().err)
+
+
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -117,6 +164,10 @@ def test_an_exported_net_says_the_same_of_the_same_images(run, tmp_path, capsys)
     written = json.loads(said(capsys, run, "--json").out)
     found = json.loads(said(capsys, tmp_path / "a.mmk", "--dataset", "digits", "--json").out)
     assert (found["confusion"], found["data"]) == (written["confusion"], "digits")
+    assert main(["export", str(run), "-o", str(tmp_path / "a.safetensors")]) == 0
+    capsys.readouterr()
+    again = json.loads(said(capsys, tmp_path / "a.safetensors", "--dataset", "digits", "--json").out)
+    assert again["confusion"] == written["confusion"]
     assert "a.mmk does not say what data it was made for; name it with --dataset" in said(capsys, tmp_path / "a.mmk", status=2).err
     assert said(capsys, tmp_path / "a.mmk", "--dataset", "digits", "--out", tmp_path / "there").out.rstrip().startswith("tiny on digits")
     assert (tmp_path / "there/evaluation.json").exists()

@@ -1,5 +1,7 @@
 """The training loop: what it learns, what its record says, and what is left when it is cut short."""
 
+import copy
+import dataclasses
 import io
 import json
 import math
@@ -214,6 +216,33 @@ def test_a_record_that_was_begun_is_continued():
     record = train.fit(net, BLOBS, optimizer, 2, rng)
     train.fit(net, BLOBS, optimizer, 1, rng, record=record)
     assert [e["epoch"] for e in record["epochs"]] == [1, 2, 3]
+
+
+OTHERS = {
+    "optimizer": ({"optimizer": lambda net: optim.SGDW(net.parameters(), 0.01)}, "count of steps was 16, and is 0 here"),
+    "batch": ({"batch": 64}, "steps an epoch was 8.0, and is 4.0 here"),
+    "net": ({"net": lambda: models.fcn(SignedSupermask(tau=0.01), np.random.default_rng(0), (4, 4, 1), (10, 3))},
+            "net was .*'dense1', 320.* here"),
+    "data set": ({"dataset": dataclasses.replace(BLOBS, name="other")}, "data set was 'blobs', and is 'other' here"),
+    "images": ({"dataset": dataclasses.replace(BLOBS, train_images=255 - BLOBS.train_images)}, "data was .*digest"),
+    "loss": ({"loss": "mse"}, "loss was None, and is {'name': 'mse'} here"),
+    "metric": ({"metric": "mae"}, "metric was None, and is 'mae' here"),
+    "test loss": ({"test_loss": True}, "test loss was 'not told', and is 'told' here"),
+}
+
+
+@pytest.mark.parametrize("change", OTHERS)
+def test_a_record_does_not_go_on_with_what_it_would_not_say(change):
+    """Its epochs would be of two runs, which no reader of records can tell apart: said before the first step."""
+    net, optimizer, rng = setup()
+    record = train.fit(net, BLOBS, optimizer, 2, rng, batch=32)
+    before, arrays, (changes, sentence) = copy.deepcopy(record), net.arrays(), OTHERS[change]
+    given = {"net": net, "dataset": BLOBS, "optimizer": optimizer, "batch": 32, **changes}
+    given |= {name: given[name](*arguments) for name, arguments in (("net", ()), ("optimizer", (net,)))
+              if name in changes}
+    with pytest.raises(UsageError, match=f"the record has 2 epochs of another run, whose .*{sentence}"):
+        train.fit(epochs=1, rng=rng, record=record, **given)
+    assert record == before and all(np.array_equal(a, b) for a, b in zip(arrays.values(), net.arrays().values()))
 
 
 def test_ctrl_c_leaves_the_record_and_the_net_of_the_last_whole_epoch():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import math
 import os
 import shlex
 import sys
@@ -14,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import data, escape, own, plot, recipes, runs, train
+from .. import data, escape, export, own, plot, recipes, runs, train, zoo
 from ..display import columns
 from ..errors import MinimaskError, OutOfMemory, UsageError
+from ..interchange.readers import READERS, read
 from ..log import Log
 from ..meter import Meter
 from ..mishaps import Interrupted
@@ -170,6 +172,25 @@ def _told() -> Iterator[None]:
         yield
     for warning in caught:
         print(f"minimask: {escape.line(warning.message)}", file=sys.stderr)
+
+
+def read_net(file: str, backend: str = "numpy") -> export.Exported:
+    """The net in a file of ours, whatever its kind, or in the zoo."""
+    if Path(file).suffix not in READERS:
+        return export.load(zoo.path_of(file), backend)
+    if backend != "numpy":
+        raise UsageError(f"--backend {backend}: {file} is read into NumPy; export the run as .mmk for another library")
+    found = read(file)
+    outputs = math.prod(list(found.net.shapes.values())[-1])
+    return export.Exported(found.net, found.classes or tuple(map(str, range(outputs))), "", {}, os.path.getsize(file),
+                           found.prepare, found.answers)
+
+
+def say_untrained(folder: Path, record: dict[str, Any]) -> None:
+    """Says on stderr where a run has no whole epoch: its net is the one that it began with."""
+    if not record["epochs"]:
+        print(f"minimask: {escape.line(folder)} has no whole epoch, for training was cut short before: its net is as "
+              "it was drawn, untrained", file=sys.stderr)
 
 
 def on_data(recipe: recipes.Recipe, options: Any) -> recipes.Recipe:

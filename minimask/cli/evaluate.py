@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import escape, evaluation, export, files, own, plot, runs, zoo
+from .. import escape, evaluation, files, own, plot, runs, zoo
 from ..data import Dataset, Preprocess
 from ..display import MARK, UNVERIFIED, columns
 from ..errors import UsageError
 from ..evaluation import Evaluation
 from ..fast.memory import kept_memory
-from ..losses import CLASS, refuse_targets
+from ..losses import CLASS, CrossEntropy, Loss, refuse_targets
 from ..nn import Sequential
-from .common import Parser, load_data_of, other_data, trust_option, whole_number
+from .common import Parser, load_data_of, other_data, read_net, say_untrained, trust_option, whole_number
 
 #: The first words of evaluation.json, by which a later one knows that it may take its place.
 MADE = '{"made_by": "minimask evaluate"'
@@ -30,7 +30,7 @@ MOST_CLASSES, MOST_PAIRS = 20, 20
 
 class Asked(NamedTuple):
     """What is evaluated: in words, the net, what it does to raw images before, the data, the accuracy that it is known
-    to have on it, and the folder for what is found; None where it is only printed."""
+    to have on it, the folder for what is found, None where it is only printed, and what the net was trained on."""
 
     about: str
     net: Sequential
@@ -38,6 +38,7 @@ class Asked(NamedTuple):
     dataset: Dataset
     known: float | None
     out: Path | None
+    loss: Loss | str
 
 
 def command(words: Sequence[str]) -> None:
@@ -52,7 +53,8 @@ def command(words: Sequence[str]) -> None:
     images, labels = ((dataset.train_images, dataset.train_labels) if options.train else
                       (dataset.test_images, dataset.test_labels))
     with kept_memory():
-        found = evaluation.evaluate(asked.net, images, labels, dataset.classes, options.mistakes, asked.prepare)
+        found = evaluation.evaluate(asked.net, images, labels, dataset.classes, options.mistakes, asked.prepare,
+                                    asked.loss)
     part = "training" if options.train else "held-out" if dataset.name.endswith("-validation") else "test"
     values = {"format": 1, "about": asked.about, "data": dataset.name, "part": part,
               "unverified": not dataset.verified, **found.as_dict()}
@@ -77,19 +79,19 @@ def _of_run(options: Any) -> Asked:
     same = options.dataset in (None, record["dataset"])
     dataset = load_data_of(folder, record, options) if same else other_data(options.dataset, options)
     net, record = runs.load(folder, dataset if same else None, trust=options.trust)
+    say_untrained(folder, record)
     code = own.trusted(record, folder) if options.trust else None
     end = record["epochs"][-1] if record["epochs"] and same else {}
     called = runs.called(record)
     if record["seed"] is not None:  # of a net that was saved from Python it is not known
         called = runs.name_of(called, record["seed"], record.get("init_seed"), record.get("order_seed"))
     return Asked(called, net, dataset.prepare if same else runs.prepare_of(folder, record, code), dataset,
-                 end.get("test_accuracy"), Path(options.out or folder))
+                 end.get("test_accuracy"), Path(options.out or folder), runs.loss_of(record, code))
 
 
 def _of_file(options: Any) -> Asked:
     """An exported net, or one of the zoo's, which knows its data."""
-    path = zoo.path_of(options.file)
-    exported = export.load(path)
+    exported, path = read_net(options.file), zoo.path_of(options.file)
     if [kind for kind, _ in exported.answers] != [CLASS]:
         raise UsageError(f"evaluate: it is about classes, but the outputs of {options.file} say something else; "
                          "`minimask predict` tells what they say of an image")
@@ -103,7 +105,7 @@ def _of_file(options: Any) -> Asked:
                          f"{dataset.name} has {len(dataset.classes)} ({_few(dataset.classes)}): they must be the same; "
                          "name the data set that it was made for with --dataset")
     return Asked(exported.about or str(path), exported.net, exported.prepare, dataset, None,
-                 Path(options.out) if options.out else None)
+                 Path(options.out) if options.out else None, CrossEntropy())
 
 
 def _few(classes: Sequence[str]) -> str:
@@ -120,7 +122,7 @@ def _shape(shape: Sequence[int]) -> str:
 def _text(found: Evaluation, about: str, mark: str) -> list[str]:
     """Accuracy, numbers per class, confusion and mistakes, as lines."""
     names = [escape.line(name) for name in found.classes]
-    lines = [f"{escape.line(about)}, {found.accuracy:.2%}{mark} right, mean cross-entropy {found.loss:.4f}", ""]
+    lines = [f"{escape.line(about)}, {found.accuracy:.2%}{mark} right, {_loss(found)}", ""]
     rows: list[tuple[object, ...]] = [("class", "images", "right", "recall", "precision", "F1")]
     rows += [(name, f"{row['images']:,}", f"{found.confusion[i, i]:,}", *map(_percent, (row["recall"], row["precision"],
               row["f1"]))) for i, (name, row) in enumerate(zip(names, found.per_class()))]
@@ -138,6 +140,12 @@ def _text(found: Evaluation, about: str, mark: str) -> list[str]:
             *((each.index, names[each.label], names[each.given], f"{each.confidence:.1%}", f"{each.of_label:.1%}")
               for each in found.mistakes)])]
     return [*lines, *([textwrap.fill(UNVERIFIED, 100)] if mark else [])]
+
+
+def _loss(found: Evaluation) -> str:
+    """The mean of what the net was trained on, or why it is not told."""
+    name = escape.line(found.loss_name)
+    return f"its loss, {name}, is own code and not asked" if found.loss is None else f"mean {name} {found.loss:.4f}"
 
 
 def _percent(share: float | None) -> str:

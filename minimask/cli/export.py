@@ -14,7 +14,7 @@ from ..display import MARK, result
 from ..errors import UsageError
 from ..export import ternary
 from ..nn import Sequential
-from .common import Parser, trust_option, whole_number
+from .common import Parser, say_untrained, trust_option, whole_number
 
 #: What was done to images, in words.
 DONE = {"image": "standardised one by one", "feature": "every value standardised over the training set",
@@ -43,6 +43,7 @@ def command(words: Sequence[str]) -> None:
     if not out.parent.is_dir():
         raise UsageError(f"there is no folder {out.parent}; make it, or give another with -o")
     net, record = runs.load(folder, trust=options.trust)
+    say_untrained(folder, record)
     code = own.trusted(record, folder) if options.trust else None
     classes, prepare = _classes(net, record), runs.prepare_of(folder, record, code)
     if dense is not None:

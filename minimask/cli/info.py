@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import numpy as np
 from .. import cost, escape, export, prune, zoo
 from ..data.preprocess import DEFAULT
 from ..display import MARK, UNVERIFIED, columns
+from ..errors import UsageError
 from ..export.header import MOST_WORK, Stored
+from ..interchange.readers import READERS
 from ..losses import CLASS, NUMBER, YES
 from ..predict import batch_size
 from .common import Parser
@@ -20,6 +23,9 @@ from .common import Parser
 def command(words: Sequence[str]) -> None:
     """Prints where the net comes from, a row per layer, its size on disk and as floats, and what pruning leaves."""
     options: Any = _parser().parse_args(words)
+    if Path(options.file).suffix in READERS:
+        raise UsageError(f"{options.file}: info tells of .mmk files, whose weights are coded; `minimask predict` and "
+                         "`minimask evaluate` take this one, and from Python minimask.interchange.read")
     path = zoo.path_of(options.file)
     exported = export.load(path)
     net, stored = exported.net, exported.stored

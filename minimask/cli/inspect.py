@@ -10,7 +10,7 @@ from pathlib import Path
 from .. import escape, files, own, runs
 from ..anatomy import page
 from ..errors import UsageError
-from .common import Parser, load_data_of, other_data, trust_option, whole_number
+from .common import Parser, load_data_of, other_data, say_untrained, trust_option, whole_number
 
 
 def command(words: Sequence[str]) -> None:
@@ -32,6 +32,7 @@ def command(words: Sequence[str]) -> None:
         if outputs != len(dataset.classes):
             raise UsageError(f"{folder} has {outputs} outputs, but {dataset.name} has names for {len(dataset.classes)} "
                              "of them; name the data set that it was trained on")
+    say_untrained(folder, record)
     out = Path(options.out) if options.out else files.own_folder(folder, "anatomy")
     with files.locked(out):
         names = page.write(out, net, record, dataset, options.repeats)

@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import escape, export, own, prune, zoo
+from .. import escape, export, own, prune
 from ..data import images as imagefiles
 from ..data.preprocess import restored
 from ..errors import MinimaskError, UsageError
 from ..losses import CLASS, NUMBER
 from ..predict import classify, outputs
-from .common import Parser, whole_number
+from .common import Parser, read_net, warnings_as_sentences, whole_number
 
 
 def command(words: Sequence[str]) -> None:
     """Prints a line per image: file and number, class, confidence; at the end, which files could not be taken."""
     options: Any = _parser().parse_args(words)
-    exported = export.load(zoo.path_of(options.file), options.backend)
+    exported = read_net(options.file, options.backend)
     net, prepare = prune.prune(exported.net), exported.prepare
     if options.trust and own.is_own(prepare.name):
-        prepare = restored(prepare.name, prepare.arrays, None, own.find("its preprocessing", prepare.name, own.Code(
-            os.getcwd())))
+        code = _code(Path(options.file), prepare.name.partition(":")[0])
+        prepare = restored(prepare.name, prepare.arrays, None, own.find("its preprocessing", prepare.name, code))
     failed: list[tuple[str, MinimaskError]] = []
     for path in options.images:
         try:
-            for line in _lines(path, replace(exported, net=net, prepare=prepare), options.first):
-                print(line)
+            with warnings_as_sentences():
+                for line in _lines(path, replace(exported, net=net, prepare=prepare), options.first):
+                    print(line)
         except MinimaskError as error:
             failed.append((path, error))
     if failed:
         raise _summary(failed, len(options.images))
+
+
+def _code(file: Path, module: str) -> own.Code:
+    """The leave to import own code: from the file's folder, as that of a run from the run's; else from this one."""
+    top, folder = module.partition(".")[0], file.resolve().parent
+    beside = (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()
+    return own.Code(str(folder if beside else Path.cwd()))
 
 
 def _lines(path: str, exported: export.Exported, first: int | None) -> Iterator[str]:
@@ -90,14 +98,15 @@ def _parser() -> Parser:
                            "digits are white on black.\n\n"
                            "example:\n  minimask predict fcn digit.png\n"
                            "  minimask predict tiny.mmk DIR/mnist/t10k-images-idx3-ubyte.gz --first 20")
-    parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote, or a net of `minimask zoo`")
+    parser.add_argument("file", metavar="FILE", help="what `minimask export` wrote (.mmk, .safetensors, .onnx), or "
+                                                      "a net of `minimask zoo`")
     parser.add_argument("images", metavar="IMAGES", nargs="+",
                         help="IDX as MNIST's (.gz too), .npy of one image or many, .csv of a table's rows without "
                              "their class, or PNG or JPEG (needs Pillow)")
     parser.add_argument("--first", type=whole_number(1), metavar="N", help="of each file the first N images only")
     parser.add_argument("--trust", action="store_true",
-                        help="import the own code that preprocesses the images, from this folder or Python's path, if "
-                             "the file names some; yours, or code that you have read")
+                        help="import the own code that preprocesses the images, from the file's folder, this one or "
+                             "Python's path, if the file names some; yours, or code that you have read")
     parser.add_argument("--backend", metavar="LIBRARY", default="numpy",
                         help="array library: numpy, cupy or strict (default: numpy)")
     return parser

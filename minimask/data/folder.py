@@ -29,6 +29,7 @@ from .sets import Dataset
 ENDINGS, FORMATS = (".png", ".jpg", ".jpeg"), ("PNG", "JPEG")
 FITS, MODES = ("resize", "pad", "refuse"), ("grey", "colour")
 #: Folders that hold class folders of their own: one to train on, and one of these to hold out, the first that is there.
+#: In capitals, too.
 TRAIN, HELD = "train", ("test", "val", "valid", "validation")
 #: Pixels of a picture, at most; and of the side that all are brought to.
 MOST_PIXELS, MOST_SIDE = 1 << 26, 4096
@@ -101,14 +102,16 @@ class Listing:
 def list_folder(folder: Path) -> Listing:
     """The pictures below a folder, class by class, in the order of their names."""
     below = _folders(folder)
-    held = next((name for name in HELD if name in below), None)
-    if TRAIN in below and held and below <= {TRAIN, *HELD}:
-        classes = _classes(folder / TRAIN, _folders(folder / TRAIN))
+    named = {name.lower(): name for name in below}
+    held = next((named[name] for name in HELD if name in named), None)
+    if TRAIN in named and held and named.keys() <= {TRAIN, *HELD} and len(named) == len(below):
+        train = folder / named[TRAIN]
+        classes = _classes(train, _folders(train))
         listing = Listing(folder, classes)
-        _list(listing, folder / TRAIN, classes)
+        _list(listing, train, classes)
         strange = _folders(folder / held) - set(classes)
         if strange:
-            raise DataError(f"{folder / held} has a class {min(strange)!r}, but {folder / TRAIN} has none to train on")
+            raise DataError(f"{folder / held} has a class {min(strange)!r}, but {train} has none to train on")
         listing.held_out_from = len(listing.paths)
         _list(listing, folder / held, [name for name in classes if name in _folders(folder / held)])
         return listing

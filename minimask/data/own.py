@@ -9,6 +9,7 @@ import contextlib
 import csv
 import math
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,12 +170,23 @@ def _numbered(parts: Sequence[np.ndarray], classes: Sequence[str] | None,
     known = np.unique(parts[0])
     if known.dtype.kind == "U" and all(_is_whole(text) for text in known):
         known = known[np.argsort([int(text) for text in known], kind="stable")]
+    if known.dtype.kind == "U":
+        _refuse_one_number_twice(known.tolist(), where)
     names, at = tuple(map(str, known.tolist())), {value: number for number, value in enumerate(known.tolist())}
     for part in parts[1:]:
         strange = next((value for value in part.tolist() if value not in at), None)
         if strange is not None:
             raise DataError(f"{where}: class {brief(strange)} is held out, but there is none to train on")
     return [np.array([at[value] for value in part.tolist()], np.int64) for part in parts], _named(names, where)
+
+
+def _refuse_one_number_twice(texts: Sequence[str], where: str) -> None:
+    """DataError for two classes that are one number in two spellings, such as 1 and 1.0."""
+    found: dict[float, str] = {}
+    for text in texts:
+        if _is_number(text) and found.setdefault(float(text), text) != text:
+            raise DataError(f"{where}: classes {found[float(text)]!r} and {brief(text)} are one number, written in two "
+                            "ways; write it in one, or give one of them a name")
 
 
 def _is_whole(text: str) -> bool:
@@ -288,11 +300,12 @@ def from_csv(path: str | Path, label: str | int | None = None, delimiter: str | 
         held_out, seed, preprocess: as in :func:`from_arrays`, which makes rows images (1, columns, 1).
         numbers: that column holds no classes but numbers to be met, for a loss such as 'mse'.
 
-    The first line may hold names: it does where one of its columns beside the class is no number.
+    The first line may hold names: it does where one of its columns beside the class is no number. A first column
+    without a name that numbers the rows, as pandas writes it, is left out, and that is said.
 
     Raises:
         UsageError: there is no such file or column. DataError: it is damaged, or a line has too few or too many
-            columns, or one that is no number; the sentence gives file, line and column.
+            columns, or one that is no number; the sentence gives file, line and column. Two classes are one number.
     """
     names, table, labels = _csv_rows(Path(path), None if label is None else str(label), delimiter)
     if numbers:
@@ -316,10 +329,13 @@ def _csv_rows(path: Path, label: str | None, delimiter: str | None) -> tuple[str
                         "delimiter what is between columns")
     place = _column(path, lines[0][1], label)
     names, lines = _header(path, lines, place)
-    labels = []
     for number, values in lines:
         if len(values) != width:
             raise DataError(f"{path}, line {number}: has {len(values)} columns, but the first line has {width}")
+    if place and width > 2:
+        place -= _without_index(path, names, lines)
+    labels = []
+    for number, values in lines:
         labels.append(values.pop(place))
         if not labels[-1]:
             raise DataError(f"{path}, line {number}: has no class: column {names[place]!r} is empty")
@@ -330,6 +346,8 @@ def csv_numbers(path: str | Path, columns: int) -> np.ndarray:
     """The numbers in a CSV file without classes: (n, columns). UsageError, DataError: as of :func:`from_csv`."""
     lines = _csv_lines(Path(path), None)
     names, lines = _header(Path(path), lines, None)
+    if all(len(values) == columns + 1 for _, values in lines):  # of a net that was trained with it nothing is left out
+        _without_index(Path(path), names, lines)
     for number, values in lines:
         if len(values) != columns:
             more = "; leave out the class, which is to be told" * (len(values) == columns + 1)
@@ -368,6 +386,21 @@ def _header(path: Path, lines: Lines, place: int | None) -> tuple[list[str], Lin
     if len(lines) < 2:
         raise DataError(f"{path} holds a line of names and nothing else; needed are rows of numbers")
     return first, lines[1:]
+
+
+def _without_index(path: Path, names: list[str], lines: Lines) -> bool:
+    """Takes out the first column where it has no name among names and numbers the rows, as pandas writes its index.
+
+    Says so aloud, for it would be learned from. Returns whether there was one.
+    """
+    index = [values[0] for _, values in lines]
+    if names[0] or not all(map(_is_whole, index)) or len(set(index)) < len(index):
+        return False
+    warnings.warn(f"{path}: the first column has no name and numbers the rows, so it is left out; to learn from it, "
+                  "give it a name", UserWarning, stacklevel=5)
+    for values in (names, *(values for _, values in lines)):
+        del values[0]
+    return True
 
 
 def _numbers(path: Path, lines: Lines, names: Sequence[str]) -> np.ndarray:

@@ -24,7 +24,8 @@ from ..engine import Tensor
 from ..errors import MinimaskError, UsageError
 from ..export.file import refuse_too_much
 from ..export.header import FLOATS
-from ..fields import Fields, is_integer
+from ..fields import Fields, brief, is_integer
+from ..losses import ANSWERS, CLASS, Answers
 from ..mask import Trained
 from ..prune import Fixed
 from .about import prepare_of
@@ -58,6 +59,7 @@ class Read:
             'dense1.weight', and with scores 'dense1.scores', 'dense1.frozen', 'dense1.mask'.
         about: what the file says of itself: "producer", "input", "layers", and whatever else was written.
         prepare: raw images (n, h, w, c) -> what the net takes. classes: their names, where the file says them.
+        answers: what the outputs say (:meth:`minimask.losses.Loss.answers`), as many as there are.
     """
 
     net: nn.Sequential
@@ -65,6 +67,7 @@ class Read:
     about: dict[str, Any]
     prepare: Preprocess = IMAGE
     classes: tuple[str, ...] | None = None
+    answers: Answers = ()
 
 
 def read(path: str | Path, net: nn.Sequential | None = None, scores: bool = False) -> Read:
@@ -93,6 +96,7 @@ def read(path: str | Path, net: nn.Sequential | None = None, scores: bool = Fals
             raise ValueError("its arrays do not have the sha256 that it promises")
         target = copy.deepcopy(net) if net is not None else _outlined(content)
         prepare, classes = prepare_of(content.about, target.input_shape), _classes(content.about, target)
+        answers = _answers(content.about, target)
         _fill(target, arrays, scores)
         if content.nodes is not None:
             _refuse_other_nodes(target, content)
@@ -109,7 +113,7 @@ def read(path: str | Path, net: nn.Sequential | None = None, scores: bool = Fals
     else:
         net.load(target.arrays())
         target = net
-    return Read(target, arrays, content.about, prepare, classes)
+    return Read(target, arrays, content.about, prepare, classes, answers)
 
 
 def _classes(said: Mapping[str, Any], net: nn.Sequential) -> tuple[str, ...] | None:
@@ -120,6 +124,17 @@ def _classes(said: Mapping[str, Any], net: nn.Sequential) -> tuple[str, ...] | N
     if (len(names),) != list(net.shapes.values())[-1]:
         raise ValueError(f"it names {len(names)} classes, but the net ends in {list(net.shapes.values())[-1]}")
     return names
+
+
+def _answers(said: Mapping[str, Any], net: nn.Sequential) -> Answers:
+    """What the outputs say, one class unless a file says otherwise; ValueError unless that is of all of them."""
+    outputs = list(net.shapes.values())[-1][0]
+    found = said.get("answers", [[CLASS, outputs]])
+    if not isinstance(found, list) or not all(
+            isinstance(each, list) and len(each) == 2 and each[0] in ANSWERS and is_integer(each[1], 1, outputs)
+            for each in found) or sum(count for _, count in found) != outputs:
+        raise ValueError(f"its answers are {brief(found, 60)}, but the net has {outputs} outputs")
+    return [(kind, count) for kind, count in found]
 
 
 # ---- into a net ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import inspect
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import data, losses, models, nn, optim, optimizers, own, resnet, schedules
+from ..engine import Tensor
 from ..errors import UsageError, unknown
 from ..fields import MOST_TEXT, MOST_WHOLE, brief, content
 from ..inputs import setting
@@ -266,9 +268,9 @@ class Recipe:
     def judge(self) -> losses.Judge:
         """What is minimised, and what is told of held-out images."""
         metric = self._find("metric") if own.is_own(self.metric) else losses.metric_of(self.metric or None)
-        return losses.Judge(self._loss(), self.test_loss, metric)
+        return losses.Judge(self.loss_of(), self.test_loss, metric)
 
-    def _loss(self) -> losses.Loss:
+    def loss_of(self) -> losses.Loss:
         """What is minimised; own code is the loss itself, or makes it: where it has settings or takes no pair."""
         if not own.is_own(self.loss):
             return LOSSES[self.loss](**self.loss_settings)
@@ -306,10 +308,34 @@ class Recipe:
         """The optimizer over the net's parameters, with this recipe's schedule."""
         schedule = self.schedule_of(math.ceil(len(dataset.train_images) / self.batch))
         if own.is_own(self.optimizer):
-            return self._make_own("optimizer", lambda made: isinstance(made, optim.SGD), "a minimask.optim.SGD",
+            made = self._make_own("optimizer", lambda made: isinstance(made, optim.SGD), "a minimask.optim.SGD",
                                   net.parameters(), self.lr, self.wd, schedule=schedule)
+            if self.schedule != "constant" and self._ignores_schedule([p.data.ndim for p in net.parameters()]):
+                warnings.warn(f"recipe {brief(self.name)}: optimizer = {self.optimizer!r} ignores the schedule that it "
+                              f"is given, {self.schedule!r}: its steps are the same whatever the factor; hand schedule "
+                              "to optim.SGD and multiply lr by update's factor, or say schedule = \"constant\"",
+                              UserWarning, stacklevel=2)
+            return made
         return optimizers.build(self.optimizer, net, self.lr, self.wd, schedule, **self._momentum(),
                                 **self.optimizer_settings)
+
+    def _ignores_schedule(self, axes: Sequence[int]) -> bool:
+        """Whether own code's steps are the same under two factors: tried on as many parameters as the net has, with so
+        many axes each, of one number. Where it takes none such it is not known, and nothing is said."""
+        ends = []
+        for factor in (1.0, 0.5):
+            parameters = [Tensor(np.zeros((1,) * each), requires_grad=True) for each in axes]
+            try:
+                optimizer = self._find("optimizer")(parameters, self.lr, self.wd, schedule=lambda step, at=factor: at,
+                                                    **self.optimizer_settings)
+                for _ in range(3):  # a warm-up of its own may begin with 0
+                    for p in parameters:
+                        p.grad = np.ones_like(p.data)
+                    optimizer.step()
+            except Exception:
+                return False
+            ends.append([p.data for p in parameters])
+        return all(np.array_equal(one, other) for one, other in zip(*ends))
 
     def _momentum(self) -> dict[str, Any]:
         """SGDW's, as an argument; UsageError where another optimizer would not look at it."""

@@ -152,6 +152,9 @@ def read(path: str | Path) -> Side:
 def _read_run(folder: Path) -> Side:
     """A run's masks, which must be those that its record counts."""
     record = read_record(folder)
+    if not record["epochs"]:
+        raise MinimaskError(f"{folder} holds no whole run: it has no whole epoch, so its mask is as it "
+                            "was drawn, untrained; give a run that has trained")
     if "unknown" in record.get("net", {}):
         masks, frozen = _kept(folder, record)
     else:

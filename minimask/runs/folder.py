@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checkpoint, data, fields, files, own, plot, recipes, train
+from .. import checkpoint, data, fields, files, losses, own, plot, recipes, train
 from ..data import Dataset
 from ..errors import MinimaskError, UsageError
 from ..log import BEGINS, Log, event_files, listeners
@@ -143,6 +143,24 @@ def name_of(recipe: str, seed: int | None, init_seed: int | None = None, order_s
 def called(record: Mapping[str, Any]) -> str:
     """What a run is called: its recipe's name, or of one from Python what runs.save was given."""
     return str(record["recipe"].get("name") or record.get("name") or "a net without a name")
+
+
+def loss_of(record: Mapping[str, Any], code: own.Code | None = None) -> losses.Loss | str:
+    """What a run minimised; only its name where that is own code, and a recipe's `code` gives no leave to import it.
+
+    Raises UsageError for settings that such a loss has not.
+    """
+    if record["recipe"]:
+        recipe = recipes.from_dict(record["recipe"], code)
+        return recipe.loss if own.is_own(recipe.loss) and code is None else recipe.loss_of()
+    told = dict(record.get("loss", {"name": "cross-entropy"}))
+    name = told.pop("name")
+    if name not in losses.LOSSES:
+        return str(name)
+    try:
+        return losses.LOSSES[name](**told)
+    except TypeError as error:
+        raise UsageError(f"the record says loss {name!r} with settings that it has not: {error}") from error
 
 
 def finished(record: dict[str, Any]) -> bool:

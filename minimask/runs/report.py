@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def published(recipe: recipes.Recipe | Script) -> tuple[float, float] | None:
 
 def making(groups: Sequence[Group]) -> Table:
     """A row per group and hardware: seeds, hardware, time, the command that makes such a run."""
-    rows = []
+    rows, bases = [], _bases(groups)
     for group in groups:
         on: dict[str, list[Run]] = {}
         for run in group.runs:
@@ -117,7 +118,7 @@ def making(groups: Sequence[Group]) -> Table:
             seeds = ", ".join("unknown" if run.seed is None else str(run.seed) for run in some)
             rows.append([Code(group.label), seeds, where,
                          f"{np.mean(minutes):.1f}{f' ({least} to {most})' if least != most else ''}",
-                         Code(command) if (command := command_line(some[0])) else
+                         Code(command) if (command := command_line(some[0], bases)) else
                          "from Python" if isinstance(group.recipe, Script) else "from Python: own data"])
     return Table(["recipe", "seeds S", "hardware", "training, minutes", "command"], rows)
 
@@ -153,18 +154,29 @@ def _grids(groups: Iterable[Group]) -> dict[tuple[str, ...], list[Group]]:
     return {name: some for name, some in found.items() if len(some) > 1}
 
 
-def _set_in_shipped(run: Run) -> list[str]:
-    """The words that make a run's recipe of one that comes with minimask: its name, --set KEY=VALUE ...; or none."""
-    shipped = recipes.RECIPES.get(run.base)
-    if not run.values or shipped is None:
+def _bases(groups: Sequence[Group]) -> dict[str, recipes.Recipe]:
+    """What grids of recipes of one's own were made of, by name: a cell's recipe, whose values --set sets anew."""
+    found: dict[str, recipes.Recipe] = {}
+    for (base, *_), some in _grids(groups).items():
+        if not isinstance(some[0].recipe, Script) and base not in recipes.RECIPES:
+            found.setdefault(base, replace(some[0].recipe, name=base))
+    return found
+
+
+def _set_in(bases: Mapping[str, recipes.Recipe], run: Run) -> list[str]:
+    """The words that make a run's recipe of one that comes with minimask, or of `bases`: its name, or the file that it
+    is in, and --set KEY=VALUE ...; or none."""
+    base = recipes.RECIPES.get(run.base) or bases.get(run.base)
+    if not run.values or base is None:
         return []
     try:
-        made = grid.cell_of(shipped, run.values).recipe
+        made = grid.cell_of(base, run.values).recipe
     except UsageError:
         return []
     same = {**made.as_dict(), "epochs": 0, "dataset": ""} == {**run.recipe.as_dict(), "epochs": 0, "dataset": ""}
-    return [run.base, *(word for name, value in run.values.items()
-                        for word in ("--set", f"{name}={_literal(value)}"))] if same else []
+    name = run.base if run.base in recipes.RECIPES else f"{run.base}.toml"
+    return [name, *(word for key, value in run.values.items()
+                    for word in ("--set", f"{key}={_literal(value)}"))] if same else []
 
 
 def _literal(value: Any) -> str:
@@ -172,17 +184,20 @@ def _literal(value: Any) -> str:
     return grid.plain(value) if not isinstance(value, str) or value.isidentifier() else f'"{value}"'
 
 
-def command_line(run: Run) -> str:
-    """The command that makes such a run, with S for the seed; "" where its data is in no file that a name tells."""
+def command_line(run: Run, bases: Mapping[str, recipes.Recipe] = MappingProxyType({})) -> str:
+    """The command that makes such a run, with S for the seed; "" where its data is in no file that a name tells.
+
+    bases: recipes of one's own, by name, that grids were made of.
+    """
     recipe, environment = run.recipe, run.environment
     if isinstance(recipe, Script) or (recipe.dataset.removesuffix("-validation") not in data.OUTLINES
                                       and not data.kind_of(recipe.dataset)):
         return ""
-    shipped, made = recipes.shipped(recipe), _set_in_shipped(run)
+    shipped, made = recipes.shipped(recipe), _set_in(bases, run)
     words = ["minimask", "train", *(made or [recipe.name if shipped else f"{recipe.name}.toml"])]
     words += ["--seed", "S"] if len(run.own_seeds) < len(schema.SEEDS) else []
     words += [word for name, seed in run.own_seeds.items() for word in (f"--{name.replace('_', '-')}", str(seed))]
-    shipped = shipped or (recipes.RECIPES[run.base] if made else None)
+    shipped = shipped or ((recipes.RECIPES.get(run.base) or bases[run.base]) if made else None)
     if shipped and shipped.epochs != recipe.epochs and "epochs" not in run.values:
         words += ["--epochs", str(recipe.epochs)]
     if shipped and shipped.dataset != recipe.dataset and "dataset" not in run.values:
@@ -396,9 +411,17 @@ def remarks(groups: Sequence[Group]) -> list[str]:
 
 
 def _own(groups: Sequence[Group]) -> list[tuple[str, str]]:
-    """Label and TOML of every recipe that does not come with minimask, nor is made of one that does."""
-    return [(group.label, group.recipe.toml()) for group in groups if not isinstance(group.recipe, Script)
-            and not recipes.shipped(group.recipe) and not _set_in_shipped(group.runs[0])]
+    """Label and TOML of every recipe that does not come with minimask, nor is made of one that does; of a grid once."""
+    bases, found = _bases(groups), dict[str, str]()
+    for group in groups:
+        run = group.runs[0]
+        if isinstance(group.recipe, Script) or recipes.shipped(group.recipe):
+            continue
+        if not _set_in(bases, run):
+            found[group.label] = group.recipe.toml()
+        elif run.base in bases:
+            found.setdefault(run.base, bases[run.base].toml())
+    return list(found.items())
 
 
 def _markdown(groups: Sequence[Group], sentences: Sequence[str], pictures: str) -> str:

@@ -75,6 +75,9 @@ def record(value: Mapping[str, Any]) -> None:
         raise ValueError(f"is damaged or of another kind: its unverified is {brief(value['unverified'], 40)}")
     if "metric" in value and not (is_line(value["metric"]) and 0 < len(value["metric"]) <= MOST_NAME):
         raise ValueError(f"is damaged or of another kind: its metric is {brief(value['metric'], 40)}")
+    loss = value.get("loss", {"name": "cross-entropy"})
+    if type(loss) is not dict or not is_line(loss.get("name")) or not 0 < len(loss["name"]) <= MOST_NAME:
+        raise ValueError(f"is damaged or of another kind: its loss is {brief(loss, 60)}")
     for part, kind in (("net", dict), ("name", str)):
         if part in value and not (type(value[part]) is kind and 0 < len(value[part]) <= MOST_NAME):
             raise ValueError(f"is damaged or of another kind: its {part} is {brief(value[part], 40)}")
@@ -82,10 +85,13 @@ def record(value: Mapping[str, Any]) -> None:
     if type(rules) is not dict or type(unknown) is not list or not all(type(rule) is dict for rule in rules.values()):
         raise ValueError(f"is damaged or of another kind: its net has the rules {brief(rules, 60)} and "
                          f"the unknown parts {brief(unknown)}")
+    before = value.get("steps_before", 0)
+    if not is_integer(before, 0, MOST_WHOLE) or (before and not from_python):
+        raise ValueError(f"is damaged or of another kind: its steps_before are {brief(before, 40)}")
     for number, entry in numbered(value):
         try:
             _entry(entry, number, value["epochs"][0] if value["epochs"] else entry,
-                   "loss" in value["recipe"] or not value["recipe"])
+                   "loss" in value["recipe"] or not value["recipe"], before)
         except ValueError as error:
             raise ValueError(f"epoch {number} {error}") from error
 
@@ -114,8 +120,11 @@ def numbered(value: Mapping[str, Any]) -> list[tuple[int, Any]]:
     return [*enumerate(value["epochs"], 1), *((0, value[name]) for name in ("epoch_0",) if name in value)]
 
 
-def _entry(entry: Any, number: int, first: Mapping[str, Any], own_loss: bool = False) -> None:
-    """ValueError unless an epoch's entry has its numbers, in range, and fits to the first entry and to its layers."""
+def _entry(entry: Any, number: int, first: Mapping[str, Any], own_loss: bool = False, before: int = 0) -> None:
+    """ValueError unless an epoch's entry has its numbers, in range, and fits to the first entry and to its layers.
+
+    before: steps that the optimizer had made when the run began.
+    """
     if not isinstance(entry, dict):
         raise ValueError(f"is {brief(entry, 40)}, not an entry")
     for name, (low, high) in {**NUMBERS, **MAY}.items():
@@ -127,7 +136,8 @@ def _entry(entry: Any, number: int, first: Mapping[str, Any], own_loss: bool = F
         if type(value) not in ((int,) if name in WHOLE_NUMBERS else (int, float)) or not low <= value <= high:
             raise ValueError(f"has {name} {brief(value, 40)}; needed is a "
                              f"{'whole ' if name in WHOLE_NUMBERS else ''}number from {low:g} to {high:g}")
-    if entry["epoch"] != number or entry["step"] != number * first["step"]:
+    if entry["epoch"] != number or entry["step"] != before + number * (
+            first["step"] - before) or (number and entry["step"] <= before):
         raise ValueError(f"calls itself epoch {entry['epoch']}, step {entry['step']}: epochs are missing, or there "
                          "twice")
     layers = entry.get("layers")

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from minimask import (
     mask,
     nn,
     optimizers,
+    own,
     predict,
     runs,
     train,
@@ -166,7 +168,7 @@ def test_a_sweep_over_preprocessings(work, capsys, monkeypatch):
     assert made == {"iris-preprocess_feature-seed0": "feature", "iris-preprocess_none-seed0": "none"}
 
 
-def test_pictures_in_a_folder_with_an_own_preprocessing(work, capsys):
+def test_pictures_in_a_folder_with_an_own_preprocessing(work, capsys, monkeypatch):
     Image = pytest.importorskip("PIL.Image")
     rng = np.random.default_rng(0)
     for number in range(24):
@@ -188,6 +190,12 @@ def test_pictures_in_a_folder_with_an_own_preprocessing(work, capsys):
         "halves" not in sys.modules)
     assert "\tl\t" in said(capsys, "predict", "pics.mmk", "pics/l/0.png", "--trust")
     assert export.load(work / "pics.mmk").classes == ("l", "r")
+    sys.modules.pop("halves", None)
+    (work / "elsewhere").mkdir()
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if Path(each).resolve() != work.resolve()])
+    monkeypatch.setattr(own, "_imported", {})  # as in another process
+    monkeypatch.chdir(work / "elsewhere")  # own code lies beside the file, as a run's beside the run
+    assert "\tl\t" in said(capsys, "predict", "../pics.mmk", "../pics/l/0.png", "--trust")
 
 
 def test_exports_say_classes_and_preprocessing(work, capsys):
@@ -214,6 +222,20 @@ def test_exports_say_classes_and_preprocessing(work, capsys):
     logits = runtime.InferenceSession(str(work / "n.onnx")).run(None, {"images": x})[0]
     accuracy = np.mean(logits.argmax(axis=1) == dataset.test_labels)
     assert accuracy == runs.read_record(work / "run")["epochs"][-1]["test_accuracy"]
+
+
+def test_predict_takes_every_file_that_export_writes(numbers, work, capsys):
+    for loss, names in (("mse", ("height", "weight")), ("cross-entropy", ("ant", "bee"))):
+        numbers(loss, lambda x, loss=loss: x[:, :2] if loss == "mse" else (x[:, 0] > 0).astype(int), names)
+        lines = set()
+        for file in ("n.mmk", "n.safetensors"):
+            said(capsys, "export", "run", "-o", file, "--overwrite")
+            lines.add(said(capsys, "predict", file, "new.npy"))
+        assert len(lines) == 1 and (names[0] in min(lines) or names[1] in min(lines))
+    assert "info tells of .mmk files" in said(capsys, "info", "n.safetensors", status=2)
+    assert "is read into NumPy" in said(capsys, "predict", "n.safetensors", "new.npy", "--backend", "strict", status=2)
+    (work / "foreign.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    assert "is no file that minimask wrote" in said(capsys, "predict", "foreign.safetensors", "new.npy", status=1)
 
 
 @pytest.fixture

@@ -64,6 +64,14 @@ def test_parts_that_are_given_stay_as_they_are(held, pets, tmp_path):
         data.from_folder(tmp_path / "both")
 
 
+def test_parts_in_capitals_are_parts_too(pets, tmp_path):
+    os.makedirs(tmp_path / "both")
+    os.rename(pets, tmp_path / "both" / "Train")
+    put(tmp_path / "both" / "TEST" / "dog" / "x.png", np.full((5, 4), 200, np.uint8))
+    found = data.from_folder(tmp_path / "both")
+    assert found.classes == ("cat", "dog") and len(found.train_images) == 6 and found.test_labels.tolist() == [1]
+
+
 # ---- size and mode ---------------------------------------------------------------------------------------------------
 
 

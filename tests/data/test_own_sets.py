@@ -7,7 +7,7 @@ import pytest
 from pages import PAGES, blocks
 
 from minimask import UsageError, data, models, optim, recipes, train
-from minimask.data import DataError, named
+from minimask.data import DataError, named, own
 from minimask.data.own import split
 from minimask.mask import SignedSupermask
 
@@ -216,6 +216,41 @@ def test_a_first_line_that_lacks_a_number_is_no_line_of_names(first, tmp_path):
 def test_a_csv_with_a_fault_is_refused_with_its_line(rows, sentence, tmp_path):
     with pytest.raises(DataError, match=sentence):
         data.from_csv(table(tmp_path / "a.csv", rows))
+
+
+@pytest.mark.parametrize(("label", "columns"), [(None, 2), ("kind", 2), ("a", 2)])
+def test_a_column_that_numbers_the_rows_is_left_out_aloud(label, columns, tmp_path):
+    """pandas writes its index so; in a file that is sorted by class it alone tells the class."""
+    path = tmp_path / "t.csv"
+    rows = [(7 + i, i / 4, (-i) % 3 + 0.5, "xy"[i % 2]) for i in range(12)]
+    rows = [(i, x % 1, y, kind) for i, x, y, kind in rows]
+    path.write_text("\n".join([",a,b,kind", *(",".join(map(str, row)) for row in rows)]))
+    if label == "a":  # the class may be anywhere
+        path.write_text("\n".join([",a,b,kind", *(f"{i},{kind},{x},{y}" for i, x, y, kind in rows)]))
+    with pytest.warns(UserWarning, match="t.csv: the first column has no name and numbers the rows, so it is left out"):
+        dataset = data.from_csv(path, label, preprocess="feature")
+    assert dataset.input_shape == (1, columns, 1) and dataset.train_images.max() < 7
+    path.write_text(path.read_text().replace("\n8,", "\n7,"))  # twice the same: it numbers no rows
+    assert data.from_csv(path, label, preprocess="feature").input_shape == (1, columns + 1, 1)
+    path.write_text(path.read_text().replace(",a,", "id,a,"))  # what has a name is meant
+    assert data.from_csv(path, label, preprocess="feature").input_shape == (1, columns + 1, 1)
+
+
+def test_rows_to_predict_may_be_numbered_too(tmp_path):
+    (tmp_path / "t.csv").write_text(",a,b\n0,1.5,2.5\n1,3.5,4.5\n")
+    with pytest.warns(UserWarning, match="it is left out"):
+        assert own.csv_numbers(tmp_path / "t.csv", 2).tolist() == [[1.5, 2.5], [3.5, 4.5]]
+    assert own.csv_numbers(tmp_path / "t.csv", 3).tolist() == [[0, 1.5, 2.5], [1, 3.5, 4.5]]  # trained with it
+
+
+def test_one_number_in_two_spellings_is_refused(tmp_path, rng):
+    (tmp_path / "t.csv").write_text("a,kind\n" + "".join(f"{i},{kind}\n" for i in range(3)
+                                                        for kind in ("1", "2", "1.0")))
+    with pytest.raises(DataError, match=r"t.csv.*classes '1' and '1.0' are one number, written in two ways"):
+        data.from_csv(tmp_path / "t.csv")
+    with pytest.raises(DataError, match="classes '01' and '1' are one number"):
+        data.from_arrays(rng.random((4, 3)), ["1", "01", "1", "01"])
+    data.from_csv(tmp_path / "t.csv", numbers=True, preprocess="feature")  # as numbers to be met they are the same
 
 
 def test_other_faults_of_a_csv(tmp_path):

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -64,6 +65,49 @@ def project(tmp_path):
     for name in (module, f"{module}_helper"):
         sys.modules.pop(name, None)
         own._imported.pop(name, None)
+
+
+IGNORING = """
+    from minimask import optim
+
+    class Deaf(optim.SGD):
+        def __init__(self, parameters, lr, wd, schedule):
+            super().__init__(parameters, lr)
+
+    class Unmoved(optim.SGDW):
+        def update(self, i, p, g, factor):
+            p -= self.lr * g
+            return p
+
+    class Heeding(optim.SGDW):
+        def update(self, i, p, g, factor):
+            return super().update(i, p, g, factor)
+
+    class Warming(optim.SGD):
+        def __init__(self, parameters, lr, wd, schedule):
+            super().__init__(parameters, lr, lambda step: schedule(step) * min(1, step / 2))
+
+    def of_all_layers(parameters, lr, wd, schedule):
+        assert sum(each.data.size for each in parameters) > 100
+        return optim.SGD(parameters, lr, schedule)
+"""
+
+
+@pytest.mark.parametrize(("optimizer", "schedule", "said"), [
+    ("Deaf", "falling", True), ("Unmoved", "falling", True), ("Deaf", "constant", False), ("Heeding", "falling", False),
+    ("Warming", "falling", False), ("of_all_layers", "falling", False)])
+def test_an_optimizer_that_ignores_its_schedule_is_told(project, optimizer, schedule, said):
+    folder, module = project
+    (folder / f"{module}.py").write_text((folder / f"{module}.py").read_text() + textwrap.dedent(IGNORING))
+    text = (folder / "my.toml").read_text().replace(f'"{module}:falling"', f'"{module}:falling"' if schedule == "falling"
+                                                    else '"constant"')
+    (folder / "my.toml").write_text(f'optimizer = "{module}:{optimizer}"\n{text}')
+    recipe = recipes.find(str(folder / "my.toml"))
+    net = recipe.build(data.digits(), np.random.default_rng(0))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        recipe.optimizer_of(net, data.digits())
+    assert len(caught) == said and all("ignores the schedule that it is given" in str(each.message) for each in caught)
 
 
 def test_a_recipe_file_names_own_code_which_is_imported_from_its_folder(project):

@@ -138,6 +138,26 @@ def test_save_refuses_a_record_of_another_net_and_a_folder_that_is_taken(tmp_pat
     assert runs.read_record(tmp_path / "run")["seed"] == 3 and record["seed"] is None
 
 
+def test_a_net_that_is_trained_on_is_kept(tmp_path):
+    """In one record, or with a second one for what follows, whose steps go on from those of the optimizer before."""
+    net, rng = net_of(mask.SignedSupermask(tau=0.001)), np.random.default_rng(1)
+    sgdw = optim.SGDW(net.parameters(), 0.05, 1e-3)
+    record = train.fit(net, DIGITS, sgdw, 2, rng)
+    train.fit(net, DIGITS, sgdw, 1, rng, record=record)
+    runs.save(net, record, tmp_path / "one", DIGITS)
+    more = train.fit(net, DIGITS, sgdw, 2, rng)
+    assert [entry["step"] for entry in (*record["epochs"], *more["epochs"])] == [12, 24, 36, 48, 60]
+    runs.save(net, more, tmp_path / "more", DIGITS)
+    again, read = runs.load(tmp_path / "more")
+    assert read["steps_before"] == 36 and "steps_before" not in record
+    assert all(np.array_equal(a, b) for a, b in zip(net.arrays().values(), again.arrays().values()))
+    changed = train.fit(net, DIGITS, optim.SGDW(net.parameters(), 0.01), 1, rng)  # another optimizer: its own record
+    runs.save(net, changed, tmp_path / "changed", DIGITS)
+    for wrong in (35, 60, -1, "36"):
+        with pytest.raises(UsageError, match="epochs are missing|its steps_before are"):
+            runs.save(net, {**more, "steps_before": wrong}, tmp_path / "wrong", DIGITS)
+
+
 def test_a_damaged_description_is_a_sentence(tmp_path):
     net = net_of(TwoOfFour())
     runs.save(net, trained(net), tmp_path / "run", DIGITS)

@@ -1,6 +1,7 @@
 """Sweeps over values and over seeds: folders, records, resuming, the report's groups; seeds of weights and of order."""
 
 import concurrent.futures
+import itertools
 import json
 import shlex
 from dataclasses import replace
@@ -220,6 +221,25 @@ def test_the_command_in_a_report_makes_that_recipe(words, more, tmp_path, monkey
     [(recipe, how)] = asked
     assert recipe == run.recipe and how["made"] == run.record["made"]
     assert {name: how[name] for name in schema.SEEDS if how[name] is not None} == more
+
+
+def test_a_grid_of_ones_own_recipe_is_told_once_with_what_is_set_in_it(tmp_path):
+    """In a report: a file to keep, and a command for each cell that makes the cell's recipe of it."""
+    mine = replace(recipes.RECIPES["fcn"], name="mine", about="my own", optimizer="myopt:Adam",
+                   optimizer_settings={"fast": True})
+    cells = grid.cells(mine, grid.choices(["wd=1e-3,1e-5", "source_settings.tau=0.1,0.2"]))
+    some = [record(cell.recipe, made=cell.as_dict()) for cell in cells]
+    reading = records.read([put(tmp_path, *some)])
+    text = report.write(reading, tmp_path / "report")[0]
+    assert text.count("```toml") == 1 and "Recipe `mine`:" in text
+    (tmp_path / "mine.toml").write_text(text.partition("```toml\n")[2].partition("```")[0])
+    base = recipes.read(tmp_path / "mine.toml")
+    bases = report._bases(records.groups(reading.runs))
+    for run in reading.runs:
+        words = shlex.split(report.command_line(run, bases))
+        assert words[:3] == ["minimask", "train", "mine.toml"]
+        chosen = grid.choices([word for flag, word in itertools.pairwise(words) if flag == "--set"])
+        assert [cell.recipe for cell in grid.cells(base, chosen)] == [run.recipe]
 
 
 def test_runs_whose_seeds_are_of_two_kinds_are_never_averaged(tmp_path):
