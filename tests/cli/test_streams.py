@@ -187,7 +187,7 @@ def test_ctrl_c_in_main_is_a_sentence(at, monkeypatch, capsys):
     monkeypatch.setattr(__main__.importlib, "import_module", interrupted)
     if at == "second":
         monkeypatch.setattr(__main__, "_fail", interrupted)
-    assert main(["train"]) == 130
+    assert main(["report", "a"]) == 130
     assert capsys.readouterr().err == ("minimask: interrupted\n" if at == "first" else "")
 
 
