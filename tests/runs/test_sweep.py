@@ -489,11 +489,17 @@ def not_worked_off(monkeypatch):
 
 
 def test_what_a_kill_left_of_an_index_does_not_refuse_the_next_sweep(tmp_path, not_worked_off):
+    """A process that dies in the middle of writing it leaves what it leaves, and the next sweep removes that."""
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/.sweep.json.new").write_text('{"format"')
-    (tmp_path / "out/.lock").write_text("1")
+    code = ("import os, pathlib, sys; from minimask import files\n"
+            "with files.locked(pathlib.Path(sys.argv[1])), files.atomically(pathlib.Path(sys.argv[1], 'sweep.json')) as file:\n"
+            "    file.write(b'{\"format\"'); file.flush(); os._exit(9)")
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")]).returncode == 9
+    left = set(os.listdir(tmp_path / "out")) - {".lock"}
+    assert [name.startswith(".sweep.json.") and name.endswith(".new") for name in left] == [True]
     assert main(["sweep", "digits", "--out", str(tmp_path / "out")]) == 0
     assert sweep.read_index(tmp_path / "out")["runs"] == ["digits-seed0"]
+    assert set(os.listdir(tmp_path / "out")) <= {"sweep.json", ".lock"}
 
 
 def test_thirty_thousand_seeds_are_set_up_at_once(tmp_path, monkeypatch, not_worked_off, capsys):
