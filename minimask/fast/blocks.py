@@ -28,18 +28,34 @@ def in_blocks(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.nd
     probe = function(*(x[:1] for x in arrays))
     result = np.empty((arrays[0].shape[0], *probe.shape[1:]), probe.dtype)
 
-    def fill(into: np.ndarray, *blocks: np.ndarray) -> None:
+    def copy(into: np.ndarray, *blocks: np.ndarray) -> None:
         into[...] = function(*blocks)
 
-    _each_block(fill, arrays[0].nbytes, result, *arrays)
+    return filled(copy, result, *arrays)
+
+
+def filled(function: Callable[..., None], result: np.ndarray, *arrays: np.ndarray) -> np.ndarray:
+    """The same for function(result, *arrays), which writes into result: no copy of what it has made. Returns result."""
+    if _worth_blocks(arrays):
+        _each_block(function, arrays[0].nbytes, result, *arrays)
+    else:
+        function(result, *arrays)
     return result
 
 
 def elementwise(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
-    """The same for a function of single entries of arrays of one shape: then blocks need not respect any axis."""
+    """The same for function(*arrays, out=None) of single entries, of arrays of one shape: then blocks need not respect
+    any axis. Like NumPy's own it gives a new array, or writes into `out`.
+    """
     if not _worth_blocks(arrays) or not _alike(arrays):
         return function(*arrays)
-    return in_blocks(function, *(x.reshape(-1) for x in arrays)).reshape(arrays[0].shape)
+    flat = [x.reshape(-1) for x in arrays]
+    result = np.empty(flat[0].shape, function(*(x[:1] for x in flat)).dtype)
+
+    def write(into: np.ndarray, *blocks: np.ndarray) -> None:
+        function(*blocks, out=into)
+
+    return filled(write, result, *flat).reshape(arrays[0].shape)
 
 
 def in_place(function: Callable[..., None], *arrays: np.ndarray) -> None:

@@ -22,7 +22,7 @@ from ..backend import Array
 from ..ops import Result
 from ..windows import Geometry, Padding, Pair, of_convolution, of_pool
 from . import winograd
-from .blocks import in_blocks
+from .blocks import filled, in_blocks
 from .threads import in_parts
 
 #: Bytes of windows in a block unless told otherwise: what a core's second-level cache holds, found by measuring
@@ -51,23 +51,25 @@ def max_pool2d(xp: ModuleType, x: Array, /, window: Pair, stride: Pair | None = 
     y = in_blocks(lambda x: plain.largest(np, x, at), x)
     apart = at.stride[0] >= at.kernel[0] and at.stride[1] >= at.kernel[1] and not any(map(any, at.padding))
 
-    def transpose(x: np.ndarray, y: np.ndarray, g: np.ndarray) -> np.ndarray:
+    def transpose(dx: np.ndarray, x: np.ndarray, y: np.ndarray, g: np.ndarray) -> None:
         if (with_nan := bool(np.isnan(y).any())) or not apart:
-            return plain.largest_transpose(np, x, y, g, at, with_nan)
-        return largest_transpose_apart(x, y, g, at)
+            dx[...] = plain.largest_transpose(np, x, y, g, at, with_nan)
+        else:
+            largest_transpose_apart(dx, x, y, g, at)
 
-    return y, lambda g: (in_blocks(transpose, x, y, g),)
+    return y, lambda g: (filled(transpose, np.empty(x.shape, x.dtype), x, y, g),)
 
 
-def largest_transpose_apart(x: np.ndarray, y: np.ndarray, g: np.ndarray, at: Geometry) -> np.ndarray:
-    """plain.largest_transpose where windows do not overlap: every place is written once, nothing is added up."""
-    dx, left = np.zeros_like(x), np.ones(y.shape, bool)  # windows whose largest entry is yet to be met
+def largest_transpose_apart(dx: np.ndarray, x: np.ndarray, y: np.ndarray, g: np.ndarray, at: Geometry) -> None:
+    """plain.largest_transpose, into dx, where windows do not overlap: every place is written once, nothing is added."""
+    if at.stride != at.kernel or x.shape[1:3] != (y.shape[1] * at.stride[0], y.shape[2] * at.stride[1]):
+        dx[...] = 0  # places that lie in no window
+    left = np.ones(y.shape, bool)  # windows whose largest entry is yet to be met
     for rows, columns in at.slices():
         first = x[:, rows, columns] == y
         first &= left
         left ^= first
         np.multiply(g, first, out=dx[:, rows, columns])
-    return dx
 
 
 class Windows:

@@ -35,10 +35,10 @@ def elu(xp: ModuleType, x: Array, /, alpha: float = 1.0) -> Result:
     return y, lambda g: (elementwise(_elu_transpose, g, y),)
 
 
-def _elu(x: np.ndarray) -> np.ndarray:
+def _elu(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """max(x, e^-|x| - 1), the latter as 2t / (1 - t), t = tanh(-|x|/2): nothing cancels near 0, and NumPy's float32
     tanh is five times as fast as its expm1. Written into one array, which stays in the cache."""
-    t = np.abs(x, out=np.empty_like(x))
+    t = np.abs(x, out=_room(x, out))
     t *= -0.5
     np.tanh(t, out=t)
     t /= 1 - t
@@ -46,12 +46,17 @@ def _elu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, t, out=t)
 
 
-def _elu_transpose(g: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _elu_transpose(g: np.ndarray, y: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """g (min(y, 0) + 1)."""
-    slope = np.clip(y, -1.0, 0.0)
+    slope = np.clip(y, -1.0, 0.0, out=out)
     slope += 1
     slope *= g
     return slope
+
+
+def _room(x: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """`out`, or where there is none a new array like x."""
+    return np.empty_like(x) if out is None else out
 
 
 def take(xp: ModuleType, x: Array, indices: Array, /, axis: int = 0) -> Result:
@@ -79,8 +84,8 @@ def keep_hide_invert(xp: ModuleType, m: Array, /, tau: float) -> Result:
     """The same in blocks, the difference of both comparisons in int8: a quarter of the memory to go through."""
     tau = threshold("keep_hide_invert", tau)
 
-    def step(m: np.ndarray) -> np.ndarray:
-        return ((m > tau).view(np.int8) - (m < -tau).view(np.int8)).astype(m.dtype)
+    def step(m: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        return np.subtract((m > tau).view(np.int8), (m < -tau).view(np.int8), out=_room(m, out))
 
     return elementwise(step, m), lambda g: (g,)
 
@@ -88,7 +93,7 @@ def keep_hide_invert(xp: ModuleType, m: Array, /, tau: float) -> Result:
 def keep_hide(xp: ModuleType, m: Array, /, tau: float) -> Result:
     """The same in blocks."""
     tau = threshold("keep_hide", tau)
-    return elementwise(lambda m: (m > tau).astype(m.dtype), m), lambda g: (g,)
+    return elementwise(lambda m, out=None: np.greater(m, tau, out=_room(m, out)), m), lambda g: (g,)
 
 
 def keep_largest(xp: ModuleType, m: Array, /, share: float) -> Result:

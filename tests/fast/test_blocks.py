@@ -27,12 +27,16 @@ def test_large_arrays_in_blocks_give_the_same_bits(shape, order):
         assert everything() == fast
 
 
-def test_large_pools_in_blocks_give_the_same_bits():
-    x = np.random.default_rng(0).integers(0, 9, (16, 64, 64, 32)).astype(np.float32)  # many ties
+@pytest.mark.parametrize(("size", "window"), [
+    ((64, 64), (3, 2, "same")), ((64, 64), (2, 2, "valid")), ((65, 63), (2, 2, "valid")), ((64, 64), (2, 3, "valid"))],
+    ids=["overlapping", "every place in one window", "rows and columns in none", "gaps between windows"])
+def test_large_pools_in_blocks_give_the_same_bits(size, window):
+    x = np.random.default_rng(0).integers(0, 9, (16, *size, 32)).astype(np.float32)  # many ties
 
     def everything():
         leaf = Tensor(x, requires_grad=True)
-        y = ops.max_pool2d(leaf, 3, 2, "same")
+        y = ops.max_pool2d(leaf, *window)
+        np.full(x.shape, np.float32(7))  # memory that is not zero, for what comes next
         y.backward(y.data)
         return y.data.tobytes(), leaf.grad.tobytes()
 
