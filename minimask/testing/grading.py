@@ -165,6 +165,12 @@ class _Marker:
         config.pluginmanager.register(object(), "minimask-server")
         config.pluginmanager.unregister(name="terminalreporter")
 
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """A signal while the tests are collected, of which pytest would make a status like that of broken tests."""
+        if isinstance(excinfo.value, KeyboardInterrupt):
+            self.error = excinfo.value
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Marks everything."""
@@ -230,7 +236,7 @@ class _Forking(_Marker):
         for submission in self.found:  # what was not handed in is unsolved, in words
             for task in marks[submission.name].tasks:
                 if task.lesson not in submission.work:
-                    task.failures.append(submission.missing(task.lesson))
+                    task.failures.append(tame(submission.missing(task.lesson)))
         warm(files)
         total, done = sum(len(sitting.items) for sitting in waiting), 0
         rows = {number: fingerprint(items[0].module) for number, items in files.items()}  # type: ignore[attr-defined]
@@ -597,7 +603,7 @@ class _Calling(_Marker):
             mark = marks[submission.name]
             for task in mark.tasks:
                 if task.lesson == number and number not in submission.work:
-                    task.failures.append(submission.missing(number))
+                    task.failures.append(tame(submission.missing(number)))
             if number not in submission.work:
                 continue
             folder = Path(tempfile.mkdtemp(dir=work))

@@ -54,8 +54,11 @@ class Submission:
     def missing(self, number: str) -> str:
         """Why there is nothing to mark of a lesson, in words."""
         names = self.near.get(number, ())
-        return f"there is no file lesson{number}.py" + (
-            f"; near to that name {'is' if len(names) == 1 else 'are'} {', '.join(names)}" if names else "")
+        if not names:
+            return f"there is no file lesson{number}.py"
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return (f"there is no file lesson{number}.py; near to that name {'is' if len(names) == 1 else 'are'} "
+                f"{', '.join(names[:5])}{more}")
 
 
 def submissions(folder: Path, lessons: Iterable[str] | None = None) -> list[Submission]:

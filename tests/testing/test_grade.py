@@ -257,6 +257,30 @@ def test_a_file_that_is_called_almost_as_wanted_is_named(tests, tmp_path, capsys
             handed_in.submissions(tmp_path / place)
 
 
+def test_the_name_of_a_file_is_tamed_and_so_are_many_of_them(tests, tmp_path):
+    """Nobody's terminal obeys it, and nobody reads a thousand."""
+    written(tmp_path / "class", {"ada/lesson03.py": GOOD.format("pass"), "bob/Lesson3 \x1b[31m.py": "",
+                                 **{f"carl/lesson3_{i}.py": "" for i in range(9)}})
+    marked = {mark.name: mark for mark in grading.grade(handed_in.submissions(tmp_path / "class"), grading.Settings(tests))}
+    assert "Lesson3 \ufffd[31m.py" in marks.feedback(marked["bob"]) and "\x1b" not in marks.feedback(marked["bob"])
+    assert "\x1b" not in marks.table(list(marked.values())) + marks.summary(list(marked.values()))
+    assert marked["carl"].remarks == ["there is no file lesson03.py; near to that name are lesson3_0.py, lesson3_1.py, "
+                                      "lesson3_2.py, lesson3_3.py, lesson3_4.py and 4 more"]
+
+
+def test_a_signal_ends_the_marking_in_words(tests, tmp_path, monkeypatch, capsys):
+    """Also while the tests are collected, where pytest itself catches it."""
+    sentence = "minimask: interrupted; no marks were written, and the same command begins anew\n"
+    written(tmp_path / "class/ada", {"lesson03.py": GOOD.format("pass")})
+    written(tmp_path / "tests", {"conftest.py": (tests / "conftest.py").read_text(),
+                                 "test_lesson03.py": "import signal; signal.raise_signal(signal.SIGTERM)\n" + TESTS})
+    ran = graded(tmp_path / "class", "--tests", tmp_path / "tests", "--quiet")
+    assert (ran.returncode, ran.stderr) == (143, sentence)
+    monkeypatch.setattr(grading._Forking, "run", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert main(["grade", str(tmp_path / "class"), "--tests", str(tests), "--quiet"]) == 143
+    assert capsys.readouterr().err == sentence
+
+
 VICTIM = """if not os.path.exists({pid!r}):
         with open({pid!r} + '.new', 'w') as file: file.write(str(os.getpid()))
         os.rename({pid!r} + '.new', {pid!r}); time.sleep(60)"""
