@@ -286,7 +286,9 @@ VICTIM = """if not os.path.exists({pid!r}):
         os.rename({pid!r} + '.new', {pid!r}); time.sleep(60)"""
 DEADLY = """end = time.monotonic() + 60
     while not os.path.exists({pid!r}) and time.monotonic() < end: time.sleep(0.01)
-    os.kill(int(open({pid!r}).read()), {number!r})"""
+    if not os.path.exists({pid!r} + '.done'):  # once: later the number may be another process's
+        open({pid!r} + '.done', 'w').close()
+        os.kill(int(open({pid!r}).read()), {number!r})"""
 
 
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGINT", pytest.param("SIGSTOP", marks=pytest.mark.slow)])
