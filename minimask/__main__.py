@@ -6,6 +6,7 @@ way has been saved; 141 whoever read the output has left. A failure is one sente
 
 import contextlib
 import importlib
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from .mishaps import Ear, Interrupted, signals_end_it
 
 #: Commands that do nothing but print: they end when nobody reads on.
 PRINTING = ("compare", "info", "predict", "recipes", "zoo")
+#: Commands that are always told how to go on, also when a signal comes before they can say it themselves.
+LONG = ("train", "sweep")
 #: What a shell says of a command whose reader has left: 128 and the number of SIGPIPE.
 READER_LEFT = 141
 
@@ -37,12 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if lost := _printed(out, 0, debug):
                 return lost
             raise
-        return _printed(out, status, debug)
+        try:
+            return _printed(out, status, debug)
+        except KeyboardInterrupt:  # while a slow reader had not taken all of it
+            return 128 + (ear.number or signal.SIGINT)
 
 
 def _run(words: list[str], out: Steady, ear: Ear, debug: bool) -> int:
+    name = words.pop(0) if words and not words[0].startswith("-") else "demo"
     try:
-        name = words.pop(0) if words and not words[0].startswith("-") else "demo"
         if name not in COMMANDS:
             raise UsageError(f"{unknown('command', name, COMMANDS)}; without a command the demo runs, "
                              "`minimask --help` tells more")
@@ -53,7 +59,8 @@ def _run(words: list[str], out: Steady, ear: Ear, debug: bool) -> int:
         status = stopped if isinstance(error, Interrupted) else 2 if isinstance(error, UsageError) else 1
         return _fail(str(error), status, debug)
     except KeyboardInterrupt:
-        return _fail("interrupted", 128 + (ear.number or signal.SIGINT), debug)
+        way = f"; the same command begins, or says how to go on: {shlex.join(['minimask', name, *words])}"
+        return _fail(f"interrupted{way if name in LONG else ''}", 128 + (ear.number or signal.SIGINT), debug)
     except OSError as error:
         if error is out.error:  # a command that only prints
             return READER_LEFT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +130,24 @@ def uninterrupted() -> Iterator[None]:
             raise KeyboardInterrupt
     else:
         yield
+
+
+@contextmanager
+def in_words(sentence: Callable[[], str]) -> Iterator[None]:
+    """A signal inside the block ends it as Interrupted, with the sentence that says what is there and how to go on.
+
+    One that comes while the sentence is put together, from files perhaps, would say nothing new: it is dropped.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        with uninterrupted():
+            raise Interrupted(sentence()) from None
+
+
+def heard() -> bool:
+    """Whether a signal has asked this command to end, one that was obeyed already included."""
+    return _ear is not None and _ear.number is not None
 
 
 def forget_frames(error: BaseException) -> None:

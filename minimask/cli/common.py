@@ -21,7 +21,7 @@ from ..errors import MinimaskError, OutOfMemory, UsageError
 from ..interchange.readers import READERS, read
 from ..log import Log
 from ..meter import Meter
-from ..mishaps import Interrupted
+from ..mishaps import in_words
 
 #: The commands, and what each does. Each is the function `command` of module NAME.
 COMMANDS = {"demo": "the same as no command",
@@ -209,33 +209,58 @@ def run(recipe: recipes.Recipe, dataset: data.Dataset, folder: Path | None, over
     go on."""
     progress = None if options.quiet else train.Progress(recipe.name)
     resume = getattr(options, "resume", None)  # None: the demo, which takes seconds and is begun anew
-    words = ["minimask", "train", getattr(options, "recipe", recipe.name), "--resume"]
-    if resume is not None:
-        words += ["--out", str(folder)] if words[2] != str(folder) else []  # --resume RUN
-        words += ["--data", options.data] if options.data else []
-        words += ["--allow-unverified"] if options.allow_unverified else []
-        words += ["--threads", str(options.threads)] if options.threads else []
-        words += ["--plain"] if options.plain else []
-        words += ["--trust"] if options.trust else []
-        words += [word for each in options.set for word in ("--set", each)]
     shrink = False if options.no_shrink or (not resume and getattr(options, "plain", False)) else None  # as it began
-    go_on = f"; to go on: {shlex.join(words)}" if resume is not None else ""
+    before = None if resume else _written(folder)
     try:
-        with warnings_as_sentences():
+        with warnings_as_sentences(), in_words(lambda: f"interrupted while training {recipe.name}; "
+                                               f"{_kept(folder, before, options)}"):
             return runs.run(recipe, dataset, seed, folder, overwrite, library, progress, bool(resume), shrink=shrink,
                             **how)
-    except KeyboardInterrupt:
-        if folder is None:
-            kept = "what was finished before is kept"
-        elif (folder / runs.CHECKPOINT).exists():
-            kept = f"the record so far and the network of its last whole epoch are in {folder}{go_on}"
-        else:
-            kept = "it had not begun, and nothing is kept"
-            kept += f"; to begin: {shlex.join([*words, *_of_a_beginning(options)])}" if resume is not None else ""
-        raise Interrupted(f"interrupted while training {recipe.name}; {kept}") from None
     except (train.TrainingError, OutOfMemory, own.OwnError) as error:
         begun = folder is not None and (folder / runs.CHECKPOINT).exists()
         raise MinimaskError(f"{error}{f', saved in {folder}' if begun else ''}") from error
+
+
+def _written(folder: Path | None) -> tuple[int, int] | None:
+    """What tells one checkpoint in a folder from another; None where there is none."""
+    try:
+        status = (folder / runs.CHECKPOINT).stat() if folder is not None else None
+    except OSError:
+        return None
+    return None if status is None else (status.st_ino, status.st_mtime_ns)
+
+
+def _kept(folder: Path | None, before: tuple[int, int] | None, options: Any) -> str:
+    """What there is of a run that a signal has ended, and how to go on with it.
+
+    Args:
+        before: the checkpoint of an earlier run that it replaces.
+    """
+    if folder is None:
+        return "what was finished before is kept"
+    again = getattr(options, "resume", None) is not None
+    now = _written(folder)
+    if now is None:
+        begin = f"; to begin: {shlex.join([*going_on(folder, options), *_of_a_beginning(options)])}" if again else ""
+        return f"it had not begun, and nothing is kept{begin}"
+    if now == before:
+        return f"it had not begun, and {folder} holds what it held; the same command begins"
+    whole = "the record so far and the network of its last whole epoch are"
+    if not (folder / "network.npz").exists():  # Ctrl-C once more, while they were written
+        whole = "its last checkpoint is"
+    return f"{whole} in {folder}" + (f"; to go on: {shlex.join(going_on(folder, options))}" if again else "")
+
+
+def going_on(folder: Path, options: Any) -> list[str]:
+    """The command that goes on with a run of `minimask train`."""
+    words = ["minimask", "train", options.recipe, "--resume"]
+    words += ["--out", str(folder)] if options.recipe != str(folder) else []  # --resume RUN
+    words += ["--data", options.data] if options.data else []
+    words += ["--allow-unverified"] if options.allow_unverified else []
+    words += ["--threads", str(options.threads)] if options.threads else []
+    words += ["--plain"] if options.plain else []
+    words += ["--trust"] if options.trust else []
+    return words + [word for each in options.set for word in ("--set", each)]
 
 
 def _of_a_beginning(options: Any) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from .. import files
 from ..errors import MinimaskError, UsageError
 from ..meter import Line
+from ..mishaps import in_words
 from .common import Parser, whole_number
 
 
@@ -31,12 +32,13 @@ def command(words: Sequence[str]) -> None:
     for path, folder in ((options.csv, False), (options.gradescope, len(found) > 1), (options.feedback, True)):
         if path:  # what cannot be written is said before an hour of marking
             (Path(path) if folder else Path(path).parent).mkdir(parents=True, exist_ok=True)
-    if options.solutions:
-        numbers = lessons or sorted({number for each in found for number in each.work})
-        _refuse_unsolvable(Path(options.solutions), numbers, settings)
-    bar = _Bar(None if options.quiet else sys.stderr)
-    marked = grading.grade(found, settings, bar.at, lessons)
-    bar.stop()
+    with in_words(lambda: "interrupted; no marks were written, and the same command begins anew"):
+        if options.solutions:
+            numbers = lessons or sorted({number for each in found for number in each.work})
+            _refuse_unsolvable(Path(options.solutions), numbers, settings)
+        bar = _Bar(None if options.quiet else sys.stderr)
+        marked = grading.grade(found, settings, bar.at, lessons)
+        bar.stop()
     _write(options, marked, marks)
     print(marks.summary(marked))
     for mark in marked:

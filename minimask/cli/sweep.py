@@ -20,7 +20,7 @@ from ..display import columns
 from ..errors import MinimaskError, UsageError
 from ..fast.threads import cores
 from ..meter import Line
-from ..mishaps import Interrupted
+from ..mishaps import Interrupted, heard, in_words
 from ..recipes import grid
 from ..runs import cluster, read_record, sweep, workers
 from .common import (
@@ -39,6 +39,21 @@ from .common import (
 def command(words: Sequence[str]) -> None:
     """Trains every recipe with every seed; prints how it goes on stderr and a table on stdout."""
     options: Any = _parser().parse_args(words)
+    folder, begun = Path(options.out or "runs/sweep").resolve(), list[workers.Task]()
+    with in_words(lambda: _interrupted(folder, begun, words)):
+        todo = _tasks(options, folder)
+        with files.locked(folder):
+            sweep.claim(folder, todo, options.overwrite)
+            begun += todo
+            with _place(options, folder) as (begin, width):
+                view = View(len(todo), width, None if options.quiet else sys.stderr)
+                outcomes = sweep.sweep(todo, begin, width, view.tell)
+            view.stop()
+        _say(folder, todo, outcomes, words)
+
+
+def _tasks(options: Any, folder: Path) -> list[workers.Task]:
+    """The runs that are asked for, once all that can be wrong with them has been looked at."""
     if options.scheduler is not None:
         cluster.refuse_address(options.scheduler)
     choices, log = grid.choices(options.set), log_of(options)
@@ -51,7 +66,7 @@ def command(words: Sequence[str]) -> None:
     cells = [cell for recipe in chosen for cell in grid.cells(recipe, choices)] if choices else []
     made = {cell.recipe.name: cell.as_dict() for cell in cells}
     chosen = [recipe.resolve() for recipe in [cell.recipe for cell in cells] or chosen]
-    folder, library = Path(options.out or "runs/sweep").resolve(), options.backend or "numpy"
+    library = options.backend or "numpy"
     backend.load(library)
     different = {(recipe.dataset, repr(recipe.dataset_settings)): recipe for recipe in chosen}
     for _, recipe in sorted(different.items()):
@@ -61,17 +76,10 @@ def command(words: Sequence[str]) -> None:
         options.jobs = cores()
     threads = options.threads or (workers.share_of_cores(options.jobs) if local else 1)
     place = _absolute(options.data or os.environ.get("MINIMASK_DATA"))
-    todo = sweep.tasks(chosen, seeds, folder, made, source=train.source_digest(), data=place,
+    return sweep.tasks(chosen, seeds, folder, made, source=train.source_digest(), data=place,
                        allow_unverified=options.allow_unverified, backend=library, threads=threads,
                        shrink=False if options.no_shrink else None, init_seed=options.init_seed,
                        order_seed=options.order_seed, epoch_0=options.epoch_0, log=log)
-    with files.locked(folder):
-        sweep.claim(folder, todo, options.overwrite)
-        with _place(options, folder) as (begin, width):
-            view = View(len(todo), width, None if options.quiet else sys.stderr)
-            outcomes = sweep.sweep(todo, begin, width, view.tell)
-        view.stop()
-    _say(folder, todo, outcomes, words)
 
 
 def _seeds(options: Any) -> Sequence[int]:
@@ -204,17 +212,39 @@ def _say(folder: Path, todo: list[workers.Task], outcomes: Mapping[str, workers.
         rows.append((task.name, str(len(epochs)), *end, time, "" if state == "done" else state))
     print(*columns(rows), sep="\n")
     print("in {0}/; its table and figures: minimask report {0}".format(escape.line(folder)))
-    again = f"; the same command goes on from there: minimask sweep {shlex.join(words)}"
     failed, why = [outcome for outcome in outcomes.values() if outcome.state == "failed"], ""
     if failed:
         reasons = "; ".join(f"{outcome.name}: {outcome.error}" for outcome in failed[:3])
         why = f"{len(failed)} of {len(todo)} runs failed ({reasons})"
-    stopped = sum(outcome.state == "stopped" for outcome in outcomes.values())
-    if stopped:
-        raise Interrupted(f"interrupted; {stopped} of {len(todo)} runs are not finished, those that had begun have "
-                          f"saved their state{f'; {why}' if failed else ''}{again}")
+    if heard() or any(outcome.state == "stopped" for outcome in outcomes.values()):
+        raise Interrupted(_interrupted(folder, todo, words, why))
     if failed:
-        raise MinimaskError(f"{why}; the others are done{again}")
+        raise MinimaskError(f"{why}; the others are done; the same command goes on from there: {_again(words)}")
+
+
+def _interrupted(folder: Path, begun: Sequence[workers.Task], words: Sequence[str], why: str = "") -> str:
+    """What to say when a signal has ended the sweep: what its folder holds, and the way on."""
+    if not begun:
+        command = shlex.join(["minimask", "sweep", *words])
+        return f"interrupted before a run was begun; the same command begins: {command}"
+    rest = sum(not _finished(task) for task in begun)
+    if not rest:
+        return (f"interrupted; all {len(begun)} runs are done, in {folder}; the same command shows their table: "
+                f"{_again(words)}")
+    return (f"interrupted; {rest} of {len(begun)} runs are not finished, those that had begun go on from what they "
+            f"have saved{f'; {why}' if why else ''}; the same command goes on from there: {_again(words)}")
+
+
+def _again(words: Sequence[str]) -> str:
+    """The command that goes on with the runs there are: --overwrite would begin them anew."""
+    return shlex.join(["minimask", "sweep", *(word for word in words if word != "--overwrite")])
+
+
+def _finished(task: workers.Task) -> bool:
+    try:
+        return workers.finished(task)
+    except MinimaskError:  # what is there is another run, or none
+        return False
 
 
 def _parser() -> Parser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from .. import backend, escape, files, own, recipes, runs
 from ..display import MARK, result
 from ..errors import UsageError
 from ..fast.threads import blas_threads
+from ..mishaps import in_words
 from ..recipes import grid
 from .common import (
     Parser,
     data_options,
+    going_on,
     layer_table,
     load_data,
     log_of,
@@ -35,6 +38,13 @@ def command(words: Sequence[str]) -> None:
         raise UsageError("--resume goes on with a run, --overwrite replaces it: give one of them")
     if None not in (options.seed, options.init_seed, options.order_seed):
         raise UsageError("--init-seed and --order-seed leave nothing for --seed to draw; leave one of the three out")
+    told = [f"interrupted before it began; the same command begins: {shlex.join(['minimask', 'train', *words])}"]
+    with in_words(lambda: told[-1]):
+        _train(options, told)
+
+
+def _train(options: Any, told: list[str]) -> None:
+    """Adds to `told` what a signal is to be answered with from then on."""
     log = log_of(options)
     recipe, folder, made = _chosen(options)
     digest = _as_it_was(options, folder, recipe.name) if options.resume else ""
@@ -53,6 +63,8 @@ def command(words: Sequence[str]) -> None:
             backend.plain() if options.plain else contextlib.nullcontext():
         net, record = run(recipe, dataset, folder, options.overwrite, options, seed, library, made=made, log=log,
                           init_seed=options.init_seed, order_seed=options.order_seed, epoch_0=options.epoch_0)
+        told.append(f"interrupted when {recipe.name} was trained to its end, which is in {folder}; its table and "
+                    f"pictures: {shlex.join(going_on(folder, options))}")
         if digest == runs.peek(folder)[1]:
             print(f"it was finished already, after {len(record['epochs'])} epochs; a larger --epochs N trains on")
         print(layer_table(record))

@@ -8,6 +8,7 @@ no file is ever half there, and one process at a time has the folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import warnings
@@ -85,8 +86,9 @@ def run(recipe: recipes.Recipe, dataset: Dataset, seed: int, out: str | Path | N
 
     def keep(record: dict[str, Any]) -> None:
         try:
-            for path in [*(folder / name for name in END), *_anatomy(folder)]:
+            for path in (folder / name for name in END):
                 path.unlink(missing_ok=True)  # of an earlier end of this run: it would not agree with a longer record
+            _remove_anatomy(folder)
             write_record(folder, record)
         except (OSError, files.WriteError) as error:
             warnings.warn(f"{error}; training goes on", UserWarning, stacklevel=2)
@@ -199,8 +201,11 @@ def claim(folder: Path, overwrite: bool) -> None:
                           "--overwrite to replace it", FILES, lambda path: overwrite or (path.name == LOG and barely))
     try:
         events = event_files(folder) if folder / LOG in present else []
-        for path in [*present, *_anatomy(folder), *events]:
+        for path in [*present, *events]:
             path.unlink()
+        _remove_anatomy(folder)
+        if events:
+            _remove_if_empty(events[0].parent)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written to ({error.strerror}); give another folder with --out") from error
 
@@ -213,6 +218,22 @@ def _anatomy(folder: Path) -> list[Path]:
     figures = re.findall(r'<figure id="([a-z]+)">', page.read_text(encoding="utf-8", errors="replace"))
     others = [page.with_name("anatomy.json"), *(page.with_name(f"{name}.png") for name in figures)]
     return [*(path for path in others if path.exists()), page]
+
+
+def _remove_anatomy(folder: Path) -> None:
+    """Removes an earlier inspection of the run, and the folder that it was in unless that holds more."""
+    found = _anatomy(folder)
+    for path in found:
+        path.unlink(missing_ok=True)
+    if found:
+        _remove_if_empty(folder / "anatomy")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Removes a folder that holds nothing; one that holds something, a link, or what is no folder stays."""
+    if not folder.is_symlink():
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def write_record(folder: Path, record: dict[str, Any], name: str = "record.json") -> None:

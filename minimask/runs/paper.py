@@ -72,6 +72,7 @@ def rows(groups: Sequence[Group]) -> list[dict[str, Any]]:
         if any(group.runs[0].own_seeds for group in groups):
             row |= {name: group.runs[0].own_seeds.get(name) for name in schema.SEEDS}
         found.append({**row, "arithmetic": group.runs[0].arithmetic, "source": group.runs[0].source,
+                      "shrunk": group.runs[0].shrunk,
                       "seed_numbers": [run.seed for run in group.runs],
                       "accuracy_values": group.ends("test_accuracy") if group.has_accuracy else [],
                       "weights_left_values": group.ends("weights_left")})

@@ -4,8 +4,8 @@ A record counts only if it is whole, agrees with itself and with its recipe, and
 is named with its reason. Two runs are in one group, and averaged, only if their recipes agree in everything but the
 line ``about`` (the number of epochs and the data set are part of a recipe), if both or neither trained on unverified
 files, if their arithmetic was of one kind (a processor's, a GPU's, a GPU's with TF32), if they came from one source
-digest, and if their weights, or the order of their images, came from one seed of its own, or from none; a seed counts
-once.
+digest, if both or neither trained on without units that are dead for ever, and if their weights, or the order of their
+images, came from one seed of its own, or from none; a seed counts once.
 """
 
 from __future__ import annotations
@@ -131,6 +131,16 @@ class Run:
         told = [each.get("own_code") or {} for each in self._environments()]
         return ", then ".join(dict.fromkeys(" ".join(f"{module} {digest}" for module, digest in sorted(code.items()))
                                             for code in told if code))
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether units that are dead for ever were left out while it trained; no unit of some nets may be.
+
+        A series of its own, as one of another arithmetic is: it is the same run up to rounding, yet it ends at other
+        bits, its seconds are fewer, and it alone counts dead units. Averaged, seed 0 of both would be "again", and the
+        time would be that of neither; apart, a reader sees what leaving them out has done.
+        """
+        return bool(self.record.get("shrink")) and any("dead" in layer for layer in self.epochs[-1]["layers"])
 
     @property
     def data(self) -> str:
@@ -306,6 +316,7 @@ def key(run: Run) -> str:
     """What two runs must have in common to be averaged, as text."""
     return json.dumps([run.unverified, {**run.recipe.as_dict(), "about": ""}, run.arithmetic, run.source,
                        run.own_seeds, *(each for each in (run.data, run.own_code) if each),
+                       *(["shrunk"] if run.shrunk else []),
                        *([str(run.path)] if run.seed is None else [])], sort_keys=True)
 
 
@@ -340,6 +351,7 @@ def _label(run: Run, others: Sequence[Run]) -> str:
     differ = [name for name in here if name != "about" and any(other[name] != here[name] for other in there)]
     settings = [f"{name.replace('_', ' ')} {_plain(here[name])}" for name in differ]
     settings += [run.arithmetic] if any(other.arithmetic != run.arithmetic for other in same) else []
+    settings += ["shrunk" if run.shrunk else "whole"] if any(other.shrunk != run.shrunk for other in same) else []
     there_too = [other for other in same if other.recipe.dataset == run.recipe.dataset]
     settings += [run.data or "as usual"] if any(other.data != run.data for other in there_too) else []
     settings += [f"own code {run.own_code}"] if any(other.own_code != run.own_code for other in same) else []
@@ -362,6 +374,8 @@ def kept_apart(groups: Iterable[Group]) -> str:
         "on CPU, on GPU or with TF32": any(len({run.arithmetic for run in some}) > 1 for some in made),
         "by packages of different source digests": any(len({run.source for run in some}) > 1 for some in made),
         "by own code of different digests": any(len({run.own_code for run in some}) > 1 for some in made),
+        "with all units or without those that are dead for ever": any(len({run.shrunk for run in some}) > 1
+                                                                      for some in made),
         "with different seeds for weights and order": any(len({str(run.own_seeds) for run in some}) > 1
                                                           for some in made)}
     words = " or ".join(reason for reason, given in reasons.items() if given)

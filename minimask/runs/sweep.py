@@ -19,9 +19,10 @@ from typing import Any
 
 from .. import checkpoint, fields, files, own, recipes, runs
 from ..errors import MinimaskError, UsageError
+from ..mishaps import uninterrupted
 from . import schema
 from .schema import FORMAT
-from .workers import STOP, Outcome, Task, work
+from .workers import STOP, Outcome, Processes, Task, work
 
 INDEX = "sweep.json"
 #: A run whose worker dies is begun again until it has died so often without getting any further.
@@ -146,10 +147,10 @@ def sweep(todo: list[Task], begin: Callable[[], Executor], width: Callable[[], i
 
     A run whose worker dies is begun again, from its checkpoint, until it has died TRIES times at one place; one that is
     held up is tried again for PATIENCE seconds. Ctrl-C lets running runs save their state; they and the rest are
-    'stopped' then.
+    'stopped' then. Ctrl-C once more does not wait for that: they go on from their last checkpoints.
     """
     queue, outcomes = _Queue(todo), dict[str, Outcome]()
-    workers, lost = _Workers(begin), False  # lost: nobody is left who could end what is at work
+    workers = _Workers(begin)
     stop = Path(todo[0].sweep) / STOP
     stop.unlink(missing_ok=True)
     try:
@@ -163,13 +164,17 @@ def sweep(todo: list[Task], begin: Callable[[], Executor], width: Callable[[], i
             if view:
                 view(outcomes, list(workers.at.values()), queue.waiting, queue.held)
     except KeyboardInterrupt:
-        files.mark(stop)
-        while workers.at and not (lost := width() < 1):
-            outcomes |= {task.name: result for task, result in workers.ended(pause)
-                         if isinstance(result, Outcome) and result.state in ("done", "failed")}
+        outcomes |= workers.let_save(stop, width, pause)
+    except BaseException:
+        files.mark(stop)  # the runs at work save, too
+        workers.lost = True
+        workers.executor.shutdown()
+        raise
     finally:
-        workers.executor.shutdown(wait=not lost)
-        stop.unlink(missing_ok=True)
+        with uninterrupted():  # little is left to wait for, and half an end would be told by a traceback
+            workers.executor.shutdown(wait=not workers.lost)
+            if not (workers.lost and workers.hurried):  # else they are still to see it; the next sweep removes it
+                stop.unlink(missing_ok=True)
     return {task.name: outcomes.get(task.name, Outcome(task.name, "stopped")) for task in todo}
 
 
@@ -226,10 +231,15 @@ class _Queue:
 
 
 class _Workers:
-    """An executor, what it works at, and another executor when it has broken."""
+    """An executor, what it works at, and another executor when it has broken.
+
+    Attributes:
+        lost: nobody is there, or is waited for, who could end what is at work. hurried: Ctrl-C came again.
+    """
 
     def __init__(self, begin: Callable[[], Executor]):
         self.begin, self.executor, self.broken = begin, begin(), False
+        self.lost = self.hurried = False
         self.at: dict[Future[Outcome], Task] = {}
 
     def begun(self, task: Task) -> bool:
@@ -252,6 +262,29 @@ class _Workers:
             except Exception as error:  # not the run's own, which work() catches: its worker is gone
                 self.broken = self.broken or isinstance(error, BrokenExecutor)
                 yield task, error
+
+    def let_save(self, stop: Path, width: Callable[[], int], pause: float) -> dict[str, Outcome]:
+        """Has the runs at work save their state and stop; returns the outcomes of those that had come to their end.
+
+        Ctrl-C ends the waiting: processes of ours are killed, which costs their runs what they did since their last
+        checkpoints; workers elsewhere are left to save by themselves.
+        """
+        found: dict[str, Outcome] = {}
+        try:
+            files.mark(stop)
+            while self.at and not self.lost:
+                found |= {task.name: result for task, result in self.ended(pause)
+                          if isinstance(result, Outcome) and result.state in ("done", "failed")}
+                self.lost = bool(self.at) and width() < 1
+        except KeyboardInterrupt:
+            self.hurried = True
+            with uninterrupted():
+                if isinstance(self.executor, Processes):
+                    self.executor.kill()
+                else:
+                    files.mark(stop)
+                    self.lost = True
+        return found
 
     def mend(self) -> None:
         """Begins anew where the executor has broken, once its other workers have gone with it."""

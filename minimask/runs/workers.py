@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import multiprocessing
 import os
 import signal
 import sys
@@ -265,6 +266,7 @@ class Processes(Executor):
         self.pools: list[Executor | None] = [None] * jobs
         self.at: list[Future | None] = [None] * jobs
         self.gone: list[Executor] = []
+        self.processes: list[Any] = []  # of multiprocessing, all that were begun here and may be alive
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future:
         """Hands over to a process that has nothing to do; RuntimeError where there is none."""
@@ -274,9 +276,12 @@ class Processes(Executor):
         self._end_gone()
         place, outcome = free[0], Future[Any]()
         _let_signals(through=False)  # or one would meet a process that is not ready for it yet
+        others = multiprocessing.active_children()
         try:
             pool = self.pools[place] = self.pools[place] or _one_process()
             inner = pool.submit(function, *arguments, **options)
+            begun = [child for child in multiprocessing.active_children() if child not in others]
+            self.processes = [child for child in self.processes if child in others] + begun
         except BrokenExecutor:
             self.pools[place] = None
             return self.submit(function, *arguments, **options)
@@ -302,6 +307,11 @@ class Processes(Executor):
             error = WorkerDied(str(error))
         outcome.set_exception(error) if error is not None else outcome.set_result(done.result())
 
+    def kill(self) -> None:
+        """Ends the processes at once, whatever they are at; what they were at has WorkerDied as its outcome."""
+        for child in self.processes:
+            child.kill()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Ends the processes, those at work when their runs have ended."""
         self._end_gone(wait)
@@ -321,7 +331,6 @@ class Processes(Executor):
 
 
 def _one_process() -> Executor:
-    import multiprocessing
     from multiprocessing import resource_tracker
 
     # Begun now, with signals held up, which it inherits: a SIGHUP would end it. Of the others it takes care itself, and

@@ -34,6 +34,7 @@ from typing import Any, NoReturn
 import pytest
 
 from ..errors import MinimaskError, UsageError
+from ..mishaps import SIGNALS
 from .handed_in import Submission, touched, written_out
 from .submission import CHANGED, GRACE, changed, fingerprint, sealed, task_of
 
@@ -164,6 +165,12 @@ class _Marker:
         config.pluginmanager.register(object(), "minimask-server")
         config.pluginmanager.unregister(name="terminalreporter")
 
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """A signal while the tests are collected, of which pytest would make a status like that of broken tests."""
+        if isinstance(excinfo.value, KeyboardInterrupt):
+            self.error = excinfo.value
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Marks everything."""
@@ -229,26 +236,33 @@ class _Forking(_Marker):
         for submission in self.found:  # what was not handed in is unsolved, in words
             for task in marks[submission.name].tasks:
                 if task.lesson not in submission.work:
-                    task.failures.append(f"there is no file lesson{task.lesson}.py")
+                    task.failures.append(tame(submission.missing(task.lesson)))
         warm(files)
         total, done = sum(len(sitting.items) for sitting in waiting), 0
         rows = {number: fingerprint(items[0].module) for number, items in files.items()}  # type: ignore[attr-defined]
         waiting.reverse()
         busy: list[_Sitting] = []
+        doubtful: list[_Sitting] = []  # ended while others were at work, who may have done it: again at the end, alone
         seen: set[str] = set()
         try:
-            while waiting or busy:
+            while waiting or busy or doubtful:
                 while waiting and len(busy) < self.settings.jobs:
                     busy.append(waiting.pop())
-                    busy[-1].begin(rows[busy[-1].number])
+                    busy[-1].begin(rows[busy[-1].number], busy)
+                if not busy:
+                    busy.append(doubtful.pop(0))
+                    busy[-1].begin(rows[busy[-1].number], busy)
                 pause = max(0.0, min(0.5, *(sitting.deadline - time.monotonic() for sitting in busy)))
                 ready = select.select([sitting.pipe for sitting in busy], [], [], pause)[0]
                 for sitting in list(busy):
                     ended = sitting.listen(sitting.pipe in ready)
-                    now = done + sum(s.next for s in busy)
+                    now = done + sum(s.next for s in [*busy, *doubtful])
                     self.progress(now, total, sitting.submission.name)
-                    if ended and sitting.next < len(sitting.items):
-                        sitting.begin(rows[sitting.number])
+                    if ended and sitting.doubt == sitting.next:
+                        busy.remove(sitting)
+                        doubtful.append(sitting)
+                    elif ended and sitting.next < len(sitting.items):
+                        sitting.begin(rows[sitting.number], busy)
                     elif ended:
                         new = sorted(set(touched(self.found)) - seen)
                         seen |= set(new)
@@ -272,9 +286,19 @@ class _Sitting:
         self.work, self.next, self.pid, self.pipe, self.deadline = work, 0, 0, -1, 0.0
         self.buffer, self.loaded, self.tainted = b"", False, False
         self.status: int | None = None
+        self.company: set[str] = set()  # whose processes were there while its own was
+        self.suspects, self.doubt = "", -1  # the test at which it was ended by somebody, perhaps one of those
 
-    def begin(self, rows: list[Any]) -> None:
-        """Forks a process for the tests that are left, which has the files in a folder of its own."""
+    def begin(self, rows: list[Any], busy: Sequence[_Sitting]) -> None:
+        """Forks a process for the tests that are left, which has the files in a folder of its own.
+
+        Args:
+            busy: all that are at work, this one too.
+        """
+        names = {one.submission.name for one in busy}
+        self.company = names - {self.submission.name}
+        for one in busy:
+            one.company |= names - {one.submission.name}
         self.folder = Path(tempfile.mkdtemp(dir=self.work))
         self.trace = self.folder.with_name(f"{self.folder.name}.trace")
         written_out(self.submission.work[self.number], self.folder)
@@ -289,7 +313,7 @@ class _Sitting:
             warnings.simplefilter("ignore")  # OpenBLAS has threads, and knows about forks
             self.pid = os.fork()
         if not self.pid:
-            _sit(self, theirs, rows)
+            _sit(self, theirs, rows, [one.pipe for one in busy if one.pipe >= 0])
         os.close(theirs)
         self.deadline = time.monotonic() + self.settings.limit + GRACE
 
@@ -335,6 +359,9 @@ class _Sitting:
         else:
             while self.next < said["test"]:
                 self._note("failed", f"{task_of(self.items[self.next])}: what became of this test was lost on the way")
+            if said["test"] == self.doubt:  # alone, it came to its end
+                self.mark.remarks.append(f"its process was ended while {self.suspects} being marked, and not when it "
+                                         "was marked again alone: its points are of then")
             self._note(said["outcome"], str(said["text"]))
             self.tainted = said["tainted"]
         self.deadline = time.monotonic() + self.settings.limit + GRACE
@@ -345,13 +372,24 @@ class _Sitting:
         self.next += 1
 
     def _lost(self, late: bool) -> None:
-        """The process ended, or took too long: one unsolved test, or all of them if it was still being loaded."""
+        """The process ended, or took too long: one unsolved test, or all of them if it was still being loaded.
+
+        A signal may be another submission's, and so may be a silence that outlasts the process's own clock (SIGSTOP).
+        Where others were at work, that is no test yet: `doubt` is its number, and it is to be marked again alone.
+        """
         if not late:
             time.sleep(0.01)  # what closed the pipe may be about to end
             self._ended(os.WNOHANG)
+        by_signal = self.status is not None and self.status < 0
         self.end()
         how = f"signal {-self.status}" if self.status is not None and self.status < 0 else f"exit status {self.status}"
         where = self.trace.read_text(errors="replace") if self.trace.is_file() else ""
+        if self.company and self.doubt < 0 and (by_signal or (late and not where)):
+            names = sorted(self.company)
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            self.suspects = f"{', '.join(names[:5])}{more} {'was' if len(names) == 1 else 'were'}"
+            self.doubt = self.next
+            return
         lines = [line.strip() for line in where.splitlines() if str(self.folder) in line]
         if late or where:
             at = f"; it was at {_place(lines[0])}" if lines else ""
@@ -397,10 +435,18 @@ def _place(line: str) -> str:
 # ---- inside the fork -------------------------------------------------------------------------------------------------
 
 
-def _sit(sitting: _Sitting, pipe: int, rows: list[Any]) -> NoReturn:
-    """The process of a submission, from fork to end: runs the tests that are left, and says what became of each."""
+def _sit(sitting: _Sitting, pipe: int, rows: list[Any], others: Sequence[int]) -> NoReturn:
+    """The process of a submission, from fork to end: runs the tests that are left, and says what became of each.
+
+    Args:
+        others: the marker's ends of all pipes, through which what other submissions say could be taken away.
+    """
     try:
         os.setsid()
+        for end in others:
+            os.close(end)
+        for number in SIGNALS:  # the marker saves its work then; this process ends, and its status tells of it
+            signal.signal(number, signal.SIG_DFL)
         _without_terminal()
         _limited()
         folder = sitting.folder
@@ -557,7 +603,7 @@ class _Calling(_Marker):
             mark = marks[submission.name]
             for task in mark.tasks:
                 if task.lesson == number and number not in submission.work:
-                    task.failures.append(f"there is no file lesson{number}.py")
+                    task.failures.append(tame(submission.missing(number)))
             if number not in submission.work:
                 continue
             folder = Path(tempfile.mkdtemp(dir=work))

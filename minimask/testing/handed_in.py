@@ -8,6 +8,7 @@ what they may not read.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import stat
@@ -23,6 +24,9 @@ NAMED = re.compile(r"(?:(?P<before>.+?)[-_ .]+)?lesson(?P<number>\d\d)(?:[-_ .]+
 #: A submission holds so many files and bytes beside its lesson at most; the rest is left out, and that is said.
 FILES, BYTES = 500, 32 << 20
 LEFT_OUT = ("__pycache__", "node_modules", "venv", "site-packages")
+#: What a file is called that was meant to be lessonNN.py: a word and a number in its name, and one of these endings.
+WORD_NUMBER = re.compile(r"([^\W\d_]*)[-_ .]*(?<!\d)(\d{1,2})(?!\d)")
+ENDINGS = (".py", ".pyw", ".py3", ".txt", ".ipynb", ".zip")
 
 
 @dataclass
@@ -30,12 +34,13 @@ class Submission:
     """What one student handed in.
 
     `work`: a lesson's number -> its file and what lies beside it, path -> content. `read`: every file that was read.
-    `remarks`: sentences for whoever marks.
+    `near`: a lesson's number -> files that are called almost as its file is. `remarks`: sentences for whoever marks.
     """
 
     name: str
     work: dict[str, dict[str, bytes]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    near: dict[str, list[str]] = field(default_factory=dict)
     read: dict[Path, bytes] = field(default_factory=dict)
     changed_at: dict[Path, int] = field(default_factory=dict)  # by the system's clock, which nobody sets back
 
@@ -45,6 +50,15 @@ class Submission:
             self.changed_at[path] = path.lstat().st_ctime_ns
             self.read[path] = path.read_bytes()
         return self.read[path]
+
+    def missing(self, number: str) -> str:
+        """Why there is nothing to mark of a lesson, in words."""
+        names = self.near.get(number, ())
+        if not names:
+            return f"there is no file lesson{number}.py"
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return (f"there is no file lesson{number}.py; near to that name {'is' if len(names) == 1 else 'are'} "
+                f"{', '.join(names[:5])}{more}")
 
 
 def submissions(folder: Path, lessons: Iterable[str] | None = None) -> list[Submission]:
@@ -64,14 +78,19 @@ def submissions(folder: Path, lessons: Iterable[str] | None = None) -> list[Subm
     else:
         found = [_of_folder(path, path.name) for path in sorted(folder.iterdir())
                  if path.is_dir() and not path.is_symlink() and not path.name.startswith((".", "_"))]
-        found += _of_files(folder, wanted)
+        found += _of_files(folder, wanted, alone=not found)
     for submission in found:
         submission.work = {number: work for number, work in sorted(submission.work.items())
                            if wanted is None or number in wanted}
+        submission.remarks += [submission.missing(number) for number in sorted(submission.near)
+                               if number not in submission.work and (wanted is None or number in wanted)]
     if not any(submission.work for submission in found):
+        near = [f"{submission.name}: {remark}" for submission in found for remark in submission.remarks
+                if "near to" in remark]
         which = f" of lesson {', '.join(sorted(wanted))}" if wanted else ""
         raise UsageError(f"{folder} holds no submission{which}; expected is NAME/lesson03.py, NAME_lesson03.py or "
-                         "NAME/exercises/lesson03.py for every student (unpack archives first)")
+                         "NAME/exercises/lesson03.py for every student (unpack archives first)"
+                         + "".join(f"; {one}" for one in near[:3]))
     return sorted(found, key=lambda submission: submission.name)
 
 
@@ -83,6 +102,8 @@ def _of_folder(folder: Path, name: str) -> Submission:
     for path in _below(folder, links):
         if match := LESSON.fullmatch(path.name):
             found.setdefault(match[1], []).append(path)
+        elif nearest := near_to(path.name):
+            submission.near.setdefault(nearest, []).append(str(path.relative_to(folder)))
     for number, paths in sorted(found.items()):
         paths.sort(key=lambda path: (path.parent.name != "exercises", len(path.parts), str(path)))
         if len(paths) > 1:
@@ -93,8 +114,8 @@ def _of_folder(folder: Path, name: str) -> Submission:
     return submission
 
 
-def _of_files(folder: Path, wanted: set[str] | None) -> list[Submission]:
-    """Single files, by the name of the student in theirs."""
+def _of_files(folder: Path, wanted: set[str] | None, alone: bool) -> list[Submission]:
+    """Single files, by the name of the student in theirs. alone: the folder holds no sub-folders of students."""
     found: dict[str, Submission] = {}
     plain = [path for path in _regular(folder) if path.suffix == ".py" and not path.name.startswith(".")]
     lessons = [(path, match) for path in plain if (match := NAMED.fullmatch(path.name))]
@@ -104,15 +125,49 @@ def _of_files(folder: Path, wanted: set[str] | None) -> list[Submission]:
             submission = found.setdefault(path.stem, Submission(path.stem))
             submission.work[number] = {f"lesson{number}.py": submission.content(path)}
     for path, match in lessons:
-        name = match["before"] or match["after"]
+        name, number = match["before"] or match["after"], match["number"]
         submission = found.setdefault(name, Submission(name))
-        submission.work.setdefault(match["number"], {})[f"lesson{match['number']}.py"] = submission.content(path)
+        if number in submission.work:
+            submission.remarks.append(f"there are several files for lesson {number}; marked is {path.name}")
+        submission.work.setdefault(number, {})[f"lesson{number}.py"] = submission.content(path)
+    for path in _regular(folder) if lessons or not found else ():
+        number = "" if path.name.startswith(".") or NAMED.fullmatch(path.name) else near_to(path.name)
+        if number:
+            name = _student(path.name) or (folder.resolve().name if alone else "")
+            if name:
+                found.setdefault(name, Submission(name)).near.setdefault(number, []).append(path.name)
     for name, submission in found.items():  # one lesson may import another, and helpers that bear the name
         helpers = {path.name.removeprefix(f"{name}_"): submission.content(path) for path in plain
                    if path.name.startswith(f"{name}_") and not NAMED.fullmatch(path.name)}
         everything = {file: text for files in submission.work.values() for file, text in files.items()}
         submission.work = dict.fromkeys(submission.work, helpers | everything)
     return list(found.values())
+
+
+def near_to(name: str) -> str:
+    """The number, two digits, of the lesson whose file this one was meant to be, by its name; "" if of none.
+
+    `Lesson3.py`, `lesson_03.py`, `leson03.PY`, `lesson03 (1).py`, `exercise3.py`, `03.ipynb`; no test of a lesson.
+    """
+    low = name.lower()
+    ending = next((end for end in ENDINGS if low.endswith(end)), None)
+    if ending is None or low.startswith(("test_", "conftest")):
+        return ""
+    stem = low.removesuffix(ending).removesuffix(".py")
+    for word, digits in WORD_NUMBER.findall(stem):
+        if stem == digits or difflib.get_close_matches(word, ("lesson", "exercise"), 1, cutoff=0.75):
+            return f"{int(digits):02}"
+    return ""
+
+
+def _student(name: str) -> str:
+    """Whose a file is that is near to a lesson's: what stands before that word in its name, or else behind the number.
+    """
+    stem = name.rpartition(".")[0].removesuffix(".py")
+    for match in WORD_NUMBER.finditer(stem):
+        if near_to(f"{match[0].strip('-_ .')}.py"):
+            return stem[:match.start()].strip("-_ .") or re.sub(r"^[-_ .]*\(\d+\)|^[-_ .]+", "", stem[match.end():])
+    return ""
 
 
 def _beside(lesson: Path, submission: Submission) -> dict[str, bytes]:

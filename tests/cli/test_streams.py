@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,11 +96,25 @@ def test_files_opened_later_do_not_take_a_closed_streams_number(tmp_path):
 
 
 def test_a_reader_that_leaves_ends_a_command_that_prints_and_no_run(tmp_path):
-    """`| true`: quiet, and 128 + SIGPIPE, as a shell shows for cat; a run is whole all the same."""
-    done = shell(f"(read; $MINIMASK recipes; echo $? >&2; $MINIMASK {TRAIN}; echo $? >&2) < <(sleep 0.2; echo) | true",
-                 tmp_path)
-    assert done.stderr == b"141\n141\n"
-    assert "network.npz" in os.listdir(tmp_path / "a")
+    """Quiet, and 128 + SIGPIPE, as a shell shows for cat; a run is whole all the same.
+
+    The reader has left before the first word. Where every line is written at once (-u), the first one meets nobody;
+    else all of them at the end.
+    """
+    (tmp_path / "matplotlib.py").write_text("raise ImportError")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        for at_once, words in (("", "recipes"), ("-u", "recipes"), ("", TRAIN), ("-u", TRAIN)):
+            done = subprocess.run([sys.executable, *at_once.split(), "-m", "minimask", *words.split()], cwd=tmp_path, stdout=writer,
+                                  stderr=subprocess.PIPE, timeout=120)
+            assert (done.returncode, done.stderr) == (141, b"")
+            if words == TRAIN:
+                assert len(common.runs.read_record(tmp_path / "a")["epochs"]) == 2
+                assert (tmp_path / "a/network.npz").exists()
+                shutil.rmtree(tmp_path / "a")
+    finally:
+        os.close(writer)
 
 
 def test_a_reader_that_leaves_stops_a_printing_command_in_the_middle(monkeypatch):
@@ -187,7 +202,7 @@ def test_ctrl_c_in_main_is_a_sentence(at, monkeypatch, capsys):
     monkeypatch.setattr(__main__.importlib, "import_module", interrupted)
     if at == "second":
         monkeypatch.setattr(__main__, "_fail", interrupted)
-    assert main(["train"]) == 130
+    assert main(["report", "a"]) == 130
     assert capsys.readouterr().err == ("minimask: interrupted\n" if at == "first" else "")
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import weakref
 
 import numpy as np
@@ -248,33 +249,58 @@ def test_who_needs_blas_alone_is_told_the_same_beside_another():
     assert found[0] == found[1] and found[2] == (False, found[0][1])
 
 
-def test_training_beside_small_products_ends_in_the_same_bits(two_threads):
-    """Long products on two threads of BLAS have other last digits than on one, so they must never come to that."""
+def test_training_beside_small_products_ends_in_the_same_bits(two_threads, monkeypatch):
+    """Long products on two threads of BLAS have other last digits than on one, so they must never come to that.
+
+    In the middle of every product of the training the block of another Python thread ends that was open before, one
+    begins and ends, and one begins that stays open: no race decides what is met.
+    """
     rng = np.random.default_rng(0)
-    dataset = data.Dataset("noise", rng.integers(0, 255, (512, 28, 28, 1), np.uint8), rng.integers(0, 10, 512),
+    dataset = data.Dataset("noise", rng.integers(0, 255, (256, 28, 28, 1), np.uint8), rng.integers(0, 10, 256),
                            rng.integers(0, 255, (10, 28, 28, 1), np.uint8), np.arange(10), tuple("abcdefghij"))
-    end, small = threading.Event(), np.ones((200, 200), np.float32)
+    jobs, answers, one_at_a_time, seen = queue.SimpleQueue(), queue.SimpleQueue(), threading.Lock(), []
+    small = np.ones((200, 200), np.float32)
 
     def train_once():
         rng = np.random.default_rng(1)
         net = models.fcn(Trained(), rng, units=(300, 300, 10))
-        train.fit(net, dataset, optim.SGDW(net.parameters(), 0.05), 12, rng)
+        train.fit(net, dataset, optim.SGDW(net.parameters(), 0.05), 2, rng)
         return {name: array.tobytes() for name, array in net.arrays().items()}
 
-    def products():
-        while not end.is_set():
+    def elsewhere():
+        while jobs.get():
+            with single_threaded_blas():
+                answers.put("entered")
+                jobs.get()
             blocks.product(small, small)
+            answers.put("left")
 
-    other = threading.Thread(target=products)
+    def asked(word):
+        jobs.put(word)
+        return answers.get(timeout=60)
+
+    def watched(*arrays, **options):
+        if threading.current_thread() is not other:
+            with one_at_a_time:  # half of a product is on a thread of ours
+                asked("leave")
+                seen.append(threads._blas().get())
+                asked("enter")
+                seen.append(threads._blas().get())
+        return np.matmul(*arrays, **options)
+
+    other = threading.Thread(target=elsewhere, daemon=True)
     alone = train_once()
     before = told()
     other.start()
-    try:
+    asked("enter")
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks, "np", types.SimpleNamespace(**{**vars(np), "matmul": watched}))
         beside = train_once()
-    finally:
-        end.set()
-        other.join()
-    assert beside == alone and told() == before
+    asked("leave")
+    jobs.put(None)
+    other.join(60)
+    assert beside == alone and told() == before and len(seen) > 50
+    assert all(set(counts) == {1} for counts in seen)
 
 
 def test_where_blas_cannot_be_told_it_is_left_alone(monkeypatch):

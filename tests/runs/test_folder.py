@@ -51,6 +51,25 @@ def test_the_page_of_an_earlier_run_does_not_stay_beside_a_new_record(tmp_path):
     assert [path.name for path in (tmp_path / "anatomy").iterdir()] == ["mine.png"]
 
 
+def test_no_empty_folder_stays_of_what_is_removed(tmp_path):
+    """Of an inspection and of TensorBoard's files, where a run is begun anew; of the former, where it goes on, too."""
+    recipe, folder = replace(recipes.find("digits"), epochs=1), tmp_path / "anatomy"
+    runs.run(recipe, data.digits(), 0, tmp_path)
+    for again in (lambda: runs.claim(tmp_path, overwrite=True),
+                  lambda: runs.run(recipe, data.digits(), 0, tmp_path, overwrite=True),
+                  lambda: runs.run(replace(recipe, epochs=2), data.digits(), 0, tmp_path, resume=True)):
+        inspected(tmp_path)
+        (folder / "mine.png").unlink()
+        again()
+        assert not folder.exists()
+    (tmp_path / runs.LOG).write_text("old")
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard/events.out.tfevents.1.x").write_bytes(b"")
+    folder.mkdir()
+    runs.claim(tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["anatomy"], "an empty folder of somebody else's stays"
+
+
 def test_a_page_of_somebody_else_stays(tmp_path):
     (tmp_path / "run/anatomy").mkdir(parents=True)
     (tmp_path / "run/anatomy/index.html").write_text("mine")

@@ -72,6 +72,34 @@ def test_only_runs_of_one_recipe_are_together(tmp_path):
     assert all(name.startswith("mine (") for name in names)
 
 
+def shrunk(recipe, seed, dead=3, **more):
+    """A record of a run that counted dead units in its first layer; with None it may leave out none of any."""
+    whole = record(recipe, seed, **more) | {"shrink": True}
+    for entry in whole["epochs"] if dead is not None else ():
+        entry["layers"][0] |= {"units": 300, "dead": dead}
+    return whole
+
+
+def test_shrunk_and_whole_runs_of_one_recipe_are_kept_apart(tmp_path):
+    """Seed 0 is in both, and one is not taken for the other; a seed of which no unit has died is with its like."""
+    put(tmp_path / "shrunk", shrunk(FCN, 0, seconds=10.0), shrunk(FCN, 1, dead=0))
+    put(tmp_path / "whole", record(FCN, 0), record(FCN, 2))
+    reading = records.read([tmp_path])
+    assert not reading.refused and labels(reading) == {"fcn (whole)": [0, 2], "fcn (shrunk)": [0, 1]}
+    groups = records.groups(reading.runs)
+    assert records.kept_apart(groups) == ("Runs of one recipe that were made with all units or without those that are dead "
+                                          "for ever are kept apart, never averaged.")
+    assert records.recipes_of(groups) == 1
+    alone = records.read([tmp_path / "shrunk"])
+    assert labels(alone) == {"fcn": [0, 1]} and not records.kept_apart(records.groups(alone.runs))
+
+
+def test_where_no_unit_may_be_left_out_shrunk_and_whole_are_one_series(tmp_path):
+    """No layer counts dead units, so the runs are the same to the bit: the flag alone parts nothing."""
+    put(tmp_path, shrunk(POPUP, 0, dead=None), record(POPUP, 1))
+    assert labels(records.read([tmp_path])) == {"fcn-edge-popup": [0, 1]}
+
+
 def test_shipped_recipes_come_in_their_order_and_own_ones_after_them(tmp_path):
     put(tmp_path, record(replace(FCN, name="a-recipe")), record(replace(recipes.find("fcn-dense"), epochs=2)), record(FCN))
     assert list(labels(records.read([tmp_path]))) == ["fcn", "fcn-dense", "a-recipe"]

@@ -208,6 +208,34 @@ def test_a_signal_saves_every_run_and_the_same_command_goes_on(who, number, stat
         assert digests(tasks) == alone(tmp_path / "alone", tasks)
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_workers_elsewhere_are_left_to_save_when_ctrl_c_comes_again_and_waited_for_after_an_error(again, tmp_path, monkeypatch):
+    """The sign to stop stays where nobody waits until they have seen it; the next sweep removes it."""
+    (task,) = todo(tmp_path / "sweep", replace(LONG, epochs=100_000), seeds=1)
+    sign, real, pool = tmp_path / "sweep" / workers.STOP, files.mark, concurrent.futures.ThreadPoolExecutor(1)
+    presses = iter([True])
+
+    def view(*_):
+        if epochs(task.folder):
+            raise KeyboardInterrupt if again else ZeroDivisionError
+
+    def mark(path):
+        if again and next(presses, False):
+            raise KeyboardInterrupt
+        real(path)
+
+    monkeypatch.setattr(files, "mark", mark)
+    if again:
+        assert swept([task], 1, lambda: pool, view=view)[task.name].state == "stopped" and sign.exists()
+    else:
+        with pytest.raises(ZeroDivisionError):
+            swept([task], 1, lambda: pool, view=view)
+        assert not sign.exists()
+    pool.shutdown()
+    assert 0 < runs.peek(task.folder)[0]["steps"] and (task.folder / "network.npz").exists()
+    assert swept(todo(tmp_path / "sweep", seeds=1))["tiny-seed0"].state == "done" and not sign.exists()
+
+
 def test_a_worker_that_is_told_to_go_saves_and_goes(tmp_path):
     """SIGTERM to one process: its run goes on in another, from the very step, and no worker has died."""
     out = tmp_path / "out"
@@ -489,11 +517,17 @@ def not_worked_off(monkeypatch):
 
 
 def test_what_a_kill_left_of_an_index_does_not_refuse_the_next_sweep(tmp_path, not_worked_off):
+    """A process that dies in the middle of writing it leaves what it leaves, and the next sweep removes that."""
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/.sweep.json.new").write_text('{"format"')
-    (tmp_path / "out/.lock").write_text("1")
+    code = ("import os, pathlib, sys; from minimask import files\n"
+            "with files.locked(pathlib.Path(sys.argv[1])), files.atomically(pathlib.Path(sys.argv[1], 'sweep.json')) as file:\n"
+            "    file.write(b'{\"format\"'); file.flush(); os._exit(9)")
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")]).returncode == 9
+    left = set(os.listdir(tmp_path / "out")) - {".lock"}
+    assert [name.startswith(".sweep.json.") and name.endswith(".new") for name in left] == [True]
     assert main(["sweep", "digits", "--out", str(tmp_path / "out")]) == 0
     assert sweep.read_index(tmp_path / "out")["runs"] == ["digits-seed0"]
+    assert set(os.listdir(tmp_path / "out")) <= {"sweep.json", ".lock"}
 
 
 def test_thirty_thousand_seeds_are_set_up_at_once(tmp_path, monkeypatch, not_worked_off, capsys):

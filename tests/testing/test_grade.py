@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -221,6 +222,103 @@ def test_which_submissions_a_folder_holds(tmp_path):
                              (tmp_path / "nowhere", "is no folder; name one with a sub-folder")):
         with pytest.raises(minimask.UsageError, match=sentence):
             handed_in.submissions(folder)
+
+
+@pytest.mark.parametrize(("name", "number"), [
+    ("Lesson3.py", "03"), ("lesson_03.py", "03"), ("leson03.PY", "03"), ("lesson03 (1).py", "03"), ("exercise3.py", "03"),
+    ("lesson03.py.txt", "03"), ("03.ipynb", "03"), ("LESSON-13.py", "13"), ("ada_Lesson3.py", "03"),
+    ("test_lesson03.py", ""), ("helper3.py", ""), ("lesson103.py", ""), ("numpy2.py", ""), ("lesson.py", ""), ("lesson3.csv", "")])
+def test_which_lesson_a_name_is_near_to(name, number):
+    assert handed_in.near_to(name) == number
+
+
+def test_a_file_that_is_called_almost_as_wanted_is_named(tests, tmp_path, capsys):
+    """It gets no points, and both the student and whoever marks read why; also where nobody's name is right."""
+    good = GOOD.format("pass")
+    written(tmp_path / "class", {"ada/exercises/Lesson3.py": good, "bob/lesson03.py": good, "bob/lesson04_notes.txt": "",
+                                 "carl/test_lesson03.py": ""})
+    words = ["grade", str(tmp_path / "class"), "--tests", str(tests), "--quiet", "--feedback", str(tmp_path / "out")]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "ada: there is no file lesson03.py; near to that name is exercises/Lesson3.py" in said
+    assert "bob: there is no file lesson04.py; near to that name is lesson04_notes.txt" in said
+    assert "near to that name is exercises/Lesson3.py" in (tmp_path / "out/ada.md").read_text()
+    assert "near" not in (tmp_path / "out/carl.md").read_text() and "carl:" not in said
+    assert main([*words, "--lessons", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "ada: there is no file lesson03.py" in said and "bob:" not in said
+    written(tmp_path / "flat", {"ada_Lesson3.py": good, "bob_lesson03.py": good, "bob-lesson03.py": "", "Lesson3.py": ""})
+    flat = {one.name: (sorted(one.work), one.remarks) for one in handed_in.submissions(tmp_path / "flat")}
+    assert flat == {"ada": ([], ["there is no file lesson03.py; near to that name is ada_Lesson3.py"]),
+                    "bob": (["03"], ["there are several files for lesson 03; marked is bob_lesson03.py"]),
+                    "flat": ([], ["there is no file lesson03.py; near to that name is Lesson3.py"])}
+    for place in ("class/ada", "class/ada/exercises"):
+        with pytest.raises(minimask.UsageError, match=r"holds no submission; .* near to that name is (exercises/)?Lesson3\.py"):
+            handed_in.submissions(tmp_path / place)
+
+
+def test_the_name_of_a_file_is_tamed_and_so_are_many_of_them(tests, tmp_path):
+    """Nobody's terminal obeys it, and nobody reads a thousand."""
+    written(tmp_path / "class", {"ada/lesson03.py": GOOD.format("pass"), "bob/Lesson3 \x1b[31m.py": "",
+                                 **{f"carl/lesson3_{i}.py": "" for i in range(9)}})
+    marked = {mark.name: mark for mark in grading.grade(handed_in.submissions(tmp_path / "class"), grading.Settings(tests))}
+    assert "Lesson3 \ufffd[31m.py" in marks.feedback(marked["bob"]) and "\x1b" not in marks.feedback(marked["bob"])
+    assert "\x1b" not in marks.table(list(marked.values())) + marks.summary(list(marked.values()))
+    assert marked["carl"].remarks == ["there is no file lesson03.py; near to that name are lesson3_0.py, lesson3_1.py, "
+                                      "lesson3_2.py, lesson3_3.py, lesson3_4.py and 4 more"]
+
+
+def test_a_signal_ends_the_marking_in_words(tests, tmp_path, monkeypatch, capsys):
+    """Also while the tests are collected, where pytest itself catches it."""
+    sentence = "minimask: interrupted; no marks were written, and the same command begins anew\n"
+    written(tmp_path / "class/ada", {"lesson03.py": GOOD.format("pass")})
+    written(tmp_path / "tests", {"conftest.py": (tests / "conftest.py").read_text(),
+                                 "test_lesson03.py": "import signal; signal.raise_signal(signal.SIGTERM)\n" + TESTS})
+    ran = graded(tmp_path / "class", "--tests", tmp_path / "tests", "--quiet")
+    assert (ran.returncode, ran.stderr) == (143, sentence)
+    monkeypatch.setattr(grading._Forking, "run", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert main(["grade", str(tmp_path / "class"), "--tests", str(tests), "--quiet"]) == 143
+    assert capsys.readouterr().err == sentence
+
+
+VICTIM = """if not os.path.exists({pid!r}):
+        with open({pid!r} + '.new', 'w') as file: file.write(str(os.getpid()))
+        os.rename({pid!r} + '.new', {pid!r}); time.sleep(60)"""
+DEADLY = """end = time.monotonic() + 60
+    while not os.path.exists({pid!r}) and time.monotonic() < end: time.sleep(0.01)
+    if not os.path.exists({pid!r} + '.done'):  # once: later the number may be another process's
+        open({pid!r} + '.done', 'w').close()
+        os.kill(int(open({pid!r}).read()), {number!r})"""
+
+
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGINT", pytest.param("SIGSTOP", marks=pytest.mark.slow)])
+def test_who_is_ended_by_another_is_marked_again_alone(number, tests, tmp_path, capsys):
+    """And loses no point; whoever ends their own process does, also when they are alone."""
+    number = getattr(signal, number)
+    for name, code in (("ada", VICTIM), ("bob", DEADLY), ("carl", f"os.kill(os.getpid(), {int(signal.SIGTERM)})")):
+        written(tmp_path / "class" / name, {"lesson03.py": GOOD.format(code)}, pid=str(tmp_path / "pid"), number=int(number))
+    found = handed_in.submissions(tmp_path / "class")
+    limit = 3 if number == signal.SIGSTOP else 60
+    ada, bob, carl = grading.grade(found, grading.Settings(tests, limit=limit, jobs=3))
+    assert (ada.points, bob.points, carl.points) == (7, 7, 2), [ada, bob, carl]
+    assert ada.remarks == ["its process was ended while bob, carl were being marked, and not when it was marked again alone: "
+                           "its points are of then"]
+    assert not bob.remarks and not carl.remarks
+    assert any("your code ended the whole process (signal 15)" in text for task in carl.tasks for text in task.failures)
+
+
+def test_a_submission_has_no_end_of_a_pipe_but_its_own(tests, tmp_path):
+    """What others say, it could take away by reading, or open by /proc to write into."""
+    code = """import fcntl, stat
+    while len(os.listdir({room!r})) < 2:  # both are at work
+        open(os.path.join({room!r}, str(os.getpid())), 'w').close(); time.sleep(0.01)
+    raise ValueError([d for d in range(3, 200) if os.path.exists('/dev/fd/%d' % d) and stat.S_ISFIFO(os.fstat(d).st_mode)
+                      and fcntl.fcntl(d, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY])"""
+    (tmp_path / "room").mkdir()
+    for name in ("ada", "bob"):
+        written(tmp_path / "class" / name, {"lesson03.py": GOOD.format(code)}, room=str(tmp_path / "room"))
+    for mark in grading.grade(handed_in.submissions(tmp_path / "class"), grading.Settings(tests, jobs=2)):
+        assert any("ValueError: []" in text for task in mark.tasks for text in task.failures), mark
 
 
 def test_wrong_words_are_sentences(tmp_path, capsys):
