@@ -6,14 +6,15 @@
 DIR holds cifar-10-batches-bin/, or train.npz and test.npz with JPEG copies of the images (members jpeg, offset, label),
 which are decoded first (needs Pillow). Given again, it goes on where it stopped. What is done in which order:
 
-1. GRID: Conv2 at eight settings of threshold, decay and schedule, 24 epochs each on cifar10-validation (45,000 images
+1. GRID: Conv2 at ten settings of threshold, decay and schedule, 24 epochs each on cifar10-validation (45,000 images
    to train, 5,000 of the training images held out); beside them, two at a time, the recipes of 100 epochs in LONG
    where there are three jobs or more, else last.
 2. The rule (`choose`): of the points with at most the paper's share of weights left, the most accurate on the held-out
    images; if there is none, the one with the fewest weights left.
 3. ROWS: the chosen settings on all training images: Conv2 with three seeds; Conv4, Conv6 and Conv8 with that decay and
    with 0.6 times it, of which the one counts that has more weights left without exceeding the paper's share; no test
-   image has a part in that. ResNet20 with the published threshold rule, at 30 epochs. Then the dense baselines.
+   image has a part in that. ResNet20 with the published threshold rule and that schedule, at 30 epochs. Then the dense
+   baselines.
 
 Every run has a folder below --out; its record is copied to --records as soon as it ends, and its net as a .mmk file
 where it is masked. A run that the time cuts short keeps its checkpoint.
@@ -36,10 +37,11 @@ import numpy as np
 
 from minimask import recipes
 
-#: tau or tau_ratio, wd, and in how many epochs both rates fall to 0.9.
+#: tau or tau_ratio, wd, and in how many epochs both rates fall to 0.9, or "cosine": to 0 in the run's epochs.
 GRID = [({"tau": 0.01}, 7e-4, 2.0), ({"tau": 0.01}, 1e-3, 2.0), ({"tau": 0.01}, 1.4e-3, 2.0),
         ({"tau": 0.005}, 1.4e-3, 2.0), ({"tau": 0.02}, 5e-4, 2.0), ({"tau_ratio": 0.2}, 7e-4, 2.0),
-        ({"tau_ratio": 0.4}, 3e-4, 2.0), ({"tau": 0.01}, 1e-3, 1.5)]
+        ({"tau_ratio": 0.4}, 3e-4, 2.0), ({"tau": 0.01}, 1e-3, 1.5), ({"tau": 0.01}, 5.5e-4, 2.0),
+        ({"tau": 0.01}, 7.5e-4, "cosine")]
 LONG = ("conv2-published-config", "conv4-published-config")
 LATER = ("conv8-published-config", "conv6-published-config")
 DENSE = ("conv2-dense", "conv4-dense", "conv6-dense", "conv8-dense")
@@ -63,10 +65,12 @@ class Run:
 def point(net, threshold, wd, fall, epochs=24, about="a point of benchmarks/cifar.py"):
     """A recipe with these settings, named after them."""
     rule, value = next(iter(threshold.items()))
-    name = f"{net}-{rule.replace('tau_', '')}{value:g}-wd{wd:g}-fall{fall:g}"
+    cosine = fall == "cosine"
+    name = f"{net}-{rule.replace('tau_', '')}{value:g}-wd{wd:g}-{fall if cosine else f'fall{fall:g}'}"
     base = recipes.find(net)
     return replace(base, name=name, about=about, epochs=epochs, wd=wd, source_settings={rule: value},
-                   schedule="exponential", schedule_settings={"epochs": float(fall)})
+                   schedule="cosine" if cosine else "exponential",
+                   schedule_settings={"epochs": float(epochs if cosine else fall)})
 
 
 def choose(records, limit):
@@ -81,11 +85,11 @@ def choose(records, limit):
 def rows(chosen):
     """What follows from the chosen recipe, what is worth most first."""
     threshold, wd = dict(chosen.source_settings), chosen.wd
-    fall = chosen.schedule_settings["epochs"]
+    fall = "cosine" if chosen.schedule == "cosine" else chosen.schedule_settings["epochs"]
     found = [Run(point("conv2", threshold, wd, fall), seed) for seed in range(3)]
     found += [Run(point(net, threshold, wd * factor, fall)) for factor in (1.0, 0.6)
               for net in ("conv4", "conv6", "conv8")]
-    return [*found, Run(point("resnet20", {"tau_ratio": 0.75}, 1e-3, 3.0, 30))]
+    return [*found, Run(point("resnet20", {"tau_ratio": 0.75}, 1e-3, fall, 30))]
 
 
 class Queue:

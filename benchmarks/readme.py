@@ -58,7 +58,8 @@ def rule(recipe):
     settings = recipe.source_settings
     masked = recipe.source != "trained"
     threshold = " ".join(f"{key} {value:g}" for key, value in settings.items()) if masked else "dense"
-    return f"{threshold} | {recipe.wd:g} | {recipe.schedule_settings.get('epochs', 10):g}"
+    fall = "cosine, to 0" if recipe.schedule == "cosine" else f"{recipe.schedule_settings.get('epochs', 10):g}"
+    return f"{threshold} | {recipe.wd:g} | {fall}"
 
 
 def cifar10():
