@@ -34,7 +34,6 @@ from typing import Any, NoReturn
 import pytest
 
 from ..errors import MinimaskError, UsageError
-from ..mishaps import SIGNALS
 from .handed_in import Submission, touched, written_out
 from .submission import CHANGED, GRACE, changed, fingerprint, sealed, task_of
 
@@ -445,7 +444,7 @@ def _sit(sitting: _Sitting, pipe: int, rows: list[Any], others: Sequence[int]) -
         os.setsid()
         for end in others:
             os.close(end)
-        for number in SIGNALS:  # the marker saves its work then; this process ends, and its status tells of it
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the marker saves its work then; this process ends, and its status tells of it
             signal.signal(number, signal.SIG_DFL)
         _without_terminal()
         _limited()
