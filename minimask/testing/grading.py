@@ -444,7 +444,8 @@ def _sit(sitting: _Sitting, pipe: int, rows: list[Any], others: Sequence[int]) -
         os.setsid()
         for end in others:
             os.close(end)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the marker saves its work then; this process ends, and its status tells of it
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # At these the marker saves its work. This process ends, and its status tells of it.
             signal.signal(number, signal.SIG_DFL)
         _without_terminal()
         _limited()
