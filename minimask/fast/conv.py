@@ -25,9 +25,8 @@ from . import winograd
 from .blocks import filled, in_blocks
 from .threads import in_parts
 
-#: Bytes of windows in a block unless told otherwise: what a core's second-level cache holds, found by measuring
-#: (benchmarks/ops.py).
-BUDGET = 1 << 20
+#: Bytes of windows in a block unless told otherwise, found by measuring (benchmarks/ops.py); see winograd.BUDGET.
+BUDGET = 2 << 20
 
 
 def conv2d(xp: ModuleType, x: Array, w: Array, /, stride: Pair = 1, padding: Padding = "same",

@@ -7,8 +7,8 @@ multiply polynomials in fewer: evaluate both at points, multiply there, interpol
     Y = A^T [ (G w G^T) * (B^T d B) ] A          d 6x6 tile, w 3x3 kernel, Y 4x4 results, * entry by entry
 
 With many channels each of the 36 entries is a matrix product, (tiles, c_in) @ (c_in, c_out), which is where the time
-goes. The transforms of a whole block of tiles are matrix products too: B^T d B, with the tile written as 36 numbers, is
-(B^T kron B^T) d. So a block is three products and two copies. Both gradients are the same three products transposed:
+goes. The transforms are matrix products too: B^T d B, with the tile written as 36 numbers, is (B^T kron B^T) d, here a
+row of tiles at a time. So a block is three products and two copies. Both gradients are the same products transposed:
 
     dx = conv2d(g, w turned by 180 degrees),     dw = G^T [ sum over tiles of (B^T d B) (A g A^T) ] G
 
@@ -46,8 +46,9 @@ CHANNELS = 32
 RANGE = 1000.0
 #: The size of an image's values is taken of every 17th: prime, so that all places and channels have their turn.
 EVERY, SAMPLED = 17, 1 << 14
-#: Bytes of tiles in a block, for a core's second-level cache; and the least tiles in one, for BLAS.
-BUDGET, LEAST_TILES = 1 << 20, 64
+#: Bytes of tiles in a block: if small they stay in the cache, if large the threads meet less often at the interpreter's
+#: lock, where one sleeps. And the least tiles in one, for BLAS.
+BUDGET, LEAST_TILES = 2 << 20, 64
 
 
 def pays(x: Array, kernel: tuple[int, ...], at: Geometry) -> bool:
@@ -112,29 +113,22 @@ class Tiles:
         c, (height, width) = x.shape[3], (OUT * (n - 1) + size for n in count)
         (self.top, self.left), self.height, self.width = before, height, width
         self.padded = np.zeros((images, height, width, c), x.dtype)
-        self.buffer = np.empty((size * size, images * rows * self.across, c), x.dtype)
+        self.buffer = np.empty((images * rows, size * size, self.across * c), x.dtype)
         self.loaded = -1
 
     def take(self, images: slice, rows: slice) -> np.ndarray:
-        """The tiles of these images and rows of tiles: (size*size, tiles, c)."""
+        """The tiles of these images and rows of tiles: (rows, size*size, across*c), a row's tiles side by side."""
         n, count, c = images.stop - images.start, rows.stop - rows.start, self.x.shape[3]
         if self.loaded != images.start:
             inside = self.x[images, :self.height - self.top, :self.width - self.left]
             self.padded[:n, self.top:self.top + inside.shape[1], self.left:self.left + inside.shape[2]] = inside
             self.loaded = images.start
         s0, s1, s2, s3 = self.padded.strides
-        shape = (self.size, self.size, n, count, self.across, c)
-        view = as_strided(self.padded[:, OUT * rows.start:], shape, (s1, s2, s0, OUT * s1, OUT * s2, s3))
-        tiles = self.buffer[:, :n * count * self.across]
+        shape = (n, count, self.size, self.size, self.across, c)
+        view = as_strided(self.padded[:, OUT * rows.start:], shape, (s0, OUT * s1, s1, s2, OUT * s2, s3))
+        tiles = self.buffer[:n * count]
         np.copyto(tiles.reshape(shape), view)
         return tiles
-
-
-def transform(matrix: np.ndarray, tiles: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """matrix (p, q) @ tiles (q, t, c) -> (p, t, c), in the first t of out (p, T, c), T >= t."""
-    out = out[:, :tiles.shape[1]]
-    np.matmul(matrix, tiles.reshape(len(tiles), -1), out=out.reshape(len(out), -1))
-    return out
 
 
 def tiling(output: tuple[int, int], channels: int, images: int, budget: int) -> tuple[tuple[int, int], int, int]:
@@ -164,15 +158,17 @@ def forward(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int = BUDGET) ->
 
     def work(start: int, stop: int) -> None:
         source = Tiles(x, (at.padding[0][0], at.padding[1][0]), TILE, (down, across), images, rows)
-        many = source.buffer.shape[1]
-        d, m = np.empty((TILE * TILE, many, c_in), x.dtype), np.empty((TILE * TILE, many, c_out), x.dtype)
-        results = np.empty((OUT * OUT, many, c_out), x.dtype)
+        many, ends = images * rows, (across * c_in, across * c_out)  # rows of tiles; what stands in a row
+        inputs, products = (np.empty((TILE * TILE, many, end), x.dtype) for end in ends)
+        results = np.empty((many, OUT * OUT, ends[1]), x.dtype)
         for chosen, row in blocks(start, stop, down, images, rows):
-            tiles = transform(b, source.take(chosen, row), d)  # (36, tiles, c_in)
-            products = np.matmul(tiles, kernel, out=m[:, :tiles.shape[1]])  # (36, tiles, c_out)
-            part = transform(a, products, results)  # (16, tiles, c_out)
-            shape = (OUT, OUT, chosen.stop - chosen.start, row.stop - row.start, across, c_out)
-            grid[chosen, row] = part.reshape(shape).transpose(2, 3, 0, 4, 1, 5)
+            tiles = source.take(chosen, row)  # (rows, 36, across*c_in)
+            d, m, part = inputs[:, :len(tiles)], products[:, :len(tiles)], results[:len(tiles)]
+            np.matmul(b, tiles, out=d.transpose(1, 0, 2))
+            np.matmul(d.reshape(TILE * TILE, -1, c_in), kernel, out=m.reshape(TILE * TILE, -1, c_out))
+            np.matmul(a, m.transpose(1, 0, 2), out=part)  # (rows, 16, across*c_out)
+            shape = (chosen.stop - chosen.start, row.stop - row.start, OUT, OUT, across, c_out)
+            grid[chosen, row] = part.reshape(shape).transpose(0, 1, 2, 4, 3, 5)
 
     in_parts(work, n)
     return y if whole[1:3] == (oh, ow) else np.ascontiguousarray(y[:, :oh, :ow])
@@ -187,14 +183,16 @@ def backward_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int = BU
     def work(start: int, stop: int) -> np.ndarray:
         source = Tiles(x, (at.padding[0][0], at.padding[1][0]), TILE, (down, across), images, rows)
         slopes = Tiles(g, (0, 0), OUT, (down, across), images, rows)
-        many = source.buffer.shape[1]
-        d, z = np.empty((TILE * TILE, many, c_in), x.dtype), np.empty((TILE * TILE, many, c_out), x.dtype)
+        inputs, cotangents = (np.empty((TILE * TILE, images * rows, across * c), x.dtype) for c in (c_in, c_out))
         total = np.zeros((TILE * TILE, c_in, c_out), x.dtype)
         part = np.empty_like(total)
         for chosen, row in blocks(start, stop, down, images, rows):
-            tiles = transform(b, source.take(chosen, row), d)  # (36, tiles, c_in)
-            slope = transform(a.T, slopes.take(chosen, row), z)  # (36, tiles, c_out)
-            total += np.matmul(tiles.transpose(0, 2, 1), slope, out=part)
+            tiles = source.take(chosen, row)  # (rows, 36, across*c_in)
+            d, z = inputs[:, :len(tiles)], cotangents[:, :len(tiles)]
+            np.matmul(b, tiles, out=d.transpose(1, 0, 2))
+            np.matmul(a.T, slopes.take(chosen, row), out=z.transpose(1, 0, 2))
+            d, z = d.reshape(TILE * TILE, -1, c_in), z.reshape(TILE * TILE, -1, c_out)  # (36, tiles, c)
+            total += np.matmul(d.transpose(0, 2, 1), z, out=part)
         return total
 
     first, *others = in_parts(work, n)

@@ -175,7 +175,7 @@ def test_the_error_is_bounded_by_the_tile_and_the_kernel(largest, rng):
             x32, w32 = x.astype(np.float32), w.astype(np.float32)
             error = winograd.forward(x32, w32, at) - fastconv.direct(x32.astype(float), w32.astype(float), at)
             tiles = winograd.Tiles(x32.astype(float), (1, 1), winograd.TILE, (3, 3), 1, 3).take(slice(0, 1), slice(0, 3))
-            norms = np.sqrt((tiles**2).sum(axis=(0, 2))).reshape(3, 3).repeat(4, 0).repeat(4, 1)  # (12, 12)
+            norms = np.sqrt((tiles.reshape(3, 36, 3, 32)**2).sum(axis=(1, 3))).repeat(4, 0).repeat(4, 1)  # (12, 12)
             kernels = np.sqrt((w32.astype(float)**2).sum(axis=(0, 1, 2)))
             assert (np.abs(error[0]) / norms[..., None] / kernels).max() < 6e-7
 
