@@ -2,7 +2,8 @@
 
 Taking the windows of a whole batch at once (im2col) writes arrays of hundreds of megabytes and reads them back.
 Here the batch goes through in *blocks* of windows that stay in a core's cache, half of the blocks on each of two
-threads, with a BLAS of one thread. Wide 3x3 layers go to winograd.py.
+threads, with a BLAS of one thread. Wide 3x3 layers go to winograd.py. In thin ones (16 channels, say) copying windows
+takes longer than multiplying them, so there only windows of a single row are copied, see :func:`by_rows`.
 
 The block is a fixed function of the shapes and a byte budget, and the sums over blocks are taken in block order, so
 runs repeat bit for bit, with one thread as with two.
@@ -10,6 +11,7 @@ runs repeat bit for bit, with one thread as with two.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -27,6 +29,8 @@ from .threads import in_parts
 
 #: Bytes of windows in a block unless told otherwise, found by measuring (benchmarks/ops.py); see winograd.BUDGET.
 BUDGET = 2 << 20
+#: Channels in from which on by_rows() pays.
+THIN = 8
 
 
 def conv2d(xp: ModuleType, x: Array, w: Array, /, stride: Pair = 1, padding: Padding = "same",
@@ -134,6 +138,8 @@ def forward(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int | None = Non
 
 def direct(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int | None = None) -> np.ndarray:
     """forward() as products of windows, whatever the layer."""
+    if by_rows_pays(w.shape, at):
+        return by_rows(x, w, at, budget)
     c_out = w.shape[3]
     matrix = np.ascontiguousarray(w).reshape(-1, c_out)
     y = np.empty((x.shape[0], *at.output, c_out), x.dtype)
@@ -168,6 +174,8 @@ def backward_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int | No
 def direct_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int | None = None) -> np.ndarray:
     """backward_kernel() as products of windows, whatever the layer."""
     c_in, c_out = x.shape[3], g.shape[3]
+    if by_rows_pays((*at.kernel, c_in, c_out), at):
+        return by_rows_kernel(x, g, at, budget)
 
     def work(start: int, stop: int) -> np.ndarray:
         total = np.zeros((at.kernel[0] * at.kernel[1] * c_in, c_out), x.dtype)
@@ -180,6 +188,60 @@ def direct_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int | None
     for part in others:
         first += part
     return first.reshape(*at.kernel, c_in, c_out)
+
+
+def by_rows_pays(kernel: tuple[int, ...], at: Geometry) -> bool:
+    """Whether by_rows() copies and writes less than direct(), for a kernel of shape (kh, kw, c_in, c_out)."""
+    kh, kw, c_in, c_out = kernel
+    return kh > 1 and at.stride[0] == 1 and c_in >= THIN and kh * c_out <= 2 * kw * c_in
+
+
+def by_rows(x: np.ndarray, w: np.ndarray, at: Geometry, budget: int | None = None) -> np.ndarray:
+    """direct() for a vertical stride of 1: windows of one row each, and for every row of the kernel a product.
+
+    y[i] = sum over k of (windows of row i + k of the padded image) @ w[k]: kw times the image is copied in place of
+    kh*kw times, for kh arrays of results in place of one.
+    """
+    kh, kw, c_in, c_out = w.shape
+    kernel, (oh, ow), high = np.ascontiguousarray(w).reshape(kh, kw * c_in, c_out), at.output, at.output[0] + kh - 1
+    y = np.empty((len(x), oh, ow * c_out), x.dtype)
+
+    def work(start: int, stop: int) -> None:
+        source = row_windows(x, at, budget)
+        products = np.empty((kh, source.images * high * ow, c_out), x.dtype)
+        for images, _, windows in source.blocks(start, stop):
+            found = np.matmul(windows, kernel, out=products[:, :len(windows)]).reshape(kh, -1, high, ow * c_out)
+            part = np.add(found[0, :, :oh], found[1, :, 1:1 + oh], out=y[images])
+            for k in range(2, kh):
+                part += found[k, :, k:k + oh]
+
+    in_parts(work, len(x))
+    return y.reshape(len(x), oh, ow, c_out)
+
+
+def by_rows_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int | None = None) -> np.ndarray:
+    """direct_kernel() for a vertical stride of 1: each row of dW from the windows of one row that it met."""
+    (kh, kw), (oh, ow), c_in, c_out = at.kernel, at.output, x.shape[3], g.shape[3]
+
+    def work(start: int, stop: int) -> np.ndarray:
+        total = np.zeros((kh, kw * c_in, c_out), x.dtype)
+        for images, _, windows in row_windows(x, at, budget).blocks(start, stop):
+            n, row = images.stop - images.start, ow * windows.strides[0]  # row: bytes
+            met = as_strided(windows, (n, kh, oh * ow, kw * c_in), ((oh + kh - 1) * row, row, *windows.strides))
+            total += np.matmul(met.mT, g[images].reshape(n, 1, oh * ow, c_out)).sum(axis=0)
+        return total
+
+    first, *others = in_parts(work, len(x)) or [work(0, 0)]  # zeros for a batch of no images
+    for part in others:
+        first += part
+    return first.reshape(kh, kw, c_in, c_out)
+
+
+def row_windows(x: np.ndarray, at: Geometry, budget: int | None) -> Windows:
+    """The windows of single rows, of whole images at a time, however small the budget."""
+    rows = Geometry((1, at.kernel[1]), (1, at.stride[1]), at.padding, (at.output[0] + at.kernel[0] - 1, at.output[1]))
+    image = math.prod(rows.output) * at.kernel[1] * x.shape[3] * x.itemsize  # bytes of its windows
+    return Windows(x, rows, max(budget or BUDGET // 2, image))
 
 
 def geometry_of_image(shape: tuple[int, ...], at: Geometry) -> Geometry:
