@@ -43,6 +43,39 @@ def test_the_blocked_convolution_equals_the_plain_one(data):
             np.testing.assert_allclose(fast, slow, rtol=1e-10, atol=1e-12)
 
 
+@given(data=st.data())
+def test_a_thin_layer_by_rows_equals_the_plain_one(data):
+    """Whatever kernel, padding and horizontal stride; an image at a time, or several; in value and both gradients."""
+    n, c_in, c_out, kh, kw = (data.draw(st.integers(*ends)) for ends in ((1, 5), (8, 17), (1, 17), (2, 4), (1, 4)))
+    h, width, step = (data.draw(st.integers(*ends)) for ends in ((kh, 9), (kw, 9), (1, 3)))
+    padding = data.draw(st.sampled_from(["same", "valid", (1, 0), ((0, kh - 1), (kw - 1, 1))]))
+    at = windows.geometry("conv2d", (n, h, width, c_in), (kh, kw), (1, step), padding)
+    rng = np.random.default_rng(data.draw(st.integers(0, 9)))
+    x, w, g = (rng.standard_normal(shape) for shape in ((n, h, width, c_in), (kh, kw, c_in, c_out), (n, *at.output, c_out)))
+    with plain():
+        leaves = Tensor(x, requires_grad=True), Tensor(w, requires_grad=True)
+        y = ops.conv2d(*leaves, stride=(1, step), padding=at.padding)
+        y.backward(g)
+    for budget in (1, 3 * g[:1].nbytes * kw, None):
+        np.testing.assert_allclose(fastconv.by_rows(x, w, at, budget), y.data, rtol=1e-10, atol=1e-11)
+        np.testing.assert_allclose(fastconv.by_rows_kernel(x, g, at, budget), leaves[1].grad, rtol=1e-10, atol=1e-11)
+        np.testing.assert_allclose(fastconv.backward_image(g, w, x.shape, at, budget), leaves[0].grad, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "by_rows"), [
+    ((3, 3, 16, 16), 1, True), ((3, 3, 16, 32), 1, True), ((3, 3, 16, 33), 1, False), ((3, 3, 3, 64), 1, False),
+    ((3, 3, 16, 16), 2, False), ((3, 3, 16, 16), (1, 2), True), ((1, 3, 16, 16), 1, False)])
+def test_which_layers_are_thin(kernel, stride, by_rows, monkeypatch):
+    seen = []
+    for name in ("by_rows", "by_rows_kernel"):
+        real = getattr(fastconv, name)
+        monkeypatch.setattr(fastconv, name, lambda *a, name=name, real=real: seen.append(name) or real(*a))
+    x = Tensor(np.ones((2, 8, 8, kernel[2]), np.float32))
+    w = Tensor(np.ones(kernel, np.float32), requires_grad=True)
+    ops.conv2d(x, w, stride=stride).backward(np.ones(ops.conv2d(x, w, stride=stride).shape, np.float32))
+    assert set(seen) == ({"by_rows", "by_rows_kernel"} if by_rows else set())
+
+
 def test_conv2d_takes_the_blocked_version_outside_plain(monkeypatch):
     called = []
     monkeypatch.setattr(fastconv, "forward", lambda *a: called.append(1) or np.zeros((1, 4, 4, 1)))
@@ -102,7 +135,7 @@ def test_a_buffer_holds_no_more_than_the_batch():
 
 
 @pytest.mark.parametrize("settings", [{}, {"stride": 2}, {"padding": 3}])
-@pytest.mark.parametrize("kernel", [(3, 3, 32, 32), (3, 3, 3, 4), (1, 1, 3, 4)])
+@pytest.mark.parametrize("kernel", [(3, 3, 32, 32), (3, 3, 8, 8), (3, 3, 3, 4), (1, 1, 3, 4)])
 def test_a_batch_of_no_images_gives_no_images_and_a_gradient_of_zeros(kernel, settings):
     x, w = (np.ones(shape, np.float32) for shape in ((0, 8, 8, kernel[2]), kernel))
 
