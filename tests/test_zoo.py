@@ -82,6 +82,8 @@ def test_a_net_of_cifar_has_the_accuracy_of_its_record(name, cifar10):
 
 
 @pytest.mark.parametrize(("name", "seed", "sentence"), [
+    ("conv2-binary", None, "unknown net of the zoo 'conv2-binary'"),  # a recipe, but the zoo has no net of it
+    ("conv2-fast", 99, "no conv2-tau0.01-wd0.00075-cosine with seed 99; the nearest is"),
     ("conv2-publishd", None, "unknown net of the zoo 'conv2-publishd': did you mean 'conv2-published-config'"),
     ("conv2-tau0.01-wd0.001-fall1.5", 7, "no conv2-tau0.01-wd0.001-fall1.5 with seed 7; the nearest is conv2-tau0.01-wd0.001-fall1.5-seed2, there are seeds 0, 1, 2"),
     ("fcn", -1, "no fcn with seed -1; the nearest is fcn-seed0"),
@@ -104,6 +106,7 @@ def test_names_and_seeds_that_are_not_there_get_the_nearest(name, seed, sentence
 
 def test_a_net_is_found_by_its_recipe_its_whole_name_or_both():
     assert zoo.find("conv2-tau0.01-wd0.001-fall1.5").seed == 0
+    assert zoo.find("conv2-fast").name == zoo.find("conv2-fast-seed0").name == "conv2-tau0.01-wd0.00075-cosine-seed0"
     assert zoo.find("conv2-tau0.01-wd0.001-fall1.5-seed2").seed == zoo.find("conv2-tau0.01-wd0.001-fall1.5-seed2", 2).seed == 2
 
 

@@ -13,7 +13,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ def entries() -> dict[str, Entry]:
 def find(name: str, seed: int | None = None) -> Entry:
     """The net of that name: a recipe's ("fcn"; seed 0 unless given), or a recipe's and seed's ("fcn-seed3").
 
+    A net whose recipe is one that comes with minimask under another name ("conv2-fast") has that name, too.
+
     Raises UsageError, with the nearest there is, for a recipe or a seed that the zoo has not got.
     """
     known = entries()
@@ -85,6 +87,7 @@ def find(name: str, seed: int | None = None) -> Entry:
     recipe, wanted = (named[1], int(named[2])) if named else (str(name), seed)
     if named and seed not in (None, wanted):
         raise UsageError(f"{name} has seed {wanted} in its name, and seed {seed} was asked for; say one of them")
+    recipe = _trained_by(recipe) or recipe
     seeds = [entry.seed for entry in known.values() if entry.recipe == recipe]
     if not seeds:
         listed = sorted({entry.recipe for entry in known.values()})
@@ -96,6 +99,16 @@ def find(name: str, seed: int | None = None) -> Entry:
         raise UsageError(f"the zoo has no {recipe} with seed {wanted}; the nearest is {recipe}-seed{nearest}, there "
                          f"are seeds {', '.join(map(str, sorted(seeds)))}")
     return known[f"{recipe}-seed{wanted}"]
+
+
+def _trained_by(name: str) -> str | None:
+    """Under which name the zoo has nets of the recipe that comes with minimask under this one."""
+    shipped = recipes.RECIPES.get(name)
+    known = {entry.recipe: entry for entry in entries().values()}
+    if shipped is None or name in known:
+        return None
+    return next((each for each, entry in known.items() if replace(
+        recipes.from_dict(entry.settings), name=name, about=shipped.about) == shipped), None)
 
 
 def load(name: str, seed: int | None = None, backend: str = "numpy") -> nn.Sequential:
