@@ -1,5 +1,6 @@
 """Data of one's own through every command: trained, stopped, found again, looked at, exported and used."""
 
+import importlib.util
 import json
 import re
 import shutil
@@ -228,7 +229,7 @@ def test_predict_takes_every_file_that_export_writes(numbers, work, capsys):
     for loss, names in (("mse", ("height", "weight")), ("cross-entropy", ("ant", "bee"))):
         numbers(loss, lambda x, loss=loss: x[:, :2] if loss == "mse" else (x[:, 0] > 0).astype(int), names)
         lines = set()
-        for file in ("n.mmk", "n.safetensors"):
+        for file in ("n.mmk", "n.safetensors", *(["n.onnx"] if importlib.util.find_spec("onnx") else [])):
             said(capsys, "export", "run", "-o", file, "--overwrite")
             lines.add(said(capsys, "predict", file, "new.npy"))
         assert len(lines) == 1 and (names[0] in min(lines) or names[1] in min(lines))
