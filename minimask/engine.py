@@ -25,6 +25,7 @@ from .errors import out_of_memory, ran_out
 from .inputs import check_op, check_replacement, cotangent_of, explained, freed, of_one_kind, real_array, refuse_tensors
 from .operators import OPS as OPS
 from .operators import Operators
+from .tape import held
 
 P = ParamSpec("P")
 Pullback = Callable[[Array], tuple[Any, ...]]
@@ -45,7 +46,7 @@ class Node:
 
     def __init__(self, name: str, inputs: tuple["Tensor | None", ...], pullback: Pullback):
         self.name = name
-        self.inputs = inputs  # one per array parameter; None where no gradient is wanted
+        self.inputs = inputs  # one per array parameter, as tape.held() gives it; None where no gradient is wanted
         self.versions = tuple(t._version if t is not None else 0 for t in inputs)
         self.pullback: Pullback | None = pullback  # None once backward has freed it
 
@@ -70,16 +71,16 @@ class Tensor(Operators):
             gradient would be lost.
     """
 
-    __slots__ = ("__weakref__", "_data", "_node", "_version", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_node", "_place", "_version", "grad", "requires_grad")
     _data: Array
-    _version: int
+    _place: "Tensor | None"  # what the tape holds of self, where that is another: tape.held()
 
     def __init__(self, array: Any, requires_grad: bool = False):
         if isinstance(array, Tensor):
             array = array._data if requires_grad else array._read("Tensor(t)", "t.detach() says that it is meant")
         self._data = real_array(array, requires_grad)
         self._node: Node | None = None
-        self._version = 0
+        self._version, self._place = 0, None
         self.grad: Array | None = None
         self.requires_grad = requires_grad
 
@@ -90,8 +91,9 @@ class Tensor(Operators):
     @data.setter
     def data(self, array: Array) -> None:
         check_replacement(array, self._data)
-        self._data = array
-        self._version += 1
+        self._data, self._version = array, self._version + 1
+        if self._place is not None:
+            self._place._version += 1
 
     shape = property(lambda self: self._data.shape, doc="Lengths of the axes, a tuple of integers.")
     dtype = property(lambda self: self._data.dtype, doc="The array's dtype.")
@@ -189,11 +191,9 @@ class Tensor(Operators):
                                "update parameters after backward(), not before")
 
     def _inputs(self) -> tuple["Tensor | None", ...]:
-        if self._node is None:
-            return ()
-        if self._node.pullback is None:
+        if self._node is not None and self._node.pullback is None:
             raise freed(self._node.name)
-        return self._node.inputs
+        return () if self._node is None else self._node.inputs
 
 
 # ---- the op decorator ----------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def op(function: Callable[Concatenate[Any, P], tuple[Array, Pullback]] | None = 
         value, pullback = made
         result = Tensor(value if type(value) is type(arrays[0]) else xp.asarray(value))
         if not SWITCHES.no_grad:
-            wanted = tuple(x if isinstance(x, Tensor) and x.requires_grad else None for x in inputs)
+            wanted = tuple(held(x) if isinstance(x, Tensor) and x.requires_grad else None for x in inputs)
             if any(x is not None for x in wanted):
                 result.requires_grad = True
                 result._node = Node(name, wanted, pullback)

@@ -32,9 +32,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import nn
-from .backend import Array, asarray, namespace, to_host
+from .backend import Array, asarray, to_host
 from .engine import Tensor
 from .errors import MinimaskError
+from .inputs import stand_in
 from .loop import Listener
 from .mask import BinarySupermask, SignedSupermask
 from .optim import SGD, SGDW
@@ -170,11 +171,6 @@ class Aside:
         return outside
 
 
-def _stand_in(array: Array) -> Array:
-    """Zeros of its shape and dtype that take no memory."""
-    return namespace(array).broadcast_to(asarray(0, array), array.shape)
-
-
 class Gathered(nn.Sequential):
     """A net that computes without some of another's units, and answers for the whole of it.
 
@@ -217,7 +213,7 @@ class Gathered(nn.Sequential):
         self.aside = {f"{name}.{part}": Aside(array, self.chosen[name]) for name, (source, _) in self.sources.items()
                       for part, array in (("scores", source.scores.data), ("frozen", source.frozen))}
         for source, _ in self.sources.values():
-            source.scores.data, source.frozen = _stand_in(source.scores.data), _stand_in(source.frozen)
+            source.scores.data, source.frozen = stand_in(source.scores.data), stand_in(source.frozen)
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
         self.whole.load(arrays)
@@ -302,7 +298,7 @@ class GatheredSGDW(SGDW):
         velocity = self.whole.velocity
         self.aside = {i: Aside(velocity[self.places[i]], chosen) for i, chosen in self.chosen.items()}
         for i in self.chosen:
-            velocity[self.places[i]] = _stand_in(velocity[self.places[i]])
+            velocity[self.places[i]] = stand_in(velocity[self.places[i]])
 
     def load_slots(self, slots: dict[str, Array]) -> None:
         self.whole.load_slots(slots)

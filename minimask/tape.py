@@ -1,12 +1,31 @@
-"""How a tape reads, a row per tensor: trace() prints them, plot.graph and plot.step draw them. Beside the path."""
+"""What a tape holds, and how it reads, a row per tensor: trace() prints them, plot draws them. Beside the path."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .inputs import stand_in
+
 if TYPE_CHECKING:
     from .engine import Tensor
+
+#: Bytes of a result from which on a tape holds its shape, and not its array.
+LARGE = 1 << 20
+
+
+def held(tensor: Tensor) -> Tensor:
+    """What a tape holds of an op's input: itself, but of a large result of another op one with zeros in its place.
+
+    These have its shape and dtype and take no memory. What is needed of the array the pullbacks keep, and often that is
+    nothing: behind a convolution ELU keeps its own result, and the convolution's may go.
+    """
+    if tensor._node is None or getattr(tensor._data, "nbytes", 0) < LARGE:
+        return tensor
+    if tensor._place is None:
+        tensor._place = type(tensor)(stand_in(tensor._data), requires_grad=True)
+        tensor._place._node, tensor._place._version = tensor._node, tensor._version
+    return tensor._place
 
 
 @dataclass(frozen=True)

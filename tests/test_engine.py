@@ -19,6 +19,7 @@ from minimask import (
     no_grad,
     op,
     ops,
+    tape,
 )
 from minimask.testing import gradcheck
 
@@ -125,6 +126,65 @@ def test_the_graph_is_freed_without_the_garbage_collector():
             assert seen() is None
     finally:
         gc.enable()
+
+
+@op(register=False)
+def doubled(xp, x):
+    """Its pullback keeps no array."""
+    return x * 2.0, lambda g: (g * 2.0,)
+
+
+def test_the_tape_keeps_no_large_result_that_no_pullback_needs(library):
+    """A convolution's array behind ELU, say; of a small one there is no need, and pictures show its number."""
+    for side, stays in ((512, False), (3, True)):
+        x = library.leaf(side, side)
+        h = doubled(x)
+        try:
+            seen = weakref.ref(h.data)
+        except TypeError:
+            pytest.skip("arrays of this library take no weak references")
+        y = doubled(h)
+        assert (h.shape, h.dtype) == (y.shape, y.dtype) and bool(library.host(y)[0, 0] == 4 * library.host(x)[0, 0])
+        del h
+        gc.collect()
+        assert (seen() is not None) == (stays or not hasattr(x.data, "nbytes"))
+        y.backward(y.data)
+        np.testing.assert_array_equal(library.host(x.grad), 16 * library.host(x))
+
+
+def test_large_results_give_the_gradients_of_small_ones(monkeypatch):
+    """Results used once, twice, and by themselves; the result itself among what is large."""
+    def gradients():
+        x, w = leaf(6, 4), leaf(4, 4, seed=1)
+        h = ops.elu(x @ w)
+        y = ops.exp(h * h + doubled(h)) @ w
+        y.backward(np.ones((6, 4)))
+        return x.grad.tobytes(), w.grad.tobytes()
+
+    expected = gradients()
+    monkeypatch.setattr(tape, "LARGE", 1)
+    assert gradients() == expected
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_write_to_a_large_result_is_refused_as_to_a_small_one(used, monkeypatch):
+    monkeypatch.setattr(tape, "LARGE", 1)
+    x = leaf(3)
+    h = ops.exp(x)
+    if used:
+        y = (h * h).sum()
+    h.data = h.data * 2.0
+    if not used:
+        y = (h * h).sum()
+    with pytest.raises(RuntimeError, match="an input or the result of exp was written to after the op ran"):
+        y.backward()
+    h = ops.exp(x)
+    y = (h * h).sum()
+    y.backward()
+    with pytest.raises(RuntimeError, match="freed"):
+        y.backward()
+    with pytest.raises(RuntimeError, match="freed"):
+        h.sum().backward()
 
 
 def test_no_grad_remembers_nothing_and_nests(library):

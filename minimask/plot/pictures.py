@@ -127,13 +127,17 @@ def chart(width: float, height: float, panels: int | tuple[int, int] = 1, *, x: 
     return decorate
 
 
-@functools.cache
 def _folder() -> Path:
     """Where the pictures of this process go."""
+    return _made(os.path.expanduser(os.environ.get("MINIMASK_FIGURES", "")))
+
+
+@functools.cache
+def _made(named: str) -> Path:
+    """The folder of that name, or for none a new one, always the same."""
     import pathlib
     import tempfile
 
-    named = os.path.expanduser(os.environ.get("MINIMASK_FIGURES", ""))
     folder = pathlib.Path(named or tempfile.mkdtemp(prefix="minimask-figures-"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder

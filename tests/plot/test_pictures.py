@@ -222,11 +222,19 @@ def test_a_record_of_one_epoch_is_a_band_not_a_blank(trained):
     assert np.ptp(kept.x) == 1 and kept.high[0] == kept.high[1] > 0
 
 
+def test_show_follows_the_environment_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIMASK_FIGURES", str(tmp_path / "one"))
+    plot.show("a", lambda: plot.new_figure(2, 1))
+    monkeypatch.setenv("MINIMASK_FIGURES", str(tmp_path / "other"))
+    plot.show("a", lambda: plot.new_figure(2, 1))
+    assert (tmp_path / "one/a.png").exists() and (tmp_path / "other/a.png").exists()
+    monkeypatch.delenv("MINIMASK_FIGURES")
+    assert pictures._folder() == pictures._folder()  # one for all pictures of a process
+
+
 def test_show_writes_a_file_and_goes_on_without_matplotlib(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MINIMASK_FIGURES", str(tmp_path / "new"))
-    pictures._folder.cache_clear()
     plot.show("empty", lambda: plot.new_figure(2, 1))
-    pictures._folder.cache_clear()
     assert (tmp_path / "new/empty.png").read_bytes().startswith(b"\x89PNG")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)  # as if it were not installed
     plot.show("missing", lambda: plot.new_figure(2, 1))
