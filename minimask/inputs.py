@@ -19,12 +19,6 @@ from .errors import MinimaskError, UsageError, out_of_memory, ran_out
 
 Axis = int | tuple[int, ...] | None
 
-
-def stand_in(array: Array) -> Array:
-    """Zeros of its shape and dtype that take no memory, and cannot be written to."""
-    return namespace(array).broadcast_to(asarray(0, array), array.shape)
-
-
 # ---- what becomes a Tensor -----------------------------------------------------------------------------------------
 
 

@@ -35,10 +35,10 @@ from . import nn
 from .backend import Array, asarray, to_host
 from .engine import Tensor
 from .errors import MinimaskError
-from .inputs import stand_in
 from .loop import Listener
 from .mask import BinarySupermask, SignedSupermask
 from .optim import SGD, SGDW
+from .tape import stand_in
 from .units import KEEP_ZEROS, PRODUCTS, Chosen, origins, part, put, replaced, taken, ways
 
 if TYPE_CHECKING:
