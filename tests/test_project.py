@@ -59,7 +59,7 @@ def test_the_readme_names_the_path_in_its_order():
 
 
 def test_the_engine_knows_no_op():
-    assert imports("engine") == {"backend", "errors", "inputs", "operators"}
+    assert imports("engine") == {"backend", "errors", "inputs", "operators", "tape"}
 
 
 def test_the_reading_path_can_be_read_in_an_evening():
