@@ -88,7 +88,7 @@ def _share(part: Any, whole: Any) -> float | None:
     return float(part) / float(whole) if whole else None
 
 
-def logits(net: Sequential, images: np.ndarray, batch: int = 250, prepare: Preprocess = IMAGE) -> np.ndarray:
+def logits(net: Sequential, images: np.ndarray, batch: int = 200, prepare: Preprocess = IMAGE) -> np.ndarray:
     """Raw images (n, H, W, C) on the host -> (n, classes) float64 logits on the host.
 
     prepare: what is done to raw images, `dataset.prepare`.

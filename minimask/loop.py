@@ -188,14 +188,14 @@ class Training:
 
 
 def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray,
-             prepare: Callable[[np.ndarray], np.ndarray] = standardise, batch: int = 250) -> float:
+             prepare: Callable[[np.ndarray], np.ndarray] = standardise, batch: int = 200) -> float:
     """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest output is at their label."""
     if len(images) and np.shape(labels) != (len(images),):
         raise UsageError(f"evaluate: {len(images)} images but labels of shape {np.shape(labels)}; give one label each")
     return accuracy(outputs(net, images, prepare, batch), labels)
 
 
-def outputs(net: Sequential, images: np.ndarray, prepare: Any = standardise, batch: int = 250) -> Iterator[np.ndarray]:
+def outputs(net: Sequential, images: np.ndarray, prepare: Any = standardise, batch: int = 200) -> Iterator[np.ndarray]:
     """What the net gives for raw images, on the host, (n, k) a batch; TrainingError for NaN, and without any image."""
     if len(images) == 0:
         raise TrainingError("evaluate: there are no images; give at least one")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .backend import Array, asarray, namespace
+from .backend import Array, namespace, on_device_of
 
 if TYPE_CHECKING:
     from .engine import Tensor
@@ -16,7 +16,8 @@ LARGE = 1 << 20
 
 def stand_in(array: Array) -> Array:
     """Zeros of its shape and dtype that take no memory, and cannot be written to."""
-    return namespace(array).broadcast_to(asarray(0, array), array.shape)
+    xp = namespace(array)
+    return xp.broadcast_to(xp.zeros((), dtype=array.dtype, **on_device_of(array)), array.shape)  # made where it lies
 
 
 def held(tensor: Tensor) -> Tensor:

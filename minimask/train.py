@@ -119,7 +119,7 @@ def fit(net: Sequential, dataset: Dataset, optimizer: SGD, epochs: int, rng: np.
 
 
 @kept_memory()
-def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 250,
+def evaluate(net: Sequential, images: np.ndarray, labels: np.ndarray, batch: int = 200,
              prepare: Preprocess | None = None) -> float:
     """Accuracy, 0 to 1: the share of raw `images` (n, H, W, C) whose largest logit is at their label.
 

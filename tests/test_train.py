@@ -197,7 +197,7 @@ def test_divergence_stops_and_the_net_is_back_at_the_last_whole_epoch():
 def test_evaluate_names_the_image_that_is_not_finite():
     dataset = poisoned(np.nan)
     net, _, _ = setup()
-    with pytest.raises(TrainingError, match="images 0 to 249: image 17 holds NaN"):
+    with pytest.raises(TrainingError, match="images 0 to 199: image 17 holds NaN"):
         train.evaluate(net, dataset.train_images, dataset.train_labels)
     with pytest.raises(TrainingError, match="evaluate: there are no images"):
         train.evaluate(net, dataset.train_images[:0], dataset.train_labels[:0])
