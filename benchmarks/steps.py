@@ -50,8 +50,7 @@ def recipe_of(name):
     """A net's published recipe, the convolutional ones at a tenth of its learning rate.
 
     They see noise here, on which the recipe's own rate makes losses of ten and more. Of Conv6 with fcn's recipe, which
-    all nets had here before, the loss was 284 in the fifth step, and PyTorch's backward took 5.9 s in place of 0.45, or
-    1.4 s with denormal numbers flushed to zero.
+    all nets had here before, the loss was 284 in the fifth step, and PyTorch's backward took 5.9 s in place of 0.45.
     """
     if name == "fcn":
         return recipes.find(name)

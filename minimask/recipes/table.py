@@ -54,14 +54,11 @@ PUBLISHED = {  # tau_ratio  lr     wd  epochs | dense lr  wd decay epochs | dens
     "resnet56": Row("cifar100", 0.80, 0.15, 1e-4, 120, 0.150, 1e-4, 0, 90, 68.04, 60.01, 29.39),
     "resnet110": Row("cifar100", 0.85, 0.08, 1e-5, 110, 0.150, 1e-4, 0, 100, 62.70, 46.42, 20.64),
 }
-#: Threshold, wd, and how it and lr fall in FAST_EPOCHS: Conv2's chosen on held-out training images and carried over to
-#: Conv4, with 0.6 times the decay, as its paper's share is larger; the others' are of an earlier choice
-#: (benchmarks/README.md, CIFAR-10).
-FAST: dict[str, tuple[dict[str, float], float, str, float]] = {
-    "conv2": ({"tau": 0.01}, 7.5e-4, "cosine", 24.0),
-    "conv4": ({"tau": 0.01}, 4.5e-4, "cosine", 24.0),
-    "conv6": ({"tau": 0.01}, 6e-4, "exponential", 1.5),
-    "conv8": ({"tau": 0.01}, 6e-4, "exponential", 1.5)}
+#: wd, and how it and lr fall in FAST_EPOCHS: Conv2's chosen on held-out training images and carried over to Conv4, with
+#: 0.6 times the decay, as its paper's share is larger; the others' are of an earlier choice (benchmarks/README.md,
+#: CIFAR-10).
+FAST: dict[str, tuple[float, str, float]] = {"conv2": (7.5e-4, "cosine", 24.0), "conv4": (4.5e-4, "cosine", 24.0),
+                                             "conv6": (6e-4, "exponential", 1.5), "conv8": (6e-4, "exponential", 1.5)}
 FAST_EPOCHS = 24
 #: tau_ratio, lr and wd of the "extreme" configurations.
 EXTREME = (0.6, 0.008, 3e-4)
@@ -95,11 +92,9 @@ def _of_row(net: str, row: Row) -> Iterator[Recipe]:
         yield absolute
         yield replace(published, name=f"{net}-published-config")
     if net in FAST:
-        threshold, wd, schedule, fall = FAST[net]
-        like = absolute if "tau" in threshold else published
-        yield replace(like, name=f"{net}-fast", about=f"{like.about}, in a quarter of the epochs", wd=wd,
-                      epochs=FAST_EPOCHS, schedule=schedule, schedule_settings={"epochs": fall},
-                      source_settings={**settings, **threshold})
+        wd, schedule, fall = FAST[net]
+        yield replace(absolute, name=f"{net}-fast", about=f"{absolute.about}, in a quarter of the epochs", wd=wd,
+                      epochs=FAST_EPOCHS, schedule=schedule, schedule_settings={"epochs": fall})
     dense = {**masked, "source": "trained", "source_settings": {"init": "elu"}}
     if resnet:
         dense |= {"model": "resnet110-dense" if model == "resnet110" else model,

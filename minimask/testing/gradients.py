@@ -147,6 +147,8 @@ NOT_ITS_OWN = "others use that array too, so compute a new one (g * x, not g *= 
 def unwritten(y: Tensor) -> Iterator[None]:
     """Inside the block every array on y's tape, and every cotangent that its pullbacks get, is read-only.
 
+    Results of 1 MB and more on the way to y are not on it (tape.held).
+
     Raises GradientError where a pullback writes into one; it names the op and what was written to.
     """
     tensors = [t for t in y._tape_order() if isinstance(t._data, np.ndarray)] if y.requires_grad else []
