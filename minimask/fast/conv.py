@@ -25,7 +25,7 @@ from ..ops import Result
 from ..windows import Geometry, Padding, Pair, of_convolution, of_pool
 from . import winograd
 from .blocks import filled, in_blocks
-from .threads import in_parts
+from .threads import in_parts, sum_of_parts
 
 #: Bytes of windows in a block unless told otherwise, found by measuring (benchmarks/ops.py); see winograd.BUDGET.
 BUDGET = 2 << 20
@@ -184,10 +184,7 @@ def direct_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int | None
             total += np.matmul(windows.T, g[images, rows].reshape(-1, c_out), out=product)
         return total
 
-    first, *others = in_parts(work, x.shape[0]) or [work(0, 0)]  # zeros for a batch of no images
-    for part in others:
-        first += part
-    return first.reshape(*at.kernel, c_in, c_out)
+    return sum_of_parts(work, len(x)).reshape(*at.kernel, c_in, c_out)
 
 
 def by_rows_pays(kernel: tuple[int, ...], at: Geometry) -> bool:
@@ -231,10 +228,7 @@ def by_rows_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int | Non
             total += np.matmul(met.mT, g[images].reshape(n, 1, oh * ow, c_out)).sum(axis=0)
         return total
 
-    first, *others = in_parts(work, len(x)) or [work(0, 0)]  # zeros for a batch of no images
-    for part in others:
-        first += part
-    return first.reshape(kh, kw, c_in, c_out)
+    return sum_of_parts(work, len(x)).reshape(kh, kw, c_in, c_out)
 
 
 def row_windows(x: np.ndarray, at: Geometry, budget: int | None) -> Windows:

@@ -17,7 +17,7 @@ from ..conv import crop, pad
 from ..ops import Result
 from ..windows import Geometry, Padding, Pair, of_grouped
 from . import conv
-from .threads import in_parts
+from .threads import in_parts, sum_of_parts
 
 #: Bytes of the padded images that are worked on at a time.
 BUDGET = 1 << 19
@@ -108,8 +108,7 @@ def depthwise_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int | N
                 into += np.multiply(padded[:, vertical, horizontal], part, out=product).sum(axis=(0, 1, 2))
         return total
 
-    first, *others = in_parts(work, x.shape[0]) or [work(0, 0)]
-    return sum(others, first).reshape(*at.kernel, 1, channels)
+    return sum_of_parts(work, len(x)).reshape(*at.kernel, 1, channels)
 
 
 def _blocks(x: np.ndarray, start: int, stop: int, budget: int | None) -> Any:

@@ -46,6 +46,14 @@ def in_parts(work: Callable[[int, int], Any], count: int) -> list[Any]:
         return results
 
 
+def sum_of_parts(work: Callable[[int, int], Any], count: int) -> Any:
+    """What work returns for the ranges of in_parts(), added up in their order; work(0, 0) where there are none."""
+    first, *others = in_parts(work, count) or [work(0, 0)]
+    for other in others:
+        first += other
+    return first
+
+
 @functools.cache
 def cores() -> int:
     """Cores that this process may use; from Python 3.13 on PYTHON_CPU_COUNT and `-X cpu_count` have the last word."""

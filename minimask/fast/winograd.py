@@ -35,7 +35,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..backend import Array
 from ..windows import Geometry
 from .blocks import product
-from .threads import in_parts
+from .threads import in_parts, sum_of_parts
 
 OUT, KERNEL = 4, 3  # results and kernel, along one axis
 TILE = OUT + KERNEL - 1
@@ -195,7 +195,4 @@ def backward_kernel(x: np.ndarray, g: np.ndarray, at: Geometry, budget: int = BU
             total += np.matmul(d.transpose(0, 2, 1), z, out=part)
         return total
 
-    first, *others = in_parts(work, n)
-    for part in others:
-        first += part
-    return product(k.T, first.reshape(TILE * TILE, -1)).reshape(KERNEL, KERNEL, c_in, c_out)
+    return product(k.T, sum_of_parts(work, n).reshape(TILE * TILE, -1)).reshape(KERNEL, KERNEL, c_in, c_out)

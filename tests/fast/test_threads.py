@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from minimask import UsageError, data, models, optim, train
-from minimask.fast import blocks, threads
+from minimask.fast import blocks, conv, threads
 from minimask.fast.threads import blas_threads, single_threaded_blas
 from minimask.mask import Trained
+from minimask.windows import of_convolution
 
 
 @pytest.fixture
@@ -36,6 +37,17 @@ def test_parts_come_back_in_order():
         assert threads.in_parts(lambda start, stop: (start, stop), 0) == []
         inner = threads.in_parts(lambda *_: threads.in_parts(lambda start, stop: stop, 4), 2)  # parts within parts
         assert inner == [[2, 4], [2, 4]]
+
+
+def test_the_sum_of_parts_is_of_all_of_them_and_zero_of_none():
+    with blas_threads(2):
+        assert threads.sum_of_parts(lambda start, stop: stop - start, 7) == 7
+        assert threads.sum_of_parts(lambda start, stop: stop - start, 0) == 0
+    for c_out, way in ((2, True), (64, False)):  # the gradient of a batch of no images, by rows and not
+        at = of_convolution("conv2d", (0, 5, 5, 8), (3, 3, 8, c_out), 1, "same")
+        assert conv.by_rows_pays((3, 3, 8, c_out), at) is way
+        dw = conv.direct_kernel(np.ones((0, 5, 5, 8)), np.ones((0, 5, 5, c_out)), at)
+        assert dw.shape == (3, 3, 8, c_out) and not dw.any()
 
 
 @pytest.mark.parametrize("wrong", [0, 2])
