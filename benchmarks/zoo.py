@@ -3,6 +3,7 @@
     python benchmarks/zoo.py FOLDER NAME...      # FOLDER/NAME.mmk and FOLDER/NAME.json, NAME is RECIPE-seedS
     python benchmarks/zoo.py runs/sweep          # every run of a sweep that has ended: exported, with its record.json
     python benchmarks/zoo.py --again             # the nets that are there, written anew in the codec of today
+    python benchmarks/zoo.py --without NAME...   # takes nets out, to make room for better ones
 
 A net that the zoo has already is replaced. At most 400,000 bytes in all.
 """
@@ -16,7 +17,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from minimask import export, zoo
+from minimask import UsageError, export, zoo
 from minimask.zoo import nets
 
 MOST = 400_000
@@ -79,9 +80,10 @@ def main():
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("names", nargs="*")
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--without", nargs="+", metavar="NAME")
     options = parser.parse_args()
-    if (options.folder is None) != options.again:
-        parser.error("a folder with nets, or --again")
+    if (options.folder is not None) + options.again + bool(options.without) != 1:
+        parser.error("a folder with nets, --again, or --without NAME...")
     index = nets.HERE / nets.INDEX
     known = {row["recipe"] + f"-seed{row['seed']}": row
              for row in (json.loads(index.read_text(encoding="utf-8"))["nets"] if index.exists() else [])}
@@ -89,6 +91,17 @@ def main():
         for each in zoo.entries().values():
             known[each.name] |= again(each)
         return write(index, known)
+    if options.without:
+        try:
+            out = [zoo.find(name) for name in options.without]
+        except UsageError as error:
+            parser.error(str(error))
+        for each in out:
+            del known[each.name]
+        write(index, known)
+        for each in out:
+            each.path.unlink()
+        return None
     with tempfile.TemporaryDirectory() as work:
         for record, path in pairs(options.folder, options.names, Path(work)):
             content = path.read_bytes()
