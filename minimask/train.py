@@ -279,10 +279,10 @@ class Progress:
         self.line = Line(stream or sys.stderr)  # a process may have no stderr
         self.started = self.written = clock()
         self.last = self.pending = ""  # the last epoch, as text
-        self.done = 0
+        self.done = 0.0
 
-    def begin(self, done: int) -> None:
-        """Training begins, after `done` epochs that an earlier run has done: they say nothing of how long one takes."""
+    def begin(self, done: float) -> None:
+        """Training begins, after `done` epochs of an earlier run, the last of them a part: they took no time here."""
         self.done = done
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
@@ -295,13 +295,14 @@ class Progress:
     def epoch(self, entry: dict[str, Any], epochs: int) -> None:
         """An epoch is done, of so many: its entry in the record."""
         now, done = self.clock(), entry["epoch"]
-        remaining = (now - self.started) / (done - self.done) * (epochs - done)
+        ours = done - self.done  # 0 where the earlier run had all of an epoch's steps done
+        ahead = f" · {(now - self.started) / ours * (epochs - done):.0f} s to go" if ours else ""
         told = [f"{entry['test_accuracy']:.2%}"] if "test_accuracy" in entry else []
         told += [f"loss {entry['test_loss']:.4f}"] if "test_loss" in entry else []
         told += [f"metric {entry['test_metric']:.4g}"] if "test_metric" in entry else []
         more = f" ({', '.join(told[1:])})" if told[1:] else ""
         numbers = (f"test {told[0]}{more} · left {entry['weights_left']:.1%}"
-                   + (f" · {remaining:.0f} s to go" if done < epochs else f" · {now - self.started:.1f} s"))
+                   + (ahead if done < epochs else f" · {now - self.started:.1f} s"))
         self.last = f" · {numbers}"
         line = f"{self.label} epoch {done}/{epochs} · loss {entry['train_loss']:.4f} · {numbers}".strip()
         self.pending = line  # what a log has not been told yet
@@ -339,7 +340,7 @@ class Shown(Listener):
         self.progress = progress
 
     def begin(self, training: Training) -> None:
-        self.progress.begin(training.epoch - 1)
+        self.progress.begin(training.epoch - 1 + training.step / training.steps)
 
     def step(self, training: Training, loss: float) -> None:
         self.progress.step(training.epoch, training.step, training.steps, loss)

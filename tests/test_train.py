@@ -20,6 +20,7 @@ from minimask import (
     Tensor,
     UsageError,
     data,
+    loop,
     models,
     ops,
     optim,
@@ -473,6 +474,20 @@ def test_eta():
     s = io.StringIO()
     train.Progress("x", s, pause=0, clock=lambda: next(clock)).epoch({"epoch": 2, "test_accuracy": 1, "weights_left": 1, "train_loss": 0}, 10)
     assert "40 s to go" in s.getvalue()
+
+
+@pytest.mark.parametrize(("step", "told"), [(3, "· 360 s to go"), (0, "· 90 s to go"), (4, "· left 100.0%\n")])
+def test_the_time_to_go_counts_what_this_run_did_of_the_epoch_that_another_began(step, told):
+    """An epoch has four steps; this run takes 10 s for what is left of it, and nine epochs are to come."""
+    net, optimizer, rng = setup()
+    s, clock = io.StringIO(), iter([0.0, 10.0, 10.0])
+    training = loop.Training(net, BLOBS, optimizer, rng, math.ceil(len(BLOBS.train_images) / 4), {"epochs": []})
+    assert training.steps == 4
+    training.step = step
+    shown = train.Shown(train.Progress("x", s, pause=0, clock=lambda: next(clock)))
+    shown.begin(training)
+    shown.epoch(training, {"epoch": 1, "test_accuracy": 1, "weights_left": 1, "train_loss": 0}, 10)
+    assert told in s.getvalue()
 
 
 def test_a_terminal_shows_steps(monkeypatch):
