@@ -163,7 +163,7 @@ def test_all_of_it_is_small():
     assert sum(path.stat().st_size for path in files) <= 400_000
 
 
-@pytest.mark.parametrize("name", ["conv2-published-config", "conv6-tau0.01-wd0.0006-fall1.5"])
+@pytest.mark.parametrize("name", ["conv2-published-config", "conv6-ratio0.4-wd0.0003-cosine"])
 def test_a_net_comes_back_as_it_was_trained(name):
     """Its frozen weights are drawn from the seed, its mask has the counts of the record, its logits are the same."""
     net, entry = zoo.masked(name)
