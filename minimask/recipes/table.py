@@ -55,8 +55,8 @@ PUBLISHED = {  # tau_ratio  lr     wd  epochs | dense lr  wd decay epochs | dens
     "resnet110": Row("cifar100", 0.85, 0.08, 1e-5, 110, 0.150, 1e-4, 0, 100, 62.70, 46.42, 20.64),
 }
 #: Threshold, wd, and the epochs in which it and lr fall to 0 along a cosine: Conv2's was chosen on held-out training
-#: images, Conv4 has the same with less decay, as its paper's share is larger. Conv6, Conv8 and ResNet20 have the
-#: published threshold, with which they begin well (benchmarks/README.md, CIFAR-10).
+#: images, Conv4 has the same with less decay, as its paper's share is larger. Conv6 and Conv8 have the published
+#: threshold, with which they begin well, ResNet20 its own (benchmarks/README.md, CIFAR-10).
 FAST: dict[str, tuple[dict[str, float], float, int]] = {
     "conv2": ({"tau": 0.01}, 7.5e-4, 24), "conv4": ({"tau": 0.01}, 5.25e-4, 24),
     "conv6": ({"tau_ratio": 0.4}, 3e-4, 24), "conv8": ({"tau_ratio": 0.4}, 3e-4, 24),
@@ -96,7 +96,8 @@ def _of_row(net: str, row: Row) -> Iterator[Recipe]:
         threshold, wd, epochs = FAST[net]
         like = absolute if "tau" in threshold else published
         yield replace(like, name=f"{net}-fast", about=f"{like.about}, in {epochs} epochs", wd=wd, epochs=epochs,
-                      source_settings=threshold, schedule="cosine", schedule_settings={"epochs": float(epochs)})
+                      source_settings={**settings, **threshold}, schedule="cosine",
+                      schedule_settings={"epochs": float(epochs)})
     dense = {**masked, "source": "trained", "source_settings": {"init": "elu"}}
     if resnet:
         dense |= {"model": "resnet110-dense" if model == "resnet110" else model,
